@@ -1,0 +1,88 @@
+"""A policy that follows a script with known success probabilities; it ships, so that everything can be tried and tested.
+
+A thought has as many episodes as the script has values less one, three paragraphs each. Forced to answer after j of
+them, the policy is right with probability values[j]; a thought that ends by itself answers with the last.
+"""
+
+import hashlib
+from collections.abc import Mapping, Sequence
+from random import Random
+
+from headway.types import Completion, Problem, SamplingParams, TokenIds
+
+CLOSE = "</think>"
+FIRST = "Okay\n\nThis is step {}.\n\nHm.\n\n"
+EPISODE = "Wait\n\nThis is step {}.\n\nHm.\n\n"
+
+
+class Characters:
+    """A tokenizer of one token a character, with a chat template that opens the thinking."""
+
+    chat_template = "<user>{content}<assistant><think>"
+
+    def encode(self, text: str, *, add_special_tokens: bool) -> list[int]:
+        """Code points."""
+        return [ord(c) for c in text]
+
+    def decode(self, token_ids: Sequence[int], *, skip_special_tokens: bool) -> str:
+        """The text of code points."""
+        return "".join(map(chr, token_ids))
+
+    def apply_chat_template(
+        self, conversation: list[dict[str, str]], *, add_generation_prompt: bool, tokenize: bool
+    ) -> str:
+        """The last message as a prompt."""
+        return self.chat_template.format(content=conversation[-1]["content"])
+
+
+class ScriptedEngine:
+    """The scripted policy on some problems.
+
+    Args:
+        problems: What it knows.
+        values: The success probability at each boundary, by problem id; at least one each.
+    """
+
+    def __init__(self, problems: Sequence[Problem], values: Mapping[str, Sequence[float]]) -> None:
+        self.tokenizer = Characters()
+        self.values = values
+        self._problems = {problem.prompt: problem for problem in problems}
+
+    def sample(
+        self, prompts: Sequence[TokenIds], params: SamplingParams, *, seeds: Sequence[int]
+    ) -> list[list[Completion]]:
+        """Samples by the script.
+
+        Raises:
+            ValueError: a prompt asks none of the problems.
+        """
+        return [
+            [self._complete(prompt, params, Random(f"{seed} {s}")) for s in range(params.n)]
+            for prompt, seed in zip(prompts, seeds, strict=True)
+        ]
+
+    def _complete(self, prompt: TokenIds, params: SamplingParams, rng: Random) -> Completion:
+        text = self.tokenizer.decode(prompt, skip_special_tokens=False)
+        question, opened, thought = text.partition("<assistant><think>")
+        problem = self._problems.get(question.removeprefix("<user>"))
+        if problem is None or not opened:
+            raise ValueError(f"the scripted engine has no script for this prompt: {text[:80]!r}")
+        values = self.values[problem.id]
+        told, last = thought.count("step "), len(values) - 1
+        forced = CLOSE in thought
+        right = rng.random() < values[min(told, last) if forced else last]
+        answer = problem.answer if right else f"not {problem.answer}"
+        more = "".join((EPISODE if j else FIRST).format(j + 1) for j in range(told, last))
+        says = f"{answer}}}" if forced else f"{more}{CLOSE}\n\n\\boxed{{{answer}}}"
+        ids = tuple(self.tokenizer.encode(says, add_special_tokens=False))
+        return Completion(ids[: params.max_tokens], "stop" if len(ids) <= params.max_tokens else "length")
+
+
+def ramps(problems: Sequence[Problem], *, episodes: int = 6) -> dict[str, list[float]]:
+    """A script for each problem: values that rise evenly, from and to where a hash of its id says."""
+
+    def ramp(problem: Problem) -> list[float]:
+        low, high = sorted(byte / 255 for byte in hashlib.sha256(problem.id.encode()).digest()[:2])
+        return [low + (high - low) * j / episodes for j in range(episodes + 1)]
+
+    return {problem.id: ramp(problem) for problem in problems}

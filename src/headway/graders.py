@@ -1,0 +1,176 @@
+"""Graders: what counts as right. They get the text after the thinking and nothing else.
+
+`exact`, `numeric` and `countdown` are bounded by construction (a length limit and linear work) and run in place.
+`math-verify` parses LaTeX, which can hang or eat the memory: it runs in worker processes that are killed at a deadline
+and respawned. What it cannot decide is None.
+"""
+
+import math
+import re
+from collections.abc import Callable, Sequence
+from concurrent.futures import TimeoutError as FutureTimeoutError
+from contextlib import suppress
+from typing import Literal, Self, get_args
+
+from pebble import ProcessExpired, ProcessPool
+
+from headway.tasks import countdown
+from headway.types import Grader, HeadwayError, Problem
+
+GraderName = Literal["exact", "numeric", "countdown", "math-verify"]
+
+BOX = "\\boxed{"
+MAX_ANSWER_CHARS = 2000
+DEADLINE_S = 5.0
+WORKER_MEMORY_BYTES = 2 * 2**30
+
+_NUMBER = re.compile(r"[-+]?(?:\d[\d,]*)?\.?\d+(?:[eE][-+]?\d{1,3})?")
+
+
+def extract_answer(text: str) -> str | None:
+    """The answer in a text: what the last `\\boxed{` holds, up to its closing brace or the end of the line.
+
+    Without a box, the whole text, stripped. None where that is empty: there is no answer.
+    """
+    start = text.rfind(BOX)
+    if start < 0:
+        return text.strip() or None
+    depth, body = 1, text[start + len(BOX) :]
+    for i, character in enumerate(body):
+        depth += (character == "{") - (character == "}")
+        if depth == 0 or character == "\n":
+            return body[:i].strip() or None
+    return body.strip() or None
+
+
+def exact(answer: str, reference: str) -> bool:
+    """Whether the two are the same text, spaces aside."""
+    return "".join(answer.split()) == "".join(reference.split())
+
+
+def numeric(answer: str, reference: str) -> bool:
+    """Whether the last number in the answer equals the reference, to a relative 1e-9; thousands commas are allowed."""
+    return (found := _last_number(answer)) is not None and math.isclose(found, _reference_number(reference))
+
+
+def _last_number(text: str) -> float | None:
+    found = _NUMBER.findall(text)
+    return float(found[-1].replace(",", "")) if found else None
+
+
+def _reference_number(reference: str) -> float:
+    number = _last_number(reference)
+    if number is None:
+        raise HeadwayError(
+            f"the numeric grader needs a number as reference answer, got {reference!r}; try --grader exact"
+        )
+    return number
+
+
+class InPlace:
+    """A grader of plain functions that are bounded by construction."""
+
+    def __init__(self, is_right: Callable[[str, str], bool]) -> None:
+        self._is_right = is_right
+
+    def grade(self, items: Sequence[tuple[Problem, str]]) -> list[float | None]:
+        """1.0 or 0.0 for each (problem, answer text); too long an answer is wrong."""
+        return [
+            float(len(answer) <= MAX_ANSWER_CHARS and self._is_right(answer, problem.answer))
+            for problem, answer in items
+        ]
+
+
+class Pooled:
+    """A grader in worker processes. A worker past its deadline is killed, with what it started, and replaced.
+
+    Use it as a context manager, or call `close`; processes start with the first call.
+    """
+
+    def __init__(
+        self,
+        judge: Callable[[str, str], bool | None],
+        *,
+        workers: int = 2,
+        deadline_s: float = DEADLINE_S,
+    ) -> None:
+        self._judge = judge
+        self._deadline_s = deadline_s
+        self._workers = workers
+        self._pool: ProcessPool | None = None
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Ends the workers."""
+        if self._pool is not None:
+            self._pool.stop()  # type: ignore[no-untyped-call]
+            self._pool.join()
+            self._pool = None
+
+    def grade(self, items: Sequence[tuple[Problem, str]]) -> list[float | None]:
+        """Grades each different (reference, answer) once; None where the judge says so, crashed or ran out of time."""
+        keys = [(problem.answer, answer) for problem, answer in items]
+        if not keys:
+            return []
+        if self._pool is None:
+            import multiprocessing
+
+            # spawn: a fork of a process that runs torch's threads can hang
+            context = multiprocessing.get_context("spawn")
+            self._pool = ProcessPool(max_workers=self._workers, initializer=_limit_memory, context=context)
+            # A worker imports on its first task; that time is not the answer's.
+            for warm in [self._pool.schedule(self._judge, args=("1", "1")) for _ in range(self._workers)]:
+                warm.result()
+        futures = {
+            key: self._pool.schedule(self._judge, args=(key[1], key[0]), timeout=self._deadline_s)
+            for key in dict.fromkeys(keys)
+            if len(key[1]) <= MAX_ANSWER_CHARS
+        }
+        rewards: dict[tuple[str, str], float | None] = {}
+        for key, future in futures.items():
+            verdict: bool | None = None
+            # MemoryError and RecursionError inside the worker arrive as themselves
+            with suppress(FutureTimeoutError, ProcessExpired, MemoryError, RecursionError):
+                verdict = future.result()
+            rewards[key] = None if verdict is None else float(verdict)
+        return [rewards.get(key, 0.0) for key in keys]
+
+
+def _limit_memory() -> None:
+    import resource
+
+    resource.setrlimit(resource.RLIMIT_AS, (WORKER_MEMORY_BYTES, WORKER_MEMORY_BYTES))
+
+
+def judge_math(answer: str, reference: str) -> bool | None:
+    """Whether math-verify finds the answer equal to the reference; None if it cannot read the reference.
+
+    Its own timeouts are off: they use signals, and here the process is killed instead.
+    """
+    from math_verify import parse, verify
+
+    gold = parse(f"{BOX}{reference}}}", parsing_timeout=None)
+    if not gold:
+        return None
+    # a bare expression needs the box to be read as one; a sentence is searched for its answer
+    found = (parse(text, parsing_timeout=None) for text in (f"{BOX}{answer}}}", answer))
+    return any(verify(gold, f, timeout_seconds=None) for f in found if f)
+
+
+def load_grader(name: str) -> Grader:
+    """The grader of a name.
+
+    Raises:
+        HeadwayError: there is no such grader.
+    """
+    if name == "math-verify":
+        return Pooled(judge_math)
+    in_place = {"exact": exact, "numeric": numeric, "countdown": countdown.is_solution}
+    if name not in in_place:
+        raise HeadwayError(f"no grader '{name}'; there are {', '.join(get_args(GraderName))}")
+    return InPlace(in_place[name])

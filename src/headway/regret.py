@@ -1,0 +1,102 @@
+"""Regret: the gap between a trace's values and a comparator's, over boundaries and over budgets.
+
+A trace is described by the budget of each boundary (`tokens`: completion tokens up to and including the forced
+answer) and its value there. A boundary whose value is NaN was not measured and is passed over; so is one that costs no
+less than a later one, since whoever can afford it can afford the later one.
+"""
+
+from typing import Literal
+
+import numpy as np
+from jaxtyping import Float
+
+Kind = Literal["step", "linear"]
+
+
+def cumulative_regret(
+    values: Float[np.ndarray, " J"], comparator: Float[np.ndarray, " J"] | float = 1.0
+) -> Float[np.ndarray, " J"]:
+    """The cumulative regret after each boundary (MRT, arXiv:2503.07572, Def. 4.1, for one trace).
+
+        Delta_k = sum_{j <= k} (V*_j - V_j)
+
+    The comparator is the perfect policy (1 everywhere) or a curve such as `best_of`; a comparator's regret against
+    itself is 0. The paper's sum runs over episodes 0..k-1, ours over boundaries 0..k, the empty prefix included. A
+    NaN value makes the sums from it on NaN.
+    """
+    return np.asarray(np.cumsum(comparator - values))
+
+
+def best_of(values_of_policies: Float[np.ndarray, "policies J"]) -> Float[np.ndarray, " J"]:
+    """The comparator that is as good as the best of some policies at each boundary or budget; NaN ones are left out."""
+    known = ~np.isnan(values_of_policies)
+    best = np.where(known, values_of_policies, -np.inf).max(axis=0)
+    return np.asarray(np.where(known.any(axis=0), best, np.nan))
+
+
+def budget_curve(
+    tokens: Float[np.ndarray, " J"],
+    values: Float[np.ndarray, " J"],
+    budgets: Float[np.ndarray, " C"],
+    *,
+    kind: Kind = "step",
+) -> Float[np.ndarray, " C"]:
+    """The accuracy of one trace at each budget: what a user who stops there gets.
+
+    `step`: the value at the last boundary whose budget fits, 0 before the first (nothing can be answered), the last
+    value for all larger budgets. `linear`: the authors' figure, straight lines from (0, 0) through the boundaries.
+    All values NaN: NaN everywhere.
+
+    Raises:
+        ValueError: a boundary's budget is not above 0.
+    """
+    x, y = _measured(tokens, values)
+    if len(x) == 0:
+        return np.full(len(budgets), np.nan)
+    if kind == "linear":
+        return np.interp(budgets, np.append(0.0, x), np.append(0.0, y))
+    return np.append(0.0, y)[np.searchsorted(x, budgets, side="right")]
+
+
+def normalized_regret(
+    tokens: Float[np.ndarray, " J"],
+    values: Float[np.ndarray, " J"],
+    budgets: Float[np.ndarray, " C"],
+    *,
+    comparator: float = 1.0,
+    kind: Kind = "step",
+) -> Float[np.ndarray, " C"]:
+    """The mean gap to a constant comparator over all budgets up to each C.
+
+        Reg(C) = (1/C) * integral_0^C (comparator - acc(c)) dc        (paper.md 2, the authors' regret.ipynb)
+
+    acc is `budget_curve` of the same `kind`; the integral is exact. With the perfect comparator it lies in [0, 1].
+    The notebook also cuts at the budget, holds the last value beyond the trace, and starts `linear` at (0, 0).
+
+    Raises:
+        ValueError: a budget, or that of a boundary, is not above 0.
+    """
+    if np.any(budgets <= 0):
+        raise ValueError(f"budgets must be above 0 tokens, got {budgets.min()}")
+    x, y = _measured(tokens, values)
+    if len(x) == 0:
+        return np.full(len(budgets), np.nan)
+    areas = np.empty(len(budgets))
+    for i, budget in enumerate(budgets):
+        knots = np.concatenate(([0.0], x[x < budget], [budget]))
+        heights = budget_curve(x, y, knots, kind=kind)
+        areas[i] = np.trapezoid(heights, knots) if kind == "linear" else np.sum(heights[:-1] * np.diff(knots))
+    return np.asarray(comparator - areas / budgets)
+
+
+def _measured(
+    tokens: Float[np.ndarray, " J"], values: Float[np.ndarray, " J"]
+) -> tuple[Float[np.ndarray, " M"], Float[np.ndarray, " M"]]:
+    """The boundaries that have a value and are cheaper than all later ones: their budgets rise."""
+    known = ~np.isnan(values)
+    x, y = tokens[known], values[known]
+    if np.any(~(x > 0)):
+        raise ValueError(f"the boundaries' budgets must be above 0 tokens, got {x.tolist()}")
+    later = np.minimum.accumulate(x[::-1])[::-1]
+    cheapest = np.append(x[:-1] < later[1:], True)[: len(x)]
+    return x[cheapest], y[cheapest]

@@ -1,0 +1,105 @@
+"""Segmenting: where episodes begin and end. Knows text and token offsets; no model and no tokenizer."""
+
+import bisect
+import itertools
+import math
+from collections.abc import Sequence
+
+from headway.types import Episode
+
+PARAGRAPH = "\n\n"
+
+# The delimiters of the authors' released analysis (docs/paper_map.md, "episodes"), case-sensitive, at a paragraph's start.
+MARKERS = (
+    "Wait",
+    "But wait",
+    "Alternatively",
+    "Is there another way to think about this?",
+    "But let me double-check",
+    "But hold on",
+)
+
+
+def by_markers(
+    text: str,
+    *,
+    markers: Sequence[str] = MARKERS,
+    min_paragraphs: int = 3,
+    max_cuts: int | None = None,
+    group_size: int = 1,
+) -> list[tuple[int, int]]:
+    """Character spans of the episodes of a thought, cut before paragraphs that open with a marker.
+
+    The rule of the authors' released analysis (`break_into_meta_steps.ipynb`): split at blank lines; a paragraph that
+    starts with a marker opens an episode if at least `min_paragraphs` paragraphs came since the last cut; stop after
+    `max_cuts` cuts; then merge each `group_size` episodes into one. The spans tile the text, separators included
+    (the notebook drops and re-inserts them); an empty text has none.
+
+    Raises:
+        ValueError: a limit is below 1 (`max_cuts` below 0).
+    """
+    if min_paragraphs < 1 or group_size < 1 or (max_cuts is not None and max_cuts < 0):
+        raise ValueError(
+            f"need min_paragraphs >= 1, group_size >= 1, max_cuts >= 0 or None; got {min_paragraphs}, {group_size}, "
+            f"{max_cuts}"
+        )
+    cuts, last, position = [0], 0, 0
+    for i, paragraph in enumerate(text.split(PARAGRAPH)):
+        if max_cuts is not None and len(cuts) > max_cuts:
+            break
+        if i - last >= min_paragraphs and paragraph.startswith(tuple(markers)):
+            cuts.append(position)
+            last = i
+        position += len(paragraph) + len(PARAGRAPH)
+    starts = [*cuts[::group_size], len(text)]
+    return [(a, b) for a, b in itertools.pairwise(starts) if a < b]
+
+
+def to_tokens(spans: Sequence[tuple[int, int]], offsets: Sequence[int]) -> list[Episode]:
+    """The token ranges of character spans that tile a text. A token belongs to the span its first character is in.
+
+    `offsets` holds the position of each token's first character, never falling. Spans too short to own a token
+    vanish, so the result still tiles `range(len(offsets))`.
+    """
+    cuts = sorted({0, *(bisect.bisect_left(offsets, start) for start, _ in spans), len(offsets)})
+    return [Episode(start, stop) for start, stop in itertools.pairwise(cuts)]
+
+
+def by_tokens(n_tokens: int, *, size: int) -> list[Episode]:
+    """Episodes of `size` tokens each, the last one shorter: boundaries on a token grid.
+
+    Raises:
+        ValueError: `size` is below 1.
+    """
+    if size < 1:
+        raise ValueError(f"need size >= 1 token, got {size}")
+    return [Episode(start, min(start + size, n_tokens)) for start in range(0, n_tokens, size)]
+
+
+def merge(episodes: Sequence[Episode], *, most: int) -> list[Episode]:
+    """At most `most` episodes: neighbours merged into runs of ceil(K / most), the last run shorter.
+
+    Raises:
+        ValueError: `most` is below 1.
+    """
+    if most < 1:
+        raise ValueError(f"need most >= 1 episode, got {most}")
+    run = max(1, math.ceil(len(episodes) / most))
+    return [Episode(r[0].start, r[-1].stop) for r in (episodes[i : i + run] for i in range(0, len(episodes), run))]
+
+
+def boundaries(episodes: Sequence[Episode]) -> list[int]:
+    """Token positions of the boundaries 0..K of episodes that tile a thought: `[0]` where there are none.
+
+    Raises:
+        ValueError: the episodes leave a gap, overlap or do not start at 0.
+    """
+    positions = [0]
+    for episode in episodes:
+        if episode.start != positions[-1] or episode.stop <= episode.start:
+            raise ValueError(
+                f"episodes must tile the thinking: got tokens {episode.start}..{episode.stop} after boundary "
+                f"{positions[-1]}; cut with by_markers and to_tokens, or by_tokens"
+            )
+        positions.append(episode.stop)
+    return positions

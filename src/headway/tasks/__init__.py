@@ -1,0 +1,1 @@
+"""Procedural problems: made on the fly from a seed, checked exactly."""

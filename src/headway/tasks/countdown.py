@@ -1,0 +1,172 @@
+"""Countdown: reach a target with given numbers, each used once, by + - * and /.
+
+Checking is easy and finding is hard, so thinking pays (the task of Stream of Search, arXiv:2404.03683, and TinyZero).
+A problem's reference answer is one right expression; it fixes the numbers and the target, and any other expression
+over the same numbers that reaches the same target is as right. This module makes problems and judges expressions; it
+knows no model.
+"""
+
+import ast
+import hashlib
+import itertools
+import operator
+import random
+from collections.abc import Iterator
+from fractions import Fraction
+from typing import Literal, NamedTuple
+
+from headway.types import Problem
+
+Split = Literal["train", "heldout"]
+
+LARGEST_OPERAND = 12
+LARGEST_RESULT = 99
+SMALLEST_TARGET = 10
+HELDOUT_FRACTION = 0.1
+MAX_EXPRESSION_CHARS = 200
+
+_OPERATORS = {ast.Add: operator.add, ast.Sub: operator.sub, ast.Mult: operator.mul, ast.Div: operator.truediv}
+
+
+class Term(NamedTuple):
+    """A number and the expression that makes it."""
+
+    value: int
+    text: str
+
+
+class Step(NamedTuple):
+    """One combination of two terms: `left symbol right = result`."""
+
+    left: Term
+    symbol: str
+    right: Term
+    result: int
+
+    def term(self) -> Term:
+        """The result as a term, its expression in brackets."""
+        return Term(self.result, f"({self.left.text} {self.symbol} {self.right.text})")
+
+    def line(self) -> str:
+        """The step as a thought writes it, by values."""
+        return f"{self.left.value} {self.symbol} {self.right.value} = {self.result}"
+
+
+def steps(terms: tuple[Term, ...]) -> list[Step]:
+    """Every step between two of the terms whose result is a whole number from 1 to `LARGEST_RESULT`."""
+    found = []
+    for a, b in itertools.combinations(sorted(terms, reverse=True), 2):
+        big, small = a.value, b.value
+        if big + small <= LARGEST_RESULT:
+            found.append(Step(a, "+", b, big + small))
+        if big > small:
+            found.append(Step(a, "-", b, big - small))
+        if big * small <= LARGEST_RESULT:
+            found.append(Step(a, "*", b, big * small))
+        if small > 1 and big % small == 0:
+            found.append(Step(a, "/", b, big // small))
+    return found
+
+
+def take(terms: tuple[Term, ...], step: Step) -> tuple[Term, ...]:
+    """The terms left after a step: its two are gone and its result is there."""
+    left = list(terms)
+    left.remove(step.left)
+    left.remove(step.right)
+    return (*left, step.term())
+
+
+def outer(text: str) -> str:
+    """An expression without the brackets around the whole of it, which `Step.term` puts there."""
+    return text[1:-1] if text.startswith("(") else text
+
+
+def split_of(numbers: tuple[int, ...], target: int) -> Split:
+    """The split a problem belongs to, by a hash of its sorted numbers and target: the same on every machine."""
+    key = f"{sorted(numbers)} {target}".encode()
+    share = int.from_bytes(hashlib.sha256(key).digest()[:4], "big") / 2**32
+    return "heldout" if share < HELDOUT_FRACTION else "train"
+
+
+class Puzzle(NamedTuple):
+    """Numbers, a target, and one expression that reaches it."""
+
+    numbers: tuple[int, ...]
+    target: int
+    solution: str
+
+    def prompt(self) -> str:
+        """The question, as the user asks it."""
+        return f"Reach {self.target} with {', '.join(map(str, self.numbers))}."
+
+    def terms(self) -> tuple[Term, ...]:
+        """The numbers as terms."""
+        return tuple(Term(n, str(n)) for n in self.numbers)
+
+
+def puzzle(rng: random.Random, split: Split) -> Puzzle:
+    """One random puzzle of the split: 3 or 4 numbers, made solvable by solving it forwards at random."""
+    while True:
+        numbers = tuple(rng.randint(1, LARGEST_OPERAND) for _ in range(rng.choice((3, 4))))
+        terms = tuple(Term(n, str(n)) for n in numbers)
+        while len(terms) > 1 and (choices := steps(terms)):
+            terms = take(terms, rng.choice(choices))
+        if len(terms) > 1:
+            continue
+        target, text = terms[0]
+        if target >= SMALLEST_TARGET and split_of(numbers, target) == split:
+            return Puzzle(numbers, target, outer(text))
+
+
+def problems(n: int, *, split: Split, seed: int = 0) -> Iterator[Problem]:
+    """`n` different problems of a split, the first ones the same whatever `n` is."""
+    rng = random.Random(f"countdown {split} {seed}")
+    seen: set[tuple[tuple[int, ...], int]] = set()
+    while len(seen) < n:
+        made = puzzle(rng, split)
+        key = (tuple(sorted(made.numbers)), made.target)
+        if key not in seen:
+            seen.add(key)
+            yield Problem(f"countdown-{split}-{seed}-{len(seen) - 1}", made.prompt(), made.solution)
+
+
+def evaluate(expression: str) -> tuple[Fraction, tuple[int, ...]]:
+    """The exact value of an expression over whole numbers with + - * / and brackets, and its sorted numbers.
+
+    Raises:
+        ValueError: it is not such an expression, divides by zero, or is longer than `MAX_EXPRESSION_CHARS`.
+    """
+    if len(expression) > MAX_EXPRESSION_CHARS:
+        raise ValueError(f"expression of {len(expression)} characters, at most {MAX_EXPRESSION_CHARS} are read")
+    try:
+        tree = ast.parse(expression.strip(), mode="eval").body
+    except (SyntaxError, ValueError, MemoryError, RecursionError) as error:
+        raise ValueError(f"not an expression: {expression!r}") from error
+    numbers: list[int] = []
+
+    def value(node: ast.expr) -> Fraction:
+        if isinstance(node, ast.Constant) and type(node.value) is int:
+            numbers.append(node.value)
+            return Fraction(node.value)
+        if isinstance(node, ast.BinOp) and type(node.op) in _OPERATORS:
+            result = _OPERATORS[type(node.op)](value(node.left), value(node.right))
+            return Fraction(result)
+        raise ValueError(f"only whole numbers, + - * / and brackets are allowed: {expression!r}")
+
+    try:
+        return value(tree), tuple(sorted(numbers))
+    except ZeroDivisionError as error:
+        raise ValueError(f"division by zero: {expression!r}") from error
+
+
+def is_solution(expression: str, reference: str) -> bool:
+    """Whether an expression uses the reference's numbers, each once, and reaches its target.
+
+    Raises:
+        ValueError: the reference is not an expression (a wrong data set; a wrong answer is simply False).
+    """
+    expected = evaluate(reference)
+    try:
+        return evaluate(expression) == expected
+    except ValueError:
+        return False

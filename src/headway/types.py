@@ -1,0 +1,201 @@
+"""The nouns, and the two protocols behind which models and graders stand.
+
+Axes, as suffixes of names and in array annotations: P problems, G traces of a problem (a group), K episodes,
+J = K + 1 boundaries, B branches at a boundary, T tokens, C budgets.
+"""
+
+from collections.abc import Sequence
+from typing import Any, Literal, NamedTuple, Protocol
+
+import msgspec
+
+TokenIds = tuple[int, ...]
+Outcome = Literal["correct", "wrong", "no_answer", "undecided", "truncated"]
+
+
+class HeadwayError(ValueError):
+    """What a user gave cannot be used; the text says what was got, what was expected and what to do."""
+
+
+class Problem(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """A question with a reference answer."""
+
+    id: str
+    prompt: str
+    answer: str
+
+    def __post_init__(self) -> None:
+        for field in ("id", "prompt", "answer"):
+            if not getattr(self, field).strip():
+                raise ValueError(f"a problem needs a non-empty '{field}'")
+
+
+class Episode(NamedTuple):
+    """One contiguous piece of the thinking, as a token range of the completion."""
+
+    start: int
+    stop: int
+
+
+class SamplingParams(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """How to sample; the names are vLLM's. A temperature of 0 is greedy."""
+
+    max_tokens: int
+    n: int = 1
+    temperature: float = 1.0
+    top_p: float = 1.0
+    stop: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        if self.n < 1 or self.max_tokens < 1:
+            raise ValueError(f"n and max_tokens must be at least 1, got {self.n} and {self.max_tokens}")
+        if self.temperature < 0 or not 0 < self.top_p <= 1:
+            raise ValueError(f"need temperature >= 0 and 0 < top_p <= 1, got {self.temperature} and {self.top_p}")
+
+
+class Completion(NamedTuple):
+    """Tokens an engine returned for one prompt, and why they ended: by themselves or for their length.
+
+    A token that ends the text (end of sequence) is not among them.
+    """
+
+    token_ids: TokenIds
+    stop: Literal["stop", "length"]
+
+
+class Trace(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """A policy's completion for a problem, with its thinking and its outcome.
+
+    `text[offsets[t]:]` begins with token t, for tokens of `token_ids`. The thinking is tokens 0 to `thinking`; what
+    follows is the closing tag and the answer. A trace that is not `closed` ran into its budget while it thought
+    (`stop` is "length") or ended without closing its thinking; it has no answer. `reward` is 1, 0, or None if the
+    grader could not decide.
+    """
+
+    problem_id: str
+    index: int
+    prompt_ids: TokenIds
+    token_ids: TokenIds
+    text: str
+    offsets: tuple[int, ...]
+    thinking: int
+    closed: bool
+    stop: Literal["stop", "length"]
+    answer: str | None = None
+    reward: float | None = None
+
+    def __post_init__(self) -> None:
+        if len(self.offsets) != len(self.token_ids) or not 0 <= self.thinking <= len(self.token_ids):
+            raise ValueError(
+                f"trace {self.name}: {len(self.token_ids)} tokens, {len(self.offsets)} offsets, {self.thinking} "
+                "tokens of thinking; expected one offset a token and thinking within the tokens"
+            )
+
+    @property
+    def name(self) -> str:
+        """The trace as messages and pages name it."""
+        return f"{self.problem_id}/{self.index}"
+
+    @property
+    def thought(self) -> str:
+        """The text of the thinking."""
+        return self.text if self.thinking == len(self.token_ids) else self.text[: self.offsets[self.thinking]]
+
+    def prefix(self, boundary: int) -> TokenIds:
+        """The prompt and the first `boundary` tokens of the completion, as sampled."""
+        return self.prompt_ids + self.token_ids[:boundary]
+
+    @property
+    def outcome(self) -> Outcome:
+        """What became of the trace; each trace is exactly one of these."""
+        if not self.closed and self.stop == "length":
+            return "truncated"
+        if self.reward is None:
+            return "undecided"
+        if self.reward > 0:
+            return "correct"
+        return "wrong" if self.answer else "no_answer"
+
+
+class Branch(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """One completion by the meta-prover from a boundary of a trace, with its reward.
+
+    `tokens` is its budget: completion tokens up to and including the forced answer (thinking before the boundary,
+    forced suffix, sampled tokens). The prompt does not count.
+    """
+
+    problem_id: str
+    index: int
+    boundary: int
+    branch: int
+    text: str
+    tokens: int
+    sampled: int
+    answer: str | None = None
+    reward: float | None = None
+
+
+class MetaProver(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """The policy forced to stop and answer: `suffix` after a boundary, `end` after a thought that ended by itself.
+
+    Shapes the paper's mu(. | x, z_{0:j}); its own suffix asks for a whole solution, this one for the bare answer
+    (docs/deviations.md). `branches` is the number of answers drawn at a boundary.
+    """
+
+    suffix: str
+    end: str
+    branches: int = 4
+    max_tokens: int = 32
+    temperature: float = 1.0
+    top_p: float = 1.0
+    stop: tuple[str, ...] = ("\n",)
+
+    def sampling(self) -> SamplingParams:
+        """The sampling of one boundary's branches."""
+        return SamplingParams(
+            n=self.branches,
+            max_tokens=self.max_tokens,
+            temperature=self.temperature,
+            top_p=self.top_p,
+            stop=self.stop,
+        )
+
+
+class Tokenizer(Protocol):
+    """What Headway asks of a tokenizer: a transformers tokenizer is one."""
+
+    chat_template: Any
+
+    def encode(self, text: str, *, add_special_tokens: bool) -> list[int]:
+        """Token ids of a text."""
+
+    def decode(self, token_ids: Sequence[int], *, skip_special_tokens: bool) -> str:
+        """The text of token ids."""
+
+    def apply_chat_template(
+        self, conversation: list[dict[str, str]], *, add_generation_prompt: bool, tokenize: bool
+    ) -> str:
+        """A conversation as the text that the model expects."""
+
+
+class Engine(Protocol):
+    """Turns token prompts into sampled completions. Knows tokens; never problems, episodes or rewards."""
+
+    @property
+    def tokenizer(self) -> Tokenizer:
+        """The policy's own tokenizer."""
+
+    def sample(
+        self, prompts: Sequence[TokenIds], params: SamplingParams, *, seeds: Sequence[int]
+    ) -> list[list[Completion]]:
+        """`out[i][s]` is sample s of prompt i: `len(out) == len(prompts)` and `len(out[i]) == params.n`.
+
+        A prompt's samples depend on its tokens and its own seed alone, not on the others in the call.
+        """
+
+
+class Grader(Protocol):
+    """Decides which texts answer their problems."""
+
+    def grade(self, items: Sequence[tuple[Problem, str]]) -> list[float | None]:
+        """For each (problem, answer): 1.0 right, 0.0 wrong, None where it cannot be decided (never 0.0 for that)."""
