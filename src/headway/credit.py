@@ -34,7 +34,7 @@ def group_advantages(
     if len(known) == 0:
         return np.zeros(len(rewards))
     deviation = known.std(ddof=1) if len(known) > 1 else 0.0
-    return np.asarray(np.nan_to_num((rewards - known.mean()) / (deviation + eps if scale else 1.0)))
+    return np.nan_to_num((rewards - known.mean()) / (deviation + eps if scale else 1.0))
 
 
 def episode_bonuses(values: Float[np.ndarray, " J"], *, stopped: bool) -> Float[np.ndarray, " choices"]:

@@ -24,14 +24,14 @@ def cumulative_regret(
     itself is 0. The paper's sum runs over episodes 0..k-1, ours over boundaries 0..k, the empty prefix included. A
     NaN value makes the sums from it on NaN.
     """
-    return np.asarray(np.cumsum(comparator - values))
+    return np.cumsum(comparator - values)
 
 
 def best_of(values_of_policies: Float[np.ndarray, "policies J"]) -> Float[np.ndarray, " J"]:
-    """The comparator that is as good as the best of some policies at each boundary or budget; NaN ones are left out."""
+    """The comparator as good as the best of some policies at each boundary or budget; NaN ones are left out."""
     known = ~np.isnan(values_of_policies)
     best = np.where(known, values_of_policies, -np.inf).max(axis=0)
-    return np.asarray(np.where(known.any(axis=0), best, np.nan))
+    return np.where(known.any(axis=0), best, np.nan)
 
 
 def budget_curve(
@@ -86,7 +86,7 @@ def normalized_regret(
         knots = np.concatenate(([0.0], x[x < budget], [budget]))
         heights = budget_curve(x, y, knots, kind=kind)
         areas[i] = np.trapezoid(heights, knots) if kind == "linear" else np.sum(heights[:-1] * np.diff(knots))
-    return np.asarray(comparator - areas / budgets)
+    return comparator - areas / budgets
 
 
 def _measured(

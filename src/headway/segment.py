@@ -9,7 +9,7 @@ from headway.types import Episode
 
 PARAGRAPH = "\n\n"
 
-# The delimiters of the authors' released analysis (docs/paper_map.md, "episodes"), case-sensitive, at a paragraph's start.
+# The delimiters of the authors' released analysis, case-sensitive, at a paragraph's start.
 MARKERS = (
     "Wait",
     "But wait",

@@ -1,4 +1,4 @@
-"""A policy that follows a script with known success probabilities; it ships, so that everything can be tried and tested.
+"""A policy that follows a script with known success probabilities; to try and to test everything.
 
 A thought has as many episodes as the script has values less one, three paragraphs each. Forced to answer after j of
 them, the policy is right with probability values[j]; a thought that ends by itself answers with the last.
