@@ -1,9 +1,10 @@
 """Demonstrations for the embedded default model: thoughts about Countdown with the faults of real ones.
 
-A thought is a row of attempts, each a line a step, parted by blank lines and opened by a marker ("Wait",
-"Alternatively"), so that the default segmenter makes each attempt an episode. Attempts are mostly guesses; the faults
-are that some repeat an earlier attempt, that some thoughts go on after they have found it, and that hopeless ones give
-up late. Half of the demonstrations are cut short and answer at once, which is what forced termination asks for.
+A thought is a row of attempts, each a line a step and a check against the target, parted by blank lines and opened by
+a marker ("Wait", "Alternatively"), so that the default segmenter makes each attempt an episode. Attempts are mostly
+guesses; the faults are that some repeat an earlier attempt, that some thoughts go on after they have found it, and
+that hopeless ones give up late. Some demonstrations are cut short and answer at once, which is what forced termination
+asks for.
 """
 
 import random
@@ -14,13 +15,14 @@ from headway.tasks.countdown import Puzzle, Step, outer, puzzle, steps, take
 BREAK = "\n\n"
 OPENING = "Okay"
 MARKERS = ("Wait", "Alternatively")
+VERDICTS = {True: "? Yes.", False: "? No."}
 
-HINT = 0.12  # an attempt that follows the solution by which the puzzle was made
-LOOKAHEAD = 0.6  # an attempt whose last step hits the target if any can
-REPEAT = 0.25  # an attempt that is an earlier one again
-GO_ON = 0.35  # after a hit: one more attempt all the same (asked again after each)
-MOST_ATTEMPTS = (4, 9)  # a thought gives up after so many
-FORCED = 0.5  # a demonstration that is cut short
+HINT = 0.1  # an attempt that is right
+LOOKAHEAD = 0.7  # an attempt whose last step hits the target if any can
+REPEAT = 0.2  # an attempt that is an earlier one again
+GO_ON = 0.25  # after a hit: one more attempt all the same (asked again after each)
+MOST_ATTEMPTS = (6, 10)  # a thought gives up after so many
+FORCED = 0.4  # a demonstration that is cut short
 FORCED_AT_BOUNDARY = 0.7  # ... at the end of an attempt rather than anywhere
 
 
@@ -46,65 +48,54 @@ def attempt(rng: random.Random, made: Puzzle) -> tuple[Step, ...]:
             return tuple(done)
 
 
-def solution_steps(made: Puzzle, rng: random.Random) -> tuple[Step, ...]:
-    """Random attempts until one hits, at most 200; the last one in any case."""
-    for _ in range(200):
+def right_attempt(rng: random.Random, made: Puzzle, *, tries: int = 100) -> tuple[Step, ...]:
+    """Random attempts until one hits, or the last of them."""
+    for _ in range(tries):
         done = attempt(rng, made)
         if done[-1].result == made.target:
             break
     return done
 
 
-def demonstrate(rng: random.Random, made: Puzzle) -> Demonstration:
-    """One demonstration for a puzzle."""
+def demonstrate(rng: random.Random, made: Puzzle, *, hint: float = HINT) -> Demonstration:
+    """One demonstration for a puzzle.
+
+    The answer is the first hit that the thought shows; without one, what the last whole attempt made, or a guess.
+    """
     attempts: list[tuple[Step, ...]] = []
-    answer = made.solution
-    found = False
     most = rng.randint(*MOST_ATTEMPTS)
-    while len(attempts) < most:
+    found = False
+    while len(attempts) < most and not (found and rng.random() >= GO_ON):
         if attempts and rng.random() < REPEAT:
             attempts.append(rng.choice(attempts))
-        elif rng.random() < HINT:
-            attempts.append(solution_steps(made, rng))
+        elif rng.random() < hint:
+            attempts.append(right_attempt(rng, made))
         else:
             attempts.append(attempt(rng, made))
-        if attempts[-1][-1].result == made.target:
-            if not found:
-                answer = outer(attempts[-1][-1].term().text)
-            found = True
-        if found and rng.random() >= GO_ON:
-            break
-
-    paragraphs = []
-    for n, done in enumerate(attempts):
-        opening = OPENING if n == 0 else rng.choice(MARKERS)
-        paragraphs.append(BREAK.join([opening, *(step.line() for step in done)]) + BREAK)
-    if rng.random() >= FORCED:
-        return Demonstration(made.prompt(), "".join(paragraphs), False, answer)
-    kept = paragraphs[: rng.randint(0, len(paragraphs))]
-    thought = "".join(kept)
-    if kept and rng.random() >= FORCED_AT_BOUNDARY:
-        words = thought.split(" ")
-        thought = " ".join(words[: rng.randint(1, len(words))])
-    hit = any(done[-1].result == made.target for done in attempts[: len(kept)])
-    if not (hit and thought == "".join(kept)):
-        answer = found_answer(attempts, thought, made) or made.solution
-    return Demonstration(made.prompt(), thought, True, answer)
-
-
-def found_answer(attempts: list[tuple[Step, ...]], thought: str, made: Puzzle) -> str | None:
-    """The first hit that the cut thought still shows, as an expression."""
-    shown = 0
-    for done in attempts:
-        shown = thought.find(done[-1].line(), shown)
-        if shown < 0:
-            return None
-        if done[-1].result == made.target:
-            return outer(done[-1].term().text)
-    return None
+        found = found or attempts[-1][-1].result == made.target
+    paragraphs = [
+        BREAK.join(
+            [
+                rng.choice(MARKERS) if n else OPENING,
+                *(step.line() for step in done),
+                f"{made.target}{VERDICTS[done[-1].result == made.target]}",
+                "",
+            ]
+        )
+        for n, done in enumerate(attempts)
+    ]
+    forced = rng.random() < FORCED
+    shown = rng.randint(0, len(attempts)) if forced else len(attempts)
+    cut = ""
+    if forced and shown < len(attempts) and rng.random() >= FORCED_AT_BOUNDARY:
+        words = paragraphs[shown].split(" ")
+        cut = " ".join(words[: rng.randint(1, len(words) - 1)])
+    hits = [done for done in attempts[:shown] if done[-1].result == made.target]
+    best = (hits or attempts[:shown][-1:] or [attempt(rng, made)])[0]
+    return Demonstration(made.prompt(), "".join(paragraphs[:shown]) + cut, forced, outer(best[-1].term().text))
 
 
-def demonstrations(seed: int, n: int) -> list[Demonstration]:
-    """`n` demonstrations on training puzzles only."""
+def demonstrations(seed: int, n: int, *, hint: float = HINT) -> list[Demonstration]:
+    """`n` demonstrations on training puzzles only; `hint` is the share of attempts that are made right."""
     rng = random.Random(f"demonstrations {seed}")
-    return [demonstrate(rng, puzzle(rng, "train")) for _ in range(n)]
+    return [demonstrate(rng, puzzle(rng, "train"), hint=hint) for _ in range(n)]

@@ -14,7 +14,7 @@ import time
 from pathlib import Path
 
 import torch
-from demonstrations import demonstrations
+from demonstrations import HINT, demonstrations
 from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
@@ -23,8 +23,9 @@ TIME_IS_UP = "\n\nTime is up.\n"
 FINAL_ANSWER = "\n\n**Final Answer**\n\n\\boxed{"
 PIECES = (
     TIME_IS_UP, FINAL_ANSWER, "\n\n", "Okay", "Wait", "Alternatively", "Reach ", " with ", ", ",
-    " + ", " - ", " * ", " / ", " = ",
+    " + ", " - ", " * ", " / ", " = ", "? Yes.", "? No.",
 )  # fmt: skip
+EASY = 0.4
 CHAT_TEMPLATE = (
     "{% for message in messages %}<{{ message['role'] }}>{{ message['content'] }}"
     "{% if message['role'] == 'assistant' %}<end>{% endif %}{% endfor %}"
@@ -48,25 +49,34 @@ def make_tokenizer() -> PreTrainedTokenizerFast:
     return tokenizer
 
 
-def encode(tokenizer: PreTrainedTokenizerFast, seed: int, n: int) -> list[tuple[list[int], int]]:
-    """Demonstrations as token ids, each with the length of its prompt, shortest first."""
-    texts, starts = [], []
-    for d in demonstrations(seed, n):
-        start = f"<user>{d.prompt}<assistant><think>"
-        closing = TIME_IS_UP if d.forced else ""
-        starts.append(start)
-        texts.append(f"{start}{d.thought}{closing}</think>{FINAL_ANSWER}{d.answer}}}<end>")
-    ids = tokenizer(texts, add_special_tokens=False)["input_ids"]
-    prompts = tokenizer(starts, add_special_tokens=False)["input_ids"]
-    return sorted(((i, len(p)) for i, p in zip(ids, prompts, strict=True)), key=lambda pair: len(pair[0]))
+def encode(tokenizer: PreTrainedTokenizerFast, seed: int, n: int, hint: float) -> list[tuple[list[int], list[int]]]:
+    """Demonstrations as token ids and labels, shortest first. The prompt and the forced suffix are not learned."""
+    rows = []
+    for d in demonstrations(seed, n, hint=hint):
+        parts = [
+            (f"<user>{d.prompt}<assistant><think>", False),
+            (d.thought, True),
+            (f"{TIME_IS_UP}</think>{FINAL_ANSWER}" if d.forced else f"</think>{FINAL_ANSWER}", not d.forced),
+            (f"{d.answer}}}<end>", True),
+        ]
+        encoded = tokenizer([text for text, _ in parts], add_special_tokens=False)["input_ids"]
+        ids = [i for part in encoded for i in part]
+        labels = [i if learned else -100 for part, (_, learned) in zip(encoded, parts, strict=True) for i in part]
+        rows.append((ids, labels))
+    return sorted(rows, key=lambda row: len(row[0]))
 
 
-def batches(tokenizer: PreTrainedTokenizerFast, *, seed: int, tokens_per_batch: int):
-    """Endless batches `(input_ids, labels)` of about equal size, each of sequences of about equal length."""
-    pool = 0
+def batches(tokenizer: PreTrainedTokenizerFast, *, seed: int, tokens_per_batch: int, tokens: float):
+    """Endless batches `(input_ids, labels)` of about equal size, each of sequences of about equal length.
+
+    Over the first `EASY` of all tokens the share of right attempts falls from a half: hits and misses in balance are
+    what the model learns to tell them apart from.
+    """
+    pool = seen = 0
     generator = torch.Generator().manual_seed(seed)
     while True:
-        rows = encode(tokenizer, seed * 10_000 + pool, 8192)
+        ease = max(0.0, 1 - seen / (EASY * tokens))
+        rows = encode(tokenizer, seed * 10_000 + pool, 2048, HINT + ease * (0.5 - HINT))
         pool += 1
         cut, cuts, longest = [], [], 0
         for row in rows:
@@ -76,12 +86,13 @@ def batches(tokenizer: PreTrainedTokenizerFast, *, seed: int, tokens_per_batch: 
                 cut = []
             cut.append(row)
         for k in torch.randperm(len(cuts), generator=generator).tolist():
-            width = max(len(ids) for ids, _ in cuts[k])
+            width = len(cuts[k][-1][0])
             input_ids = torch.zeros(len(cuts[k]), width, dtype=torch.long)
             labels = torch.full_like(input_ids, -100)
-            for r, (ids, prompt) in enumerate(cuts[k]):
+            for r, (ids, learned) in enumerate(cuts[k]):
                 input_ids[r, : len(ids)] = torch.tensor(ids)
-                labels[r, prompt : len(ids)] = input_ids[r, prompt : len(ids)]
+                labels[r, : len(ids)] = torch.tensor(learned)
+            seen += input_ids.numel()
             yield input_ids, labels
 
 
@@ -90,7 +101,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--tokens", type=float, default=18e6)
-    parser.add_argument("--tokens-per-batch", type=int, default=8192)
+    parser.add_argument("--tokens-per-batch", type=int, default=4096)
     parser.add_argument("--learning-rate", type=float, default=3e-3)
     parser.add_argument("--width", type=int, default=160)
     parser.add_argument("--layers", type=int, default=4)
@@ -109,9 +120,10 @@ def main() -> None:
     model = LlamaForCausalLM(config)
     optimizer = torch.optim.AdamW(model.parameters(), lr=args.learning_rate, betas=(0.9, 0.98), weight_decay=0.05)
     seen, step, start = 0, 0, time.monotonic()
-    args.out.mkdir(parents=True, exist_ok=True)
+    tokenizer.save_pretrained(args.out)
     with (args.out / "pretrain.jsonl").open("w") as log:
-        for input_ids, labels in batches(tokenizer, seed=args.seed, tokens_per_batch=args.tokens_per_batch):
+        stream = batches(tokenizer, seed=args.seed, tokens_per_batch=args.tokens_per_batch, tokens=args.tokens)
+        for input_ids, labels in stream:
             done = seen / args.tokens
             if done >= 1:
                 break
@@ -130,7 +142,6 @@ def main() -> None:
                 print(json.dumps(row), file=log, flush=True)
                 model.save_pretrained(args.out)
     model.save_pretrained(args.out)
-    tokenizer.save_pretrained(args.out)
 
 
 if __name__ == "__main__":

@@ -10,7 +10,7 @@ import re
 from collections.abc import Callable, Sequence
 from concurrent.futures import TimeoutError as FutureTimeoutError
 from contextlib import suppress
-from typing import Literal, Self, get_args
+from typing import Literal, get_args
 
 from pebble import ProcessExpired, ProcessPool
 
@@ -82,7 +82,7 @@ class InPlace:
 
 
 class Pooled:
-    """A grader in worker processes. A worker past its deadline is killed, with what it started, and replaced.
+    """A grader in worker processes. A worker past its deadline is killed and replaced.
 
     Use it as a context manager, or call `close`; processes start with the first call.
     """
@@ -99,7 +99,7 @@ class Pooled:
         self._workers = workers
         self._pool: ProcessPool | None = None
 
-    def __enter__(self) -> Self:
+    def __enter__(self) -> "Pooled":
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -108,7 +108,7 @@ class Pooled:
     def close(self) -> None:
         """Ends the workers."""
         if self._pool is not None:
-            self._pool.stop()  # type: ignore[no-untyped-call]
+            self._pool.stop()
             self._pool.join()
             self._pool = None
 
@@ -122,10 +122,9 @@ class Pooled:
 
             # spawn: a fork of a process that runs torch's threads can hang
             context = multiprocessing.get_context("spawn")
-            self._pool = ProcessPool(max_workers=self._workers, initializer=_limit_memory, context=context)
-            # A worker imports on its first task; that time is not the answer's.
-            for warm in [self._pool.schedule(self._judge, args=("1", "1")) for _ in range(self._workers)]:
-                warm.result()
+            self._pool = ProcessPool(
+                max_workers=self._workers, initializer=_start_worker, initargs=(self._judge,), context=context
+            )
         futures = {
             key: self._pool.schedule(self._judge, args=(key[1], key[0]), timeout=self._deadline_s)
             for key in dict.fromkeys(keys)
@@ -141,10 +140,15 @@ class Pooled:
         return [rewards.get(key, 0.0) for key in keys]
 
 
-def _limit_memory() -> None:
+def _start_worker(judge: Callable[[str, str], bool | None]) -> None:
+    import logging
     import resource
 
+    logging.disable(logging.WARNING)  # math-verify warns, once a worker, that its own timeouts are off
     resource.setrlimit(resource.RLIMIT_AS, (WORKER_MEMORY_BYTES, WORKER_MEMORY_BYTES))
+    # A judge imports when it is first called. Here that time is not an answer's, in a worker's replacement too.
+    with suppress(Exception):
+        judge("1", "1")
 
 
 def judge_math(answer: str, reference: str) -> bool | None:

@@ -44,7 +44,7 @@ def find_think_tags(tokenizer: Tokenizer, *, think_open: str | None, think_close
     if think_close:
         return ThinkTags(think_open or "", think_close)
     one_token = len(tokenizer.encode("</think>", add_special_tokens=False)) == 1
-    if one_token or "</think>" in str(tokenizer.chat_template):
+    if one_token or "<think>" in str(tokenizer.chat_template):
         return ThinkTags("<think>\n" if think_open is None else think_open, "</think>")
     raise HeadwayError(
         "this model has no think tags that Headway knows: '</think>' is not in its vocabulary or chat template; say "
@@ -96,25 +96,39 @@ def decode_with_offsets(tokenizer: Tokenizer, token_ids: Sequence[int]) -> Decod
     text = tokenizer.decode(token_ids, skip_special_tokens=False)
     pieces = [tokenizer.decode([t], skip_special_tokens=False) for t in token_ids]
     if "".join(pieces) != text:
-        pieces = _pieces_in_context(tokenizer, token_ids)
-        text = "".join(pieces)
+        return _decode_in_context(tokenizer, token_ids)
     return Decoded(text, tuple(itertools.accumulate((len(p) for p in pieces[:-1]), initial=0)) if pieces else ())
 
 
-def _pieces_in_context(tokenizer: Tokenizer, token_ids: Sequence[int], *, window: int = 8) -> list[str]:
-    """The text that each token adds to those before it, "" while a character is unfinished.
+def _decode_in_context(tokenizer: Tokenizer, token_ids: Sequence[int], *, window: int = 8) -> Decoded:
+    """Text and offsets where tokens alone do not add up to it: parts of characters, context-dependent spaces.
 
-    Each is the difference of two decodings that start at the same earlier token, so context-dependent spaces come out
-    right; after `window` tokens an unfinished character is taken as it is.
+    What a token adds is the difference of two decodings that start at the same earlier token. Where the first ends
+    in an unfinished character, the token goes on with it unless both parts stand side by side in the second. The
+    start moves up with the finished characters, and after `window` tokens without one with the unfinished.
     """
-    pieces, start, read = [], 0, 0
+
+    def decode(first: int, last: int) -> str:
+        return tokenizer.decode(token_ids[first:last], skip_special_tokens=False)
+
+    parts: list[str] = []
+    offsets: list[int] = []
+    # `before` decodes the tokens from `start`; its first `base` characters, of the tokens up to `mark`, are in `parts`
+    start, mark, base, done, before = 0, 0, 0, 0, ""
     for i in range(len(token_ids)):
-        before = tokenizer.decode(token_ids[start:read], skip_special_tokens=False)
-        now = tokenizer.decode(token_ids[start : i + 1], skip_special_tokens=False)
-        last = i + 1 == len(token_ids)
-        if now.endswith(UNFINISHED) and not last and i - read < window:
-            pieces.append("")
-            continue
-        pieces.append(now[len(before) :])
-        start, read = read, i + 1
-    return pieces
+        now, at = decode(start, i + 1), len(before)
+        unfinished = before.endswith(UNFINISHED)
+        beside = not unfinished or now == before + decode(i, i + 1)
+        if not beside:
+            same = (x == y for x, y in zip(before, now, strict=False))
+            at = min(sum(itertools.takewhile(bool, same)), at - 1)
+        offsets.append(done + at - base)
+        if not unfinished or (beside and i - mark >= window):
+            parts.append(before[base:])
+            done += len(before) - base
+            start, mark = mark, i
+            base, now = len(decode(start, mark)), decode(start, i + 1)
+        before = now
+    # a character that several tokens make begins with the first of them
+    never_falling = list(itertools.accumulate(reversed(offsets), min))[::-1]
+    return Decoded("".join([*parts, before[base:]]), tuple(never_falling))

@@ -4,8 +4,11 @@ import bisect
 import itertools
 import math
 from collections.abc import Sequence
+from typing import Literal
 
-from headway.types import Episode
+from headway.types import Episode, Trace
+
+Segment = Literal["markers", "tokens"]
 
 PARAGRAPH = "\n\n"
 
@@ -103,3 +106,15 @@ def boundaries(episodes: Sequence[Episode]) -> list[int]:
             )
         positions.append(episode.stop)
     return positions
+
+
+def cut(
+    trace: Trace, *, segment: Segment, min_paragraphs: int, episode_tokens: int, max_episodes: int | None
+) -> list[Episode]:
+    """The episodes of a trace's thinking: at markers or on a token grid, merged down to `max_episodes`."""
+    if segment == "tokens":
+        episodes = by_tokens(trace.thinking, size=episode_tokens)
+    else:
+        spans = by_markers(trace.thought, min_paragraphs=min_paragraphs)
+        episodes = to_tokens(spans, trace.offsets[: trace.thinking])
+    return merge(episodes, most=max_episodes) if max_episodes and episodes else episodes

@@ -66,25 +66,31 @@ def bootstrap(
     """Simultaneous bounds for the column means of a problems x budgets table, by resampling problems.
 
     The bands hold for all columns at once: the half width is the same multiple of each column's bootstrap error, the
-    `level` quantile of the largest deviation. A column without spread has no width. Fewer than two rows: NaN.
+    `level` quantile of the largest deviation. A column without spread has no width. Fewer than two rows, or nothing
+    observed in a column: NaN.
 
     Args:
         values: One row a problem; NaN where it has no observation.
     """
     P, C = values.shape
-    if P < 2:
-        return np.full((2, C), np.nan)
+    bounds = np.full((2, C), np.nan)
+    observed = ~np.isnan(values).all(axis=0)
+    if P < 2 or not observed.any():
+        return bounds
+    known = ~np.isnan(values[:, observed])
+    totals = np.where(known, values[:, observed], 0.0)
     rng = np.random.default_rng(seed)
     counts = rng.multinomial(P, np.full(P, 1 / P), size=resamples).astype(float)
-    known = ~np.isnan(values)
     with np.errstate(invalid="ignore", divide="ignore"):
-        means = counts @ np.where(known, values, 0.0) / (counts @ known)
-        centre = np.where(known, values, 0.0).sum(axis=0) / known.sum(axis=0)
+        means = counts @ totals / (counts @ known)
+    centre = totals.sum(axis=0) / known.sum(axis=0)
     spread = np.nanstd(means, axis=0)
     safe = np.where(spread > 0, spread, np.inf)
-    largest = np.nanmax(np.abs(means - centre) / safe, axis=1)
+    # a resample may hold no row that observes a column: it says nothing about it
+    largest = np.nan_to_num(np.abs(means - centre) / safe).max(axis=1)
     half = float(np.quantile(largest, level)) * spread
-    return np.stack([centre - half, centre + half])
+    bounds[:, observed] = centre - half, centre + half
+    return bounds
 
 
 def wilson(successes: float, n: int, *, z: float = 1.96) -> tuple[float, float]:

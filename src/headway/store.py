@@ -39,7 +39,7 @@ class Run:
         """
         if (path / "run.json").exists():
             run = cls.load(path)
-            now = msgspec.to_builtins(settings)
+            now = _as_on_disk(settings)
             differ = [k for k in sorted({*now, *run.settings}) if now.get(k) != run.settings.get(k)]
             if differ:
                 told = "; ".join(f"{k}: there {run.settings.get(k)!r}, now {now.get(k)!r}" for k in differ)
@@ -51,7 +51,7 @@ class Run:
         if path.exists() and (not path.is_dir() or any(path.iterdir())):
             raise HeadwayError(f"{path} exists and is not a run folder; give an empty or new folder as --out")
         path.mkdir(parents=True, exist_ok=True)
-        run = cls(path, msgspec.to_builtins(settings))
+        run = cls(path, _as_on_disk(settings))
         run.write_json("run.json", {"schema": SCHEMA, "headway": __version__, "settings": run.settings})
         return run
 
@@ -128,6 +128,11 @@ class Run:
                         f"{file}, line {number}: {error}; delete the line (it will be made again) or the file"
                     ) from error
         return records
+
+
+def _as_on_disk(settings: dict[str, Any]) -> dict[str, Any]:
+    """Settings as they are read back: tuples are lists, NaN is None."""
+    return json.loads(msgspec.json.encode(settings))
 
 
 def _drop_torn_line(file: Path) -> None:

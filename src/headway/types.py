@@ -5,7 +5,7 @@ J = K + 1 boundaries, B branches at a boundary, T tokens, C budgets.
 """
 
 from collections.abc import Sequence
-from typing import Any, Literal, NamedTuple, Protocol
+from typing import Any, Literal, NamedTuple, Protocol, runtime_checkable
 
 import msgspec
 
@@ -161,6 +161,7 @@ class MetaProver(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         )
 
 
+@runtime_checkable
 class Tokenizer(Protocol):
     """What Headway asks of a tokenizer: a transformers tokenizer is one."""
 
@@ -178,6 +179,7 @@ class Tokenizer(Protocol):
         """A conversation as the text that the model expects."""
 
 
+@runtime_checkable
 class Engine(Protocol):
     """Turns token prompts into sampled completions. Knows tokens; never problems, episodes or rewards."""
 
@@ -194,6 +196,7 @@ class Engine(Protocol):
         """
 
 
+@runtime_checkable
 class Grader(Protocol):
     """Decides which texts answer their problems."""
 

@@ -84,10 +84,7 @@ def summarize(run: Measured, *, model: str, problems: str, budget: int, answer_t
         "episodes": entry(stats.mean(np.array([len(c.boundaries) - 1.0 for c in run.curves]), ids)),
         "tokens": entry(stats.mean(np.array([float(len(t.token_ids)) for t in run.traces]), ids)),
         "thinking_tokens": entry(stats.mean(np.array([float(t.thinking) for t in run.traces]), ids)),
-        "progress": [
-            {"episode": j, **entry(stats.mean(column, ids)), "n": int((~np.isnan(column)).sum())}
-            for j, column in enumerate(steps.T)
-        ],
+        "progress": [{"episode": j, **entry(stats.mean(column, ids))} for j, column in enumerate(steps.T)],
         "counts": {outcome: sum(t.outcome == outcome for t in run.traces) for outcome in get_args(Outcome)},
     }
 
@@ -104,4 +101,10 @@ def branch_counts(branches: Sequence[Branch]) -> dict[str, int]:
 
 def entry(estimate: Estimate, name: str = "value") -> dict[str, Any]:
     """An estimate as report.json writes it."""
-    return {name: estimate.value, "stderr": estimate.stderr, "ci95": list(estimate.ci95)}
+    return {
+        name: estimate.value,
+        "stderr": estimate.stderr,
+        "ci95": list(estimate.ci95),
+        "n": estimate.n,
+        "n_problems": estimate.n_problems,
+    }

@@ -1,0 +1,183 @@
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from headway.credit import (
+    centred,
+    episode_bonuses,
+    group_advantages,
+    scaled,
+    to_go_bonuses,
+    token_advantages,
+    trace_bonus,
+)
+from headway.progress import progress
+from headway.types import Episode
+
+EPISODES = [Episode(0, 3), Episode(3, 5)]
+
+
+def a(*numbers):
+    return np.array(numbers, dtype=float)
+
+
+def test_group_advantages_by_hand():
+    # mean 1/4, deviations 3/4, -1/4 three times; std with n - 1: sqrt((9 + 3) / 16 / 3) = 1/2
+    assert group_advantages(a(1, 0, 0, 0), eps=0.0) == pytest.approx([1.5, -0.5, -0.5, -0.5])
+    assert group_advantages(a(1, 0, 0, 0)) == pytest.approx(np.array([0.75, -0.25, -0.25, -0.25]) / 0.5001)
+    assert group_advantages(a(1, 0, 0, 0), scale=False) == pytest.approx([0.75, -0.25, -0.25, -0.25])
+
+
+def test_undecided_outcomes_are_left_out_of_a_group_and_get_nothing():
+    assert group_advantages(a(1, np.nan, 0), scale=False) == pytest.approx([0.5, 0.0, -0.5])
+    assert group_advantages(a(np.nan, np.nan)).tolist() == [0.0, 0.0]
+    assert group_advantages(a(1.0)).tolist() == [0.0]
+    assert group_advantages(a(1, 1, 1)).tolist() == [0.0, 0.0, 0.0]
+
+
+def test_bonuses_by_hand():
+    values = a(0.25, 0.5, 0.25, 1.0)
+    assert episode_bonuses(values, stopped=True).tolist() == [0.25, -0.25, 0.75, 0.0]
+    assert episode_bonuses(values, stopped=False).tolist() == [0.25, -0.25, 0.75]
+    assert to_go_bonuses(values, stopped=True).tolist() == [0.75, 0.5, 0.75, 0.0]
+    assert to_go_bonuses(values, stopped=False).tolist() == [0.75, 0.5, 0.75]
+    assert trace_bonus(1.0, 0.25) == 0.75
+
+
+def test_a_thought_that_stops_at_once_makes_one_choice():
+    assert episode_bonuses(a(0.5), stopped=True).tolist() == [0.0]
+    assert to_go_bonuses(a(0.5), stopped=True).tolist() == [0.0]
+    assert episode_bonuses(a(0.5), stopped=False).tolist() == []
+
+
+@given(st.lists(st.floats(0, 1), min_size=1, max_size=9), st.booleans())
+def test_to_go_is_the_sum_of_the_progress_to_come(values, stopped):
+    made = progress(a(*values))
+    expected = [made[j:].sum() for j in range(len(made))] + [0.0] * stopped
+    assert to_go_bonuses(a(*values), stopped=stopped) == pytest.approx(expected)
+
+
+@given(st.lists(st.floats(0, 1), min_size=3, max_size=9), st.data())
+def test_finer_cuts_keep_the_total(values, data):
+    kept = data.draw(st.lists(st.sampled_from(range(1, len(values) - 1)), unique=True).map(sorted))
+    coarse = a(*values)[[0, *kept, len(values) - 1]]
+    fine_total = episode_bonuses(a(*values), stopped=True).sum()
+    assert episode_bonuses(coarse, stopped=True).sum() == pytest.approx(fine_total)
+    assert to_go_bonuses(coarse, stopped=True)[0] == pytest.approx(fine_total)
+
+
+def test_a_bonus_a_group_shares_cancels_as_a_reward():
+    rewards, value, weight = a(1, 0, 0, 1, 1), 0.3, 0.7
+    as_reward = rewards + weight * (rewards - value)
+    # centred it is (1 + weight)(r - mean), and its deviation has the same factor
+    assert group_advantages(as_reward, eps=0.0) == pytest.approx(group_advantages(rewards, eps=0.0))
+    assert group_advantages(as_reward) == pytest.approx(group_advantages(rewards), abs=3e-4)
+
+
+def test_a_bonus_a_group_shares_does_not_cancel_as_credit():
+    rewards, value, weight = a(1, 0, 0, 1, 1), 0.3, 0.7
+    outcome = group_advantages(rewards)
+    credited = [
+        token_advantages(o, a(trace_bonus(r, value)), [Episode(0, 2)], 2, weight=weight)[0]
+        for o, r in zip(outcome.tolist(), rewards.tolist(), strict=True)
+    ]
+    # a right trace gets 0.7 * 0.7 more, a wrong one 0.7 * 0.3 less
+    assert credited - outcome == pytest.approx([0.49, -0.21, -0.21, 0.49, 0.49])
+
+
+def test_centred_by_hand():
+    got = centred([a(0.5, 0.25), a(0.25), a(0.0, 0.5, 1.0)])
+    # column 0 without oneself: 0.125, 0.25, 0.375; column 1: 0.5, -, 0.25;
+    # column 2 has nobody else: all choices of the others, (0.5 + 0.25 + 0.25) / 3
+    assert got[0] == pytest.approx([0.375, -0.25])
+    assert got[1] == pytest.approx([0.0])
+    assert got[2] == pytest.approx([-0.375, 0.25, 1 - 1 / 3])
+
+
+def test_the_stop_pays_the_baseline():
+    stops, goes = (episode_bonuses(v, stopped=True) for v in (a(0.2), a(0.2, 0.6)))
+    got = centred([stops, goes])
+    assert got[0] == pytest.approx([-0.4])  # 0 less the other's progress
+    assert got[1] == pytest.approx([0.4, 0.0])
+
+
+def test_a_lone_trace_is_centred_on_nothing():
+    assert centred([a(0.5, 0.25)])[0].tolist() == [0.5, 0.25]
+    assert centred([a(0.5), a()])[0].tolist() == [0.5]
+    assert centred([]) == []
+
+
+def test_an_unknown_bonus_stays_unknown_and_out_of_the_means():
+    first, second, third = centred([a(np.nan, 1.0), a(0.5, 0.0), a(1.0)])
+    assert np.isnan(first[0])
+    assert second == pytest.approx([-0.5, -1.0])  # less the third's 1, less the first's 1
+    assert third == pytest.approx([0.5])  # less the second's alone
+    assert first[1] == pytest.approx(1.0)
+
+
+@given(st.lists(st.lists(st.floats(-1, 1), max_size=4).map(lambda b: a(*b)), max_size=5), st.randoms())
+def test_the_order_of_the_group_changes_nothing(group, rng):
+    order = rng.sample(range(len(group)), len(group))
+    got, permuted = centred(group), centred([group[i] for i in order])
+    for place, i in enumerate(order):
+        assert permuted[place] == pytest.approx(got[i], abs=1e-12)
+
+
+def test_scaling_changes_the_length_and_not_the_direction():
+    group = [a(1.0, 0.0), a(-1.0, 0.0), a(np.nan)]
+    got = scaled(group, eps=0.0)
+    # deviation of 1, 0, -1, 0 with n - 1: sqrt(2 / 3)
+    assert got[0] == pytest.approx([1.5**0.5, 0.0])
+    assert got[1] == pytest.approx([-(1.5**0.5), 0.0])
+    assert np.isnan(got[2]).all()
+    assert scaled([a(0.5)])[0] == pytest.approx([0.5 / 1e-4])
+    assert scaled([]) == []
+
+
+def test_tokens_carry_the_credit_of_their_choice():
+    # two episodes, the token that closes the thinking, and two tokens of answer
+    got = token_advantages(1.0, a(0.5, -0.25, -1.0), EPISODES, 8, weight=2.0)
+    assert got.tolist() == [2.0, 2.0, 2.0, 0.5, 0.5, -1.0, 1.0, 1.0]
+
+
+def test_a_thought_that_did_not_stop_has_no_stop_token():
+    got = token_advantages(1.0, a(0.5, -0.25), EPISODES, 5, weight=2.0)
+    assert got.tolist() == [2.0, 2.0, 2.0, 0.5, 0.5]
+
+
+def test_a_trace_that_stops_at_once_pays_with_its_first_token():
+    assert token_advantages(0.5, a(-1.0), [], 3, weight=1.0).tolist() == [-0.5, 0.5, 0.5]
+    assert token_advantages(0.5, a(), [], 2, weight=1.0).tolist() == [0.5, 0.5]
+
+
+@given(st.floats(-5, 5), st.lists(st.floats(-1, 1) | st.just(np.nan), min_size=3, max_size=3))
+def test_no_weight_is_the_outcome_bit_for_bit(outcome, bonuses):
+    got = token_advantages(outcome, a(*bonuses), EPISODES, 8, weight=0.0)
+    assert got.tobytes() == np.full(8, outcome).tobytes()
+
+
+def test_an_unknown_bonus_adds_nothing():
+    got = token_advantages(1.0, a(np.nan, 0.5, np.nan), EPISODES, 7, weight=1.0)
+    assert got.tolist() == [1.0, 1.0, 1.0, 1.5, 1.5, 1.0, 1.0]
+
+
+@pytest.mark.parametrize("length", [1, 4, 9])
+def test_every_token_of_an_episode_carries_its_whole_bonus(length):
+    got = token_advantages(0.0, a(0.5), [Episode(0, length)], 9, weight=1.0)
+    assert got.tolist() == [0.5] * length + [0.0] * (9 - length)
+
+
+@pytest.mark.parametrize(
+    ("bonuses", "episodes", "n_tokens"),
+    [
+        ([0.1], EPISODES, 8),
+        ([0.1] * 4, EPISODES, 8),
+        ([0.1] * 2, EPISODES, 4),
+        ([0.1] * 3, EPISODES, 5),
+        ([0.1], [], 0),
+    ],
+)
+def test_missing_bonuses_and_missing_tokens_are_errors(bonuses, episodes, n_tokens):
+    with pytest.raises(ValueError, match="expected one an episode, and one more for a stop that has a token"):
+        token_advantages(0.0, a(*bonuses), episodes, n_tokens, weight=1.0)

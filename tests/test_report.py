@@ -1,0 +1,306 @@
+import json
+import math
+import re
+import shutil
+import subprocess
+from collections.abc import Sequence
+from html.parser import HTMLParser
+from typing import Any, NamedTuple
+
+import msgspec
+import numpy as np
+import pytest
+
+from headway import stats
+from headway.engines.scripted import ScriptedEngine, ramps
+from headway.graders import load_grader
+from headway.prompts import ThinkTags, meta_prover, prompt_ids
+from headway.prove import prove
+from headway.report import charts
+from headway.report.compare import compare, difference_rows, estimate_rows, markdown_table
+from headway.report.page import MAX_TRACES, render_compare, render_run
+from headway.report.summary import Measured, measured, summarize
+from headway.report.text import interval, plus_minus, visible
+from headway.sample import grade_traces, make_trace, sample
+from headway.segment import by_markers, to_tokens
+from headway.types import Branch, Completion, Episode, HeadwayError, Problem, Trace
+
+TAGS = ThinkTags("", "</think>")
+BUDGET, ANSWER_TOKENS = 400, 60
+PAYLOAD = "<script>document.title='owned'</script><img src=x onerror=\"document.title='owned'\"></pre><!--"
+HOSTILE = PAYLOAD + "\u202egnissim\u202c\x00\u2028\u200b&amp;"
+CHROMIUM = [
+    "--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-sync",
+    "--disable-background-networking", "--disable-component-update", "--enable-logging=stderr",
+    "--virtual-time-budget=10000", "--dump-dom",
+]  # fmt: skip
+PROBLEMS = [Problem(f"p{i}", f"What is {i} + {i}?", str(2 * i)) for i in range(6)]
+
+
+class Run(NamedTuple):
+    measured: Measured
+    branches: list[Branch]
+    report: dict[str, Any]
+
+
+def cut(trace: Trace) -> list[Episode]:
+    return to_tokens(by_markers(trace.thought), trace.offsets[: trace.thinking])
+
+
+def run(
+    problems: Sequence[Problem] = PROBLEMS,
+    *,
+    values: dict[str, list[float]] | None = None,
+    traces: int = 3,
+    seed: int = 0,
+    thoughts: Sequence[str] = (),
+    model: str = "scripted",
+) -> Run:
+    """A run of the scripted policy; `thoughts` adds completions of the first problem that say exactly that."""
+    engine = ScriptedEngine(problems, values or ramps(problems, episodes=3))
+    grader, by_id = load_grader("exact"), {p.id: p for p in problems}
+    limits = {"budget": BUDGET, "answer_tokens": ANSWER_TOKENS}
+    made = [t for group in sample(engine, problems, grader, TAGS, traces=traces, seed=seed, **limits) for t in group]
+    prompt = prompt_ids(engine.tokenizer, problems[0].prompt, TAGS)
+    for i, thought in enumerate(thoughts):
+        ids = tuple(engine.tokenizer.encode(thought, add_special_tokens=False))
+        trace = make_trace(engine.tokenizer, problems[0].id, traces + i, prompt, Completion(ids, "stop"), TAGS)
+        made.extend(grade_traces([trace], by_id, grader, TAGS))
+    prover = meta_prover(TAGS, branches=4, max_tokens=200)
+    branches = [b for group in prove(engine, made, by_id, grader, prover, cut, seed=seed) for b in group]
+    m = measured(made, branches, cut)
+    return Run(m, branches, summarize(m, model=model, problems="sums", **limits))
+
+
+def page(r: Run, **keywords: Any) -> str:
+    return render_run(r.report, r.measured, r.branches, **keywords)
+
+
+def embedded(html: str) -> dict[str, Any]:
+    found = re.search(r'<script type="application/json" id="data">(.*?)</script>', html, re.DOTALL)
+    assert found
+    return json.loads(found[1])
+
+
+def dom(html: str) -> tuple[list[str], list[str]]:
+    """The tags and the texts of a page."""
+    tags, texts = [], []
+    parser = HTMLParser()
+    parser.handle_starttag = lambda tag, _: tags.append(tag)
+    parser.handle_data = texts.append
+    parser.feed(html)
+    return tags, texts
+
+
+@pytest.fixture(scope="module")
+def one() -> Run:
+    return run()
+
+
+@pytest.fixture(scope="module")
+def hostile() -> Run:
+    thought = f"Okay\n\n{HOSTILE}\n\nHm.\n\nWait\n\n{HOSTILE}\n\nHm.\n\n</think>{HOSTILE} \\boxed{{{HOSTILE}}}"
+    problems = [Problem(HOSTILE, f"{HOSTILE}?", HOSTILE), *PROBLEMS[1:]]
+    return run(problems, thoughts=[thought], model=HOSTILE)
+
+
+def test_a_run_does_not_differ_from_itself(one):
+    comparison = compare([("a", one.measured, one.report), ("b", one.measured, one.report)], [50, 200])
+    first, second = comparison["runs"]
+    assert first["differences"] == []
+    assert second["common_problems"] == len(PROBLEMS)
+    for record in second["differences"]:
+        assert (record["value"], record["stderr"], record["ci95"]) == (0.0, 0.0, [0.0, 0.0])
+        assert record["n_problems"] == len(PROBLEMS)
+    assert second["estimates"] == first["estimates"]
+
+
+def test_estimates_of_a_comparison_are_those_of_the_report(one):
+    [compared] = compare([("a", one.measured, one.report)], [460])["runs"]
+    found = {record["quantity"]: record for record in compared["estimates"]}
+    for quantity in ("pass_at_1", "tokens", "thinking_tokens", "episodes"):
+        assert {**one.report[quantity], "quantity": quantity, "budget": None} == found[quantity]
+    assert one.report["normalized_regret"][-1] == {
+        "budget": 460, **{k: found["normalized_regret"][k] for k in ("value", "stderr", "ci95", "n", "n_problems")}
+    }  # fmt: skip
+    assert one.report["budget_curve"][-1]["accuracy"] == found["accuracy"]["value"]
+
+
+def test_a_difference_is_paired_on_the_problems_both_have(one):
+    # p0..p5 against p2..p7: four are common
+    other = run([Problem(f"p{i}", f"What is {i} + {i}?", str(2 * i)) for i in range(2, 8)], seed=1)
+    second = compare([("a", one.measured, one.report), ("b", other.measured, other.report)], [])["runs"][1]
+    a, b = (stats.by_problem(r.measured.pass_at_1(), r.measured.problems) for r in (one, other))
+    by_hand = np.mean([b[p] - a[p] for p in ("p2", "p3", "p4", "p5")])
+    assert second["common_problems"] == second["differences"][0]["n_problems"] == 4
+    assert second["differences"][0]["value"] == pytest.approx(by_hand)
+
+
+def test_runs_that_share_no_problem_are_refused(one):
+    other = run([Problem("elsewhere", "What?", "this")])
+    with pytest.raises(HeadwayError, match=r"'a' and 'b' share no problem.*'p0'.*'elsewhere'.*measure both"):
+        compare([("a", one.measured, one.report), ("b", other.measured, other.report)], [100])
+
+
+def test_runs_with_one_label_are_refused(one):
+    with pytest.raises(HeadwayError, match="different labels, got a, a"):
+        compare([("a", one.measured, one.report)] * 2, [100])
+
+
+def test_every_cell_of_the_tables_carries_its_error(one):
+    other = run(seed=1)
+    comparison = compare([("a|b", one.measured, one.report), ("c", other.measured, other.report)], [100])
+    header, *rows = estimate_rows(comparison)
+    assert header == ["", "a|b", "c"]
+    assert [row[0] for row in rows][:2] == ["pass@1", "tokens"]
+    assert rows[-1][0] == "accuracy at 100 tokens"
+    assert all(re.fullmatch(r"\d+\.\d+ ± \d+\.\d+", cell) for row in rows for cell in row[1:])
+    header, *rows = difference_rows(comparison)
+    assert header == ["", "c − a|b"]
+    signed = r"[+−]\d+\.\d+"
+    assert all(re.fullmatch(rf"{signed} ± [\d.]+ \(95% {signed} to {signed}\)", row[1]) for row in rows)
+    assert "| a\\|b" in markdown_table(comparison)
+
+
+def test_unknown_numbers_are_a_dash_whether_nan_or_null():
+    for unknown in (None, math.nan):
+        assert plus_minus({"value": 0.5, "stderr": unknown}) == "0.500 ± –"
+        assert interval({"ci95": [unknown, unknown]}) == "–"
+
+
+def test_charts_skip_what_is_not_known():
+    report = {"budget_curve": [
+        {"budget": 10, "accuracy": None, "stderr": None, "ci95": [None, None], "n": 0},
+        {"budget": 20, "accuracy": 0.5, "stderr": math.nan, "ci95": [math.nan, math.nan], "n": 4},
+        {"budget": 30, "accuracy": 0.6, "stderr": 0.1, "ci95": [0.4, 0.8], "n": 4},
+    ]}  # fmt: skip
+    spec = charts.budget_curve([("a", report)]).to_dict()
+    band, line = ([row["budget"] for row in spec["datasets"][layer["data"]["name"]]] for layer in spec["layer"])
+    assert (band, line) == ([30], [20, 30])
+    assert "NaN" not in json.dumps(spec)
+
+
+def test_a_run_without_episodes_has_a_page_and_charts(tmp_path):
+    r = run(PROBLEMS[:2], values={p.id: [0.5] for p in PROBLEMS})
+    assert r.report["progress"] == []
+    charts.save_png(charts.progress([("a", r.report)]), tmp_path / "progress.png")
+    assert [len(t["boundaries"]) for t in embedded(page(r))["traces"]] == [1] * 6
+
+
+def test_charts_of_several_runs_name_and_colour_each(one):
+    reports = [("a", one.report), ("b", one.report)]
+    for chart in (charts.budget_curve, charts.normalized_regret, charts.progress):
+        colour = chart(reports).to_dict()["layer"][-1]["encoding"]["color"]
+        assert colour["scale"]["domain"] == ["a", "b"]
+        assert len(set(colour["scale"]["range"])) == 2
+        assert colour["legend"] is not None
+        assert chart(reports[:1]).to_dict()["layer"][-1]["encoding"]["color"]["legend"] is None
+
+
+def test_a_chart_is_saved_as_png(one, tmp_path):
+    charts.save_png(charts.progress([("a", one.report)]), tmp_path / "progress.png")
+    assert (tmp_path / "progress.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_text_that_hides_is_written_out():
+    assert visible("a\u202eb\x00c\u2028\u200b\ud800\U000e0041") == r"a\u202eb\x00c\u2028\u200b\ud800\U000e0041"
+    assert visible("Zeile\n\tÄ 中 ≤ 🙂 \\u202e") == "Zeile\n\tÄ 中 ≤ 🙂 \\u202e"
+
+
+def test_hostile_text_is_never_raw_in_a_page(hostile):
+    reports = [(PAYLOAD + "\u202e", hostile.report), ("b", hostile.report)]
+    comparison = compare([(label, hostile.measured, report) for label, report in reports], [100])
+    problems = {p.id: p for p in [Problem(HOSTILE, HOSTILE, HOSTILE)]}
+    for html in (page(hostile, problems=problems), render_compare(comparison, reports)):
+        for raw in ("<script>document", "<img src=x", "</pre><!--", "\u202e", "\x00", "\u2028", "\u200b"):
+            assert raw not in html
+        assert html.count("<script") == html.count("</script") == 3  # the data, Vega, ours
+        assert "&lt;script&gt;document" in html
+        assert r"\u003cscript\u003edocument" in html
+        assert r"\\u202e" in html
+    assert visible(HOSTILE) in {trace["question"] for trace in embedded(page(hostile, problems=problems))["traces"]}
+
+
+def test_the_policy_allows_only_our_scripts(one):
+    policy = re.search(r'Content-Security-Policy" content="(.*?)"', page(one))
+    assert policy
+    assert policy[1].startswith("default-src &#39;none&#39;; script-src &#39;sha256-")
+    assert "unsafe-eval" not in policy[1]
+    assert "http" not in policy[1]
+
+
+def test_the_page_says_what_was_measured_and_how_well(one):
+    html = page(one)
+    assert plus_minus(one.report["pass_at_1"]) in html
+    assert f"n = {one.report['pass_at_1']['n']} traces, {len(PROBLEMS)} problems" in html
+    assert one.report["comparator"] in html
+    for outcome, count in one.report["counts"].items():
+        assert f"<b>{count}</b> {outcome.replace('_', ' ')}" in html
+    assert f"<b>{len(one.branches)}</b> drawn" in html
+    assert html.count('<tr><th scope="row">') == len(one.report["budget_curve"])
+
+
+def test_a_report_read_from_disk_makes_the_same_page():
+    r = run(PROBLEMS[:1])  # one problem: no error is known
+    read = json.loads(re.sub(r"\bNaN\b", "null", json.dumps(r.report)))
+    assert page(r) == page(Run(r.measured, r.branches, read))
+    assert "± –" in page(r)
+
+
+def test_the_explorer_has_each_episode_between_its_boundaries(one):
+    traces = embedded(page(one, problems={p.id: p for p in PROBLEMS}))["traces"]
+    assert len(traces) == len(one.measured.traces)
+    for shown, trace, curve in zip(traces, one.measured.traces, one.measured.curves, strict=True):
+        assert "".join(e["text"] for e in shown["episodes"]) == trace.thought
+        assert trace.thought + shown["after"] == trace.text
+        assert len(shown["boundaries"]) == len(shown["episodes"]) + 1
+        assert [b["value"] for b in shown["boundaries"]] == curve.values.values.tolist()
+        for j, e in enumerate(shown["episodes"]):
+            before, after = shown["boundaries"][j], shown["boundaries"][j + 1]
+            assert e["progress"] == pytest.approx(after["value"] - before["value"])
+        for b in shown["boundaries"]:
+            assert len(b["branches"]) == b["n"] == 4
+            assert sum(branch["verdict"] == "right" for branch in b["branches"]) == 4 * b["value"]
+        assert shown["question"].startswith("What is")
+
+
+def test_a_long_run_is_cut_to_the_first_traces_of_each_problem(one):
+    copies = MAX_TRACES // len(PROBLEMS) + 1
+    first = [i for i, t in enumerate(one.measured.traces) if t.index == 0]
+    many = [(i, k) for i in first for k in range(copies)]
+    traces = [msgspec.structs.replace(one.measured.traces[i], index=k) for i, k in many]
+    long = Measured(traces, [one.measured.curves[i] for i, _ in many])
+    html = render_run({**one.report, "n_traces": len(many)}, long, [])
+    shown = embedded(html)["traces"]
+    assert len(many) == 204
+    assert f"{MAX_TRACES} of 204 traces" in html
+    assert len(shown) == MAX_TRACES
+    assert {t["problem"] for t in shown if t["index"] == copies - 2} == {f"p{i}" for i in range(6)}
+    assert [(t["problem"], t["index"]) for t in shown] == sorted((t["problem"], t["index"]) for t in shown)
+
+
+@pytest.mark.browser
+def test_pages_open_in_a_browser_without_a_network(hostile, tmp_path):
+    chromium = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+    if chromium is None:
+        pytest.skip("no chromium, chromium-browser or google-chrome on the path")
+    label = f"a {PAYLOAD}"
+    comparison = compare([(x, hostile.measured, hostile.report) for x in (label, "b")], [100])
+    pages = {
+        "report": page(hostile, problems={HOSTILE: Problem(HOSTILE, HOSTILE, HOSTILE)}),
+        "compare": render_compare(comparison, [(label, hostile.report), ("b", hostile.report)]),
+    }
+    for name, html in pages.items():
+        file = tmp_path / f"{name}.html"
+        file.write_text(html, encoding="utf-8")
+        seen = subprocess.run(
+            [chromium, *CHROMIUM, f"--user-data-dir={tmp_path / 'profile'}", file.as_uri()],
+            capture_output=True, text=True, timeout=120, check=True,
+        )  # fmt: skip
+        console = [line for line in seen.stderr.splitlines() if "CONSOLE" in line]
+        assert not [line for line in console if re.search("error|refused|uncaught|violat", line, re.IGNORECASE)]
+        tags, texts = dom(seen.stdout)
+        assert tags.count("svg") == 3 + 3  # the charts, and the menu button of each
+        assert (tags.count("script"), tags.count("img")) == (3, 0)
+        assert visible(HOSTILE) in "".join(texts)
+        assert "owned" not in texts

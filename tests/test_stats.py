@@ -1,0 +1,178 @@
+import itertools
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from headway.stats import bootstrap, by_problem, maj_at_k, mean, paired_difference, pass_at_k, wilson
+
+
+def clustered(rng, problems, traces, *, between=1.0, within=0.5):
+    """Observations of which those of a problem share its difficulty, and their problems."""
+    shared = rng.normal(scale=between, size=problems)
+    values = shared[:, None] + rng.normal(scale=within, size=(problems, traces))
+    return values.ravel(), [f"p{i}" for i in range(problems) for _ in range(traces)]
+
+
+def test_clustered_error_by_hand():
+    # mean 1/2; problem sums of deviations: 1/2 + 1/2, -1/2 - 1/2; se^2 = 2/1 * (1 + 1) / 4^2 = 1/4
+    got = mean(np.array([1.0, 1.0, 0.0, 0.0]), ["a", "a", "b", "b"])
+    assert (got.value, got.stderr, got.n, got.n_problems) == (0.5, 0.5, 4, 2)
+    # Student's t with one degree of freedom at 0.975 is tan(0.475 pi)
+    assert got.ci95 == pytest.approx((0.5 - 0.5 * np.tan(0.475 * np.pi), 0.5 + 0.5 * np.tan(0.475 * np.pi)))
+    assert str(got) == "0.500 ± 0.500"
+
+
+def test_traces_that_agree_are_no_more_than_their_problems():
+    once, thrice = np.array([1.0, 0.0, 0.0, 1.0, 1.0]), np.repeat([1.0, 0.0, 0.0, 1.0, 1.0], 3)
+    alone, together = mean(once, list("abcde")), mean(thrice, [p for p in "abcde" for _ in range(3)])
+    assert together.stderr == pytest.approx(alone.stderr)
+    # one trace each: the ordinary standard error, sqrt(3/10 / 5)
+    assert alone.stderr == pytest.approx(0.06**0.5)
+
+
+@given(st.lists(st.tuples(st.floats(-10, 10), st.integers(0, 4)), min_size=2, max_size=30))
+def test_clustered_error_is_the_double_sum(observations):
+    x, cluster = np.array([o[0] for o in observations]), [o[1] for o in observations]
+    C = len(set(cluster))
+    deviations = x - x.mean()
+    double = sum(
+        deviations[i] * deviations[j]
+        for i, j in itertools.product(range(len(x)), repeat=2)
+        if cluster[i] == cluster[j]
+    )
+    got = mean(x, cluster)
+    if C == 1:
+        assert np.isnan(got.stderr)
+    else:
+        assert got.stderr**2 == pytest.approx(C / (C - 1) * double / len(x) ** 2, rel=1e-12, abs=1e-12)
+
+
+def test_the_interval_covers_at_its_nominal_rate():
+    rng = np.random.default_rng(0)
+    hits, naive_hits, runs = 0, 0, 2000
+    for _ in range(runs):
+        values, problems = clustered(rng, 12, 6)
+        low, high = mean(values, problems).ci95
+        hits += low <= 0 <= high
+        low, high = mean(values, range(len(values))).ci95
+        naive_hits += low <= 0 <= high
+    # nominal 0.95; four standard errors of a share of 2000 are 0.02
+    assert hits / runs == pytest.approx(0.95, abs=0.02)
+    assert naive_hits / runs < 0.8  # as if traces were independent
+
+
+def test_unknown_observations_are_left_out():
+    got = mean(np.array([1.0, np.nan, 0.0, np.nan]), ["a", "a", "b", "c"])
+    assert (got.value, got.n, got.n_problems) == (0.5, 2, 2)
+
+
+def test_one_problem_has_no_error_and_none_no_mean():
+    one = mean(np.array([1.0, 0.0]), ["a", "a"])
+    assert one.value == 0.5
+    assert np.isnan([one.stderr, *one.ci95]).all()
+    none = mean(np.array([np.nan]), ["a"])
+    assert np.isnan([none.value, none.stderr, *none.ci95]).all()
+    assert (none.n, none.n_problems) == (0, 0)
+    assert np.isnan(mean(np.array([]), []).value)
+
+
+def test_means_by_problem():
+    got = by_problem(np.array([1.0, 0.0, np.nan, np.nan, 0.5]), ["a", "a", "a", "b", "c"])
+    assert got == {"a": 0.5, "c": 0.5}
+
+
+def test_a_paired_difference_by_hand_over_shared_problems():
+    # differences 0.5, 0, 0.25: mean 0.25, se^2 = 3/2 * (1/16 + 1/16 + 0) / 9 = 1/48
+    got = paired_difference({"a": 0.0, "b": 0.5, "c": 0.5, "x": 1.0}, {"y": 0.0, "c": 0.75, "b": 0.5, "a": 0.5})
+    assert (got.value, got.n_problems) == (0.25, 3)
+    assert got.stderr == pytest.approx(48**-0.5)
+
+
+def test_pairing_takes_out_what_makes_a_problem_hard():
+    rng = np.random.default_rng(1)
+    hardness = rng.normal(size=40)
+    a, b = hardness + rng.normal(scale=0.1, size=40), hardness + 0.2 + rng.normal(scale=0.1, size=40)
+    names = [f"p{i}" for i in range(40)]
+    paired = paired_difference(dict(zip(names, a, strict=True)), dict(zip(names, b, strict=True)))
+    unpaired = np.hypot(mean(a, names).stderr, mean(b, names).stderr)
+    assert paired.stderr < unpaired / 5
+    assert paired.ci95[0] < 0.2 < paired.ci95[1]
+
+
+def test_bands_cover_all_columns_at_once():
+    rng = np.random.default_rng(2)
+    runs, columns = 200, 8
+    truth = np.linspace(0, 1, columns)
+    all_in = one_in = 0
+    for run in range(runs):
+        values = truth + rng.normal(size=(40, 1)) * 0.3 + rng.normal(size=(40, columns)) * 0.3
+        low, high = bootstrap(values, resamples=300, seed=run)
+        inside = (low <= truth) & (truth <= high)
+        all_in += inside.all()
+        one_in += inside[0]
+    # 0.95 less the little a bootstrap over 40 problems loses; one column alone is inside more often
+    assert 0.88 <= all_in / runs <= 0.99
+    assert one_in >= all_in
+
+
+def test_bands_where_nothing_varies_or_nothing_is_known():
+    nan = np.nan
+    assert bootstrap(np.array([[0.5, 0.0], [0.5, 1.0]]))[:, 0].tolist() == [0.5, 0.5]
+    assert np.isnan(bootstrap(np.array([[0.5, 0.0]]))).all()
+    low, high = bootstrap(np.array([[1.0, nan, 0.0], [0.0, nan, nan], [1.0, nan, nan]]))
+    assert np.isnan([low[1], high[1]]).all()
+    assert low[0] < 2 / 3 < high[0]
+    assert (low[2], high[2]) == (0.0, 0.0)
+    assert np.isnan(bootstrap(np.full((3, 2), nan))).all()
+
+
+def test_bands_are_the_same_for_the_same_seed():
+    values = np.random.default_rng(3).random((10, 4))
+    assert np.array_equal(bootstrap(values, seed=7), bootstrap(values, seed=7))
+    assert not np.array_equal(bootstrap(values, seed=7), bootstrap(values, seed=8))
+
+
+def test_wilson_has_width_where_all_agree():
+    # z^2 = 3.8416: all of 4 right is (4 / (4 + z^2), 1)
+    assert wilson(4.0, 4) == pytest.approx((4 / 7.8416, 1.0))
+    assert wilson(0.0, 4) == pytest.approx((0.0, 3.8416 / 7.8416))
+    # half of 4: 1/2 -+ z sqrt(1/16 + z^2 / 64) / (1 + z^2 / 4)
+    half = 1.96 * np.sqrt(1 / 16 + 3.8416 / 64) / (1 + 3.8416 / 4)
+    assert wilson(2.0, 4) == pytest.approx((0.5 - half, 0.5 + half))
+    assert np.isnan(wilson(0.0, 0)).all()
+
+
+@pytest.mark.parametrize("n", [1, 4, 6])
+def test_pass_at_k_is_the_share_of_subsets_with_a_right_one(n):
+    for correct, k in itertools.product(range(n + 1), range(1, n + 1)):
+        subsets = list(itertools.combinations([1] * correct + [0] * (n - correct), k))
+        assert pass_at_k(n, correct, k) == pytest.approx(np.mean([any(s) for s in subsets]))
+    assert np.isnan(pass_at_k(n, 0, n + 1))
+
+
+@pytest.mark.parametrize(
+    ("answers", "right", "expected"),
+    [
+        (["7", "7", "8"], [True, True, False], 1.0),
+        (["7", "8", "8"], [True, False, False], 0.0),
+        (["7", "8", "7", "8"], [True, False, True, False], 0.5),
+        (["7", "8", "9"], [True, False, False], 1 / 3),
+        (["7", None, None, None], [True, False, False, False], 1.0),
+        ([None, None], [False, False], 0.0),
+        (["7"], [False], 0.0),
+    ],
+)
+def test_a_vote_over_all_answers_by_hand(answers, right, expected):
+    assert maj_at_k(answers, np.array(right), len(answers)) == pytest.approx(expected)
+
+
+def test_a_vote_over_some_is_the_mean_over_subsets():
+    answers, right = ["7", "7", "8", None], np.array([True, True, False, False])
+    # the pairs: 77 1; 78 1/2 four ways less the two with None; 7- 1 twice; 78 1/2 twice; 8- 0
+    exact = (1 + 0.5 + 0.5 + 1 + 1 + 0) / 6
+    # a share of 4000 draws has an error of at most 0.008
+    assert maj_at_k(answers, right, 2, draws=4000) == pytest.approx(exact, abs=0.032)
+    assert maj_at_k(answers, right, 1, draws=4000) == pytest.approx(0.5, abs=0.032)
+    assert np.isnan(maj_at_k(answers, right, 5))
