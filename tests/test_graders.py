@@ -1,5 +1,6 @@
 import multiprocessing
 import os
+import signal
 import time
 from pathlib import Path
 
@@ -249,6 +250,19 @@ def test_an_answer_that_hangs_or_kills_its_judge_is_undecided_and_the_next_is_gr
             # in one call, and in the next: the worker was replaced
             assert grader.grade(asked(answer, "42")) == [None, 1.0], answer
         assert grader.grade(asked("41", "hang", "42", "hang", "41")) == [0.0, None, 1.0, None, 0.0]
+    assert workers() == []
+
+
+def test_a_worker_that_dies_while_it_has_nothing_to_do_is_replaced():
+    """The pool below gives up then, as it does at times where a worker dies just as it takes an answer."""
+    with Pooled(judge_badly, workers=1) as grader:
+        assert grader.grade(asked("42")) == [1.0]
+        [worker] = workers()
+        os.kill(worker, signal.SIGKILL)
+        while worker in workers():
+            time.sleep(0.05)
+        time.sleep(0.5)  # the pool looks after its workers ten times a second
+        assert grader.grade(asked("42", "41")) == [1.0, 0.0]
     assert workers() == []
 
 

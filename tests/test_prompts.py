@@ -178,15 +178,17 @@ def test_think_tags_are_found_or_given():
 
 def test_think_tags_in_the_template_alone_are_found():
     characters = Characters()
-    characters.chat_template = "<user>{content}<assistant><think></think>"
+    assert len(characters.encode("</think>", add_special_tokens=False)) > 1
+    assert "<think>" in characters.chat_template
     assert find_think_tags(characters, think_open=None, think_close=None) == TAGS
 
 
 def test_a_model_without_tags_or_template_is_told_what_to_do():
-    with pytest.raises(HeadwayError, match="--think-close"):
-        find_think_tags(Characters(), think_open=None, think_close=None)
     bare = Characters()
-    bare.chat_template = None
+    bare.chat_template = "<user>{content}<assistant>"
+    with pytest.raises(HeadwayError, match="--think-close"):
+        find_think_tags(bare, think_open=None, think_close=None)
+    bare.chat_template = ""
     with pytest.raises(HeadwayError, match="no chat template"):
         find_think_tags(bare, think_open=None, think_close="</think>")
 

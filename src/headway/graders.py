@@ -9,6 +9,7 @@ import math
 import re
 from collections.abc import Callable, Sequence
 from concurrent.futures import TimeoutError as FutureTimeoutError
+from concurrent.futures.process import BrokenProcessPool
 from contextlib import suppress
 from typing import Literal, get_args
 
@@ -23,6 +24,7 @@ BOX = "\\boxed{"
 MAX_ANSWER_CHARS = 2000
 DEADLINE_S = 5.0
 WORKER_MEMORY_BYTES = 2 * 2**30
+ATTEMPTS = 4
 
 _NUMBER = re.compile(r"[-+]?(?:\d[\d,]*)?\.?\d+(?:[eE][-+]?\d{1,3})?")
 
@@ -115,8 +117,24 @@ class Pooled:
     def grade(self, items: Sequence[tuple[Problem, str]]) -> list[float | None]:
         """Grades each different (reference, answer) once; None where the judge says so, crashed or ran out of time."""
         keys = [(problem.answer, answer) for problem, answer in items]
+        rewards: dict[tuple[str, str], float | None] = {key: 0.0 for key in keys if len(key[1]) > MAX_ANSWER_CHARS}
+        for attempt in reversed(range(ATTEMPTS)):
+            try:
+                self._judge_all([key for key in dict.fromkeys(keys) if key not in rewards], rewards)
+                break
+            except BrokenProcessPool:
+                # pebble gives its pool up if a worker ends just as it takes an answer, or while it has none
+                self.close()
+                if not attempt:
+                    raise
+        return [rewards[key] for key in keys]
+
+    def _judge_all(self, keys: Sequence[tuple[str, str]], rewards: dict[tuple[str, str], float | None]) -> None:
+        """Puts the verdict on each (reference, answer) into `rewards`, as far as the pool lives."""
         if not keys:
-            return []
+            return
+        if self._pool is not None and not self._pool.active:
+            self.close()
         if self._pool is None:
             import multiprocessing
 
@@ -125,19 +143,14 @@ class Pooled:
             self._pool = ProcessPool(
                 max_workers=self._workers, initializer=_start_worker, initargs=(self._judge,), context=context
             )
-        futures = {
-            key: self._pool.schedule(self._judge, args=(key[1], key[0]), timeout=self._deadline_s)
-            for key in dict.fromkeys(keys)
-            if len(key[1]) <= MAX_ANSWER_CHARS
-        }
-        rewards: dict[tuple[str, str], float | None] = {}
-        for key, future in futures.items():
+        pool = self._pool
+        futures = [pool.schedule(self._judge, args=(key[1], key[0]), timeout=self._deadline_s) for key in keys]
+        for key, future in zip(keys, futures, strict=True):
             verdict: bool | None = None
             # MemoryError and RecursionError inside the worker arrive as themselves
             with suppress(FutureTimeoutError, ProcessExpired, MemoryError, RecursionError):
                 verdict = future.result()
             rewards[key] = None if verdict is None else float(verdict)
-        return [rewards.get(key, 0.0) for key in keys]
 
 
 def _start_worker(judge: Callable[[str, str], bool | None]) -> None:

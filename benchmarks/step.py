@@ -1,0 +1,110 @@
+"""What a training step costs beside TRL's own: plain GRPO, `progress_weight: 0`, and episode credit by branches.
+
+    python benchmarks/step.py [--model builtin:countdown] [--rounds 7]
+
+The three trainers start from the same weights and take turns, a step each, in one process. The last line is JSON:
+the ratio of each to TRL's step, with min, median and max over the rounds.
+"""
+
+import argparse
+import json
+import platform
+import statistics
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+import torch
+import trl
+from transformers import AutoTokenizer, PrinterCallback
+
+from headway.engines import model_path
+from headway.graders import load_grader
+from headway.problems import load_problems
+from headway.trainer import MRTConfig, MRTTrainer, dataset_of, outcome_reward
+
+COMMON: dict[str, Any] = dict(
+    num_generations=8,
+    per_device_train_batch_size=96,
+    max_completion_length=208,
+    learning_rate=1e-6,  # the policies stay alike, so the steps stay comparable
+    lr_scheduler_type="constant",
+    bf16=False,
+    gradient_checkpointing=False,
+    use_cpu=True,
+    report_to="none",
+    save_strategy="no",
+    disable_tqdm=True,
+    seed=0,
+)
+
+
+def trainers(model: str, folder: Path, steps: int) -> dict[str, trl.GRPOTrainer]:
+    """One trainer of each kind, ready for single steps."""
+    path, problems = model_path(model), load_problems("countdown-train", limit=96)
+    tokenizer = AutoTokenizer.from_pretrained(path, padding_side="left")
+    grader = load_grader(problems.grader)
+    common = {**COMMON, "max_steps": steps, "model_init_kwargs": {"dtype": "float32"}}
+    made: dict[str, trl.GRPOTrainer] = {}
+    made["trl"] = trl.GRPOTrainer(
+        path,
+        reward_funcs=outcome_reward(grader, tokenizer),
+        args=trl.GRPOConfig(output_dir=str(folder / "trl"), **common),
+        train_dataset=dataset_of(problems.problems),
+        processing_class=tokenizer,
+    )
+    kinds = {"weight_0": dict(progress_weight=0.0), "episode_4_branches": dict(branches=4, branch_max_tokens=16)}
+    for name, options in kinds.items():
+        made[name] = MRTTrainer(
+            path,
+            args=MRTConfig(output_dir=str(folder / name), **common, **options),
+            train_dataset=dataset_of(problems.problems),
+            grader=grader,
+            processing_class=tokenizer,
+        )
+    return made
+
+
+def steps(trainer: trl.GRPOTrainer) -> Any:
+    """A generator of the seconds of each step: generation, grading, credit, update."""
+    trainer.remove_callback(PrinterCallback)
+    trainer.create_optimizer_and_scheduler(num_training_steps=trainer.args.max_steps)
+    trainer.model.train()
+    for batch in trainer.get_train_dataloader():
+        start = time.perf_counter()
+        trainer.training_step(trainer.model, batch)
+        trainer.optimizer.step()
+        trainer.optimizer.zero_grad()
+        trainer.state.global_step += 1
+        yield time.perf_counter() - start
+
+
+def main() -> None:
+    """Prints a line a round and a JSON line last."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--model", default="builtin:countdown")
+    parser.add_argument("--rounds", type=int, default=7)
+    args = parser.parse_args()
+    torch.set_num_threads(2)
+    with tempfile.TemporaryDirectory() as folder:
+        running = {n: steps(t) for n, t in trainers(args.model, Path(folder), args.rounds + 2).items()}
+        for run in running.values():
+            next(run)
+        seconds: dict[str, list[float]] = {name: [] for name in running}
+        for r in range(args.rounds):
+            for name in sorted(running, key=lambda n: (hash((n, r)), n)):
+                seconds[name].append(next(running[name]))
+            print({name: round(s[-1], 2) for name, s in seconds.items()}, flush=True)
+    ratios = {
+        name: [mine / theirs for mine, theirs in zip(s, seconds["trl"], strict=True)]
+        for name, s in seconds.items()
+        if name != "trl"
+    }
+    summary = {name: {"min": min(x), "median": statistics.median(x), "max": max(x)} for name, x in [*ratios.items()]}
+    versions = {"torch": torch.__version__, "trl": trl.__version__, "python": platform.python_version()}
+    print(json.dumps({"step_ratio": summary, "seconds": seconds, "versions": versions, "model": args.model}))
+
+
+if __name__ == "__main__":
+    main()

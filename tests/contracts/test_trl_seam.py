@@ -1,0 +1,163 @@
+"""What MRTTrainer asks of TRL, and what it must leave as TRL has it."""
+
+import inspect
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from peft import LoraConfig
+from trl import GRPOConfig, GRPOTrainer
+
+import tiny
+from headway.trainer import MRTConfig, MRTTrainer, dataset_of
+from headway.types import HeadwayError, Problem
+
+# third parties warn about their own futures
+pytestmark = pytest.mark.filterwarnings("default")
+
+COMMON: dict[str, Any] = dict(
+    num_generations=4,
+    per_device_train_batch_size=8,
+    max_completion_length=24,
+    learning_rate=1e-2,
+    max_steps=2,
+    bf16=False,
+    gradient_checkpointing=False,
+    use_cpu=True,
+    report_to="none",
+    save_strategy="no",
+    logging_steps=1,
+    disable_tqdm=True,
+    seed=3,
+)
+PROBLEMS = [Problem(f"p{i}", f"What is {i}?", str(i)) for i in range(6)]
+
+
+class Parity:
+    """A grader with an opinion on anything, so that untrained models have values that vary."""
+
+    def grade(self, items: Sequence[tuple[Problem, str]]) -> list[float | None]:
+        return [float(len(answer) % 2) for _, answer in items]
+
+
+def by_first_token(completion_ids: list[list[int]], **_: Any) -> list[float]:
+    return [float(ids[0] % 2) for ids in completion_ids]
+
+
+def trained(
+    path: Path, kind: type[GRPOTrainer] = MRTTrainer, resume: str | None = None, **options: Any
+) -> GRPOTrainer:
+    rest: dict[str, Any] = {"peft_config": options.pop("peft_config", None)}
+    config = GRPOConfig if kind is GRPOTrainer else MRTConfig
+    if kind is not GRPOTrainer:
+        rest["grader"] = Parity()
+    trainer = kind(
+        model=tiny.model(seed=7),
+        reward_funcs=by_first_token,
+        args=config(output_dir=str(path), **{**COMMON, **options}),
+        train_dataset=dataset_of(PROBLEMS),
+        processing_class=tiny.tokenizer(),
+        **rest,
+    )
+    trainer.train(resume_from_checkpoint=resume)
+    return trainer
+
+
+def weights(trainer: GRPOTrainer) -> dict[str, torch.Tensor]:
+    return {name: p.detach().clone() for name, p in trainer.model.named_parameters()}
+
+
+def same(a: dict[str, torch.Tensor], b: dict[str, torch.Tensor]) -> bool:
+    return a.keys() == b.keys() and all(torch.equal(a[name], b[name]) for name in a)
+
+
+def test_the_methods_we_override_have_the_signatures_we_know() -> None:
+    known = {
+        "_generate_and_score_completions": ["self", "inputs"],
+        "_calculate_rewards": ["self", "inputs", "prompts", "completions", "completion_ids_list"],
+        "_tokenize_prompts": ["self", "prompts"],
+    }
+    for name, parameters in known.items():
+        assert list(inspect.signature(getattr(GRPOTrainer, name)).parameters) == parameters
+
+
+@pytest.mark.parametrize("loss_type", ["dapo", "grpo", "dr_grpo"])
+def test_weight_zero_is_grpo_bit_for_bit(tmp_path: Path, loss_type: str) -> None:
+    ours = weights(trained(tmp_path / "a", progress_weight=0.0, loss_type=loss_type))
+    theirs = weights(trained(tmp_path / "b", GRPOTrainer, loss_type=loss_type))
+    assert same(ours, theirs)
+    assert not same(ours, dict(tiny.model(seed=7).named_parameters()))
+
+
+class Repeats(MRTTrainer):
+    """The outcome's advantage repeated along the tokens."""
+
+    def _with_progress(self, output: dict[str, Any]) -> torch.Tensor:
+        return output["advantages"][:, None].expand(output["completion_ids"].shape).clone()
+
+
+def test_advantages_by_token_are_read_as_such(tmp_path: Path) -> None:
+    """TRL's loss takes (B, T): the outcome repeated along T trains as the outcome does, and progress does not."""
+    plain = weights(trained(tmp_path / "a", GRPOTrainer))
+    assert same(weights(trained(tmp_path / "b", Repeats)), plain)
+    assert not same(weights(trained(tmp_path / "c", segment="tokens", episode_tokens=6)), plain)
+
+
+@pytest.mark.parametrize("credit", ["episode", "to_go", "trace"])
+def test_each_form_of_credit_trains_and_tells(tmp_path: Path, credit: str) -> None:
+    trainer = trained(tmp_path, credit=credit, segment="tokens", episode_tokens=6, branches=2, branch_max_tokens=5)
+    plain = weights(trained(tmp_path / "plain", GRPOTrainer))
+    assert not same(weights(trainer), plain)
+    row = next(row for row in trainer.state.log_history if "mrt/progress/mean" in row)
+    names = (
+        "accuracy regret/normalized regret/cumulative progress/mean progress/negative_frac value/first value/last "
+        "value/stderr episodes/mean tokens/thinking branches/tokens branches/ungraded_frac credit/std"
+    )
+    assert {f"mrt/{name}" for name in names.split()} <= row.keys()
+    lines = [json.loads(line) for line in (tmp_path / "traces.jsonl").read_text().splitlines()]
+    assert len(lines) == 16 and all(len(x["values"]) == len(x["boundaries"]) for x in lines)
+
+
+def test_all_tokens_are_counted_and_the_count_ends_the_training(tmp_path: Path) -> None:
+    trainer = trained(tmp_path, max_steps=50, max_generated_tokens=300, segment="tokens", episode_tokens=6)
+    assert trainer.generated_tokens >= 300
+    assert trainer.state.global_step == 1  # 8 traces of up to 24 tokens, 5 boundaries each, 4 branches of up to 32
+
+
+def test_lora_trains_only_its_adapter(tmp_path: Path) -> None:
+    trainer = trained(tmp_path, peft_config=LoraConfig(r=4, target_modules=["q_proj", "v_proj"]), segment="tokens")
+    assert all("lora" in name for name, p in trainer.model.named_parameters() if p.requires_grad)
+    assert any(p.abs().sum() > 0 for name, p in trainer.model.named_parameters() if "lora_B" in name)
+
+
+def test_a_resumed_training_ends_where_an_uninterrupted_one_does(tmp_path: Path) -> None:
+    options = dict(segment="tokens", episode_tokens=6, branches=2, save_strategy="steps", save_steps=1)
+    whole = trained(tmp_path / "whole", **options)
+    trained(tmp_path / "part", **{**options, "max_steps": 1})
+    resumed = trained(tmp_path / "part", resume=str(tmp_path / "part" / "checkpoint-1"), **options)
+    assert resumed.state.global_step == whole.state.global_step == 2
+    assert resumed.generated_tokens == whole.generated_tokens
+    assert same(weights(resumed), weights(whole))
+
+
+@pytest.mark.parametrize(
+    ("options", "says"),
+    [
+        (dict(importance_sampling_level="sequence"), "averages the credit"),
+        (dict(loss_type="cispo"), "epsilon_high"),
+        (dict(use_vllm=True), "use_vllm"),
+        (dict(branches=0), "branches must be at least 1"),
+    ],
+)
+def test_what_would_undo_the_credit_is_refused(tmp_path: Path, options: dict[str, Any], says: str) -> None:
+    with pytest.raises(HeadwayError, match=says):
+        MRTConfig(output_dir=str(tmp_path), **{**COMMON, **options})
+    if "branches" not in options:
+        MRTConfig(output_dir=str(tmp_path), **{**COMMON, **options}, progress_weight=0.0)
+
+
+def test_cispo_with_its_own_bound_is_allowed(tmp_path: Path) -> None:
+    MRTConfig(output_dir=str(tmp_path), **COMMON, loss_type="cispo", epsilon_high=5.0)

@@ -1,0 +1,151 @@
+"""The command line on the scripted engine and the built-in model; bad input is one message and exit 2."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+import tiny
+from headway import cli
+
+SCRIPTED = ["--model", "scripted", "--problems", "countdown", "--limit", "6", "--traces", "2", "--branches", "3"]
+
+
+def run(*arguments: str, monkeypatch: pytest.MonkeyPatch) -> int:
+    monkeypatch.setattr("sys.argv", ["headway", *arguments])
+    with pytest.raises(SystemExit) as ended:
+        cli.main()
+        raise SystemExit(0)
+    return int(ended.value.code or 0)
+
+
+def test_measure_writes_a_report_and_prints_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run("measure", *SCRIPTED, "--out", str(tmp_path / "r"), monkeypatch=monkeypatch) == 0
+    out = capsys.readouterr().out
+    assert "pass@1" in out and "report.html" in out
+    report = json.loads((tmp_path / "r" / "report.json").read_text())
+    assert report["n_problems"] == 6 and report["n_traces"] == 12 and sum(report["counts"].values()) == 12
+    fields = "model problems comparator pass_at_1 budget_curve normalized_regret episodes tokens progress counts"
+    assert set(fields.split()) <= report.keys()
+    assert all(e["stderr"] is not None and len(e["ci95"]) == 2 for e in report["budget_curve"])
+
+
+def test_stages_one_by_one_give_what_measure_gives(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    run("measure", *SCRIPTED, "--out", str(tmp_path / "a"), monkeypatch=monkeypatch)
+    assert run("sample", *SCRIPTED, "--out", str(tmp_path / "b"), monkeypatch=monkeypatch) == 0
+    assert run("prove", "--out", str(tmp_path / "b"), monkeypatch=monkeypatch) == 0
+    assert run("report", "--out", str(tmp_path / "b"), monkeypatch=monkeypatch) == 0
+    a, b = ((tmp_path / x / "report.json").read_text() for x in "ab")
+    assert a == b
+
+
+def test_a_stopped_run_goes_on_to_the_same_report(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    out = tmp_path / "r"
+    run("measure", *SCRIPTED, "--out", str(out), monkeypatch=monkeypatch)
+    whole = (out / "report.json").read_text()
+    for name, share in (("traces.jsonl", 0.6), ("branches.jsonl", 0.37)):
+        data = (out / name).read_bytes()
+        (out / name).write_bytes(data[: int(len(data) * share)])
+        (out / "report.json").unlink()
+        if name == "traces.jsonl":
+            (out / "branches.jsonl").unlink()
+        assert run("measure", *SCRIPTED, "--out", str(out), monkeypatch=monkeypatch) == 0
+        assert (out / "report.json").read_text() == whole
+
+
+def test_compare_puts_runs_side_by_side(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for name, seed in (("a", "0"), ("b", "1")):
+        run("measure", *SCRIPTED, "--seed", seed, "--out", str(tmp_path / name), monkeypatch=monkeypatch)
+    capsys.readouterr()
+    runs = [str(tmp_path / "a"), str(tmp_path / "b")]
+    assert run("compare", *runs, "--out", str(tmp_path / "c"), monkeypatch=monkeypatch) == 0
+    assert "| pass@1" in capsys.readouterr().out
+    compared = json.loads((tmp_path / "c" / "compare.json").read_text())
+    assert [r["label"] for r in compared["runs"]] == ["a", "b"] and (tmp_path / "c" / "report.html").exists()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        (["measure", "--model", "no/such/folder", "--limit", "2"], "cannot load the model 'no/such/folder'"),
+        (["measure", "--model", "builtin:chess"], "builtin:countdown"),
+        (["measure", "--model", "scripted", "--problems", "nowhere.jsonl"], "no problem file or named set"),
+        (["measure", "--model", "scripted", "--traces", "0"], "--traces must be at least 1, got 0"),
+        (["measure", "--model", "scripted", "--grader", "vibes"], "no grader 'vibes'"),
+        (["measure", "--model", "scripted", "--speed", "9"], "No such option"),
+        (["measure", "--model", "scripted", "--engine", "abacus"], "abacus"),
+        (["prove"], "is not a run folder"),
+        (["report"], "is not a run folder"),
+    ],
+)
+def test_bad_input_is_one_message_and_exit_2(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    arguments: list[str],
+    says: str,
+) -> None:
+    assert run(*arguments, "--out", str(tmp_path / "r"), monkeypatch=monkeypatch) == 2
+    error = capsys.readouterr().err
+    assert says in " ".join(error.split())
+    assert "Traceback" not in error
+    assert not (tmp_path / "r" / "traces.jsonl").exists()
+
+
+def test_bad_problem_lines_are_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file = tmp_path / "p.jsonl"
+    for content, says in (
+        ('{"id": "1", "prompt": "x", "answer": "2"}\n{"id": "2", "prompt": "y"}\n', "line 2"),
+        ("not json\n", "line 1"),
+        ("", "holds no problem"),
+    ):
+        file.write_text(content)
+        arguments = ["measure", "--model", "scripted", "--problems", str(file), "--out", str(tmp_path / "r")]
+        assert run(*arguments, monkeypatch=monkeypatch) == 2
+        assert says in capsys.readouterr().err
+
+
+def test_other_settings_are_refused_and_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run("measure", *SCRIPTED, "--out", str(tmp_path), monkeypatch=monkeypatch)
+    before = (tmp_path / "traces.jsonl").read_bytes()
+    assert run("measure", *SCRIPTED, "--budget", "77", "--out", str(tmp_path), monkeypatch=monkeypatch) == 2
+    error = " ".join(capsys.readouterr().err.split())
+    assert "budget: there 1024, now 77" in error and "seed" not in error
+    assert (tmp_path / "traces.jsonl").read_bytes() == before
+
+
+def test_a_model_without_template_or_tags_says_how_to_give_them(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    tokenizer = tiny.tokenizer()
+    tiny.model().save_pretrained(tmp_path / "m")
+    arguments = ["measure", "--model", str(tmp_path / "m"), "--limit", "1", "--out"]
+    tokenizer.chat_template = None
+    tokenizer.save_pretrained(tmp_path / "m")
+    assert run(*arguments, str(tmp_path / "r1"), monkeypatch=monkeypatch) == 2
+    assert "no chat template" in " ".join(capsys.readouterr().err.split())
+    vocabulary = (tmp_path / "m" / "tokenizer.json").read_text()
+    (tmp_path / "m" / "tokenizer.json").write_text(
+        vocabulary.replace("</think>", "</other>").replace("<think>", "<o>")
+    )
+    (tmp_path / "m" / "chat_template.jinja").write_text("{{ messages[0]['content'] }}")
+    assert run(*arguments, str(tmp_path / "r2"), monkeypatch=monkeypatch) == 2
+    assert "--think-close" in " ".join(capsys.readouterr().err.split())
+
+
+def test_train_refuses_an_unknown_key_and_a_missing_recipe(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "r.yaml").write_text("model_name_or_path: builtin:countdown\nproblems: countdown-train\nprogres: 1\n")
+    assert run("train", "--config", str(tmp_path / "r.yaml"), monkeypatch=monkeypatch) == 2
+    assert "progres" in capsys.readouterr().err
+    assert run("train", "--config", str(tmp_path / "none.yaml"), monkeypatch=monkeypatch) == 2
+    assert "none.yaml" in capsys.readouterr().err

@@ -1,0 +1,55 @@
+"""Tiny models made on the spot: a word-level tokenizer with think tags and an untrained Llama or Qwen2."""
+
+from pathlib import Path
+
+import torch
+from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers
+from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast, Qwen2Config, Qwen2ForCausalLM
+
+WORDS = ["<pad>", "<end>", "<user>", "<assistant>", "<think>", "</think>", "\n\n", "Wait", "\\boxed{", "}"]
+TEMPLATE = (
+    "{% for m in messages %}<{{ m['role'] }}>{{ m['content'] }}{% endfor %}"
+    "{% if add_generation_prompt %}<assistant><think>{% endif %}"
+)
+
+
+def tokenizer() -> PreTrainedTokenizerFast:
+    vocabulary = {w: i for i, w in enumerate([*WORDS, *map(chr, range(32, 127)), "\n"])}
+    backend = Tokenizer(models.WordLevel(vocabulary, unk_token="?"))
+    backend.pre_tokenizer = pre_tokenizers.Split(Regex(r"\n\n|Wait|\\boxed\{|[\s\S]"), behavior="isolated")
+    backend.decoder = decoders.Fuse()
+    made = PreTrainedTokenizerFast(
+        tokenizer_object=backend,
+        pad_token="<pad>",
+        eos_token="<end>",
+        extra_special_tokens=WORDS[2:6],
+        clean_up_tokenization_spaces=False,
+        padding_side="left",
+    )
+    made.chat_template = TEMPLATE
+    return made
+
+
+def model(kind: str = "llama", *, seed: int = 0, tied: bool = True) -> LlamaForCausalLM | Qwen2ForCausalLM:
+    torch.manual_seed(seed)
+    sizes = dict(
+        vocab_size=len(tokenizer()),
+        hidden_size=32,
+        intermediate_size=64,
+        num_hidden_layers=2,
+        num_attention_heads=4,
+        num_key_value_heads=2,
+        max_position_embeddings=512,
+        bos_token_id=None,
+        eos_token_id=1,
+        pad_token_id=0,
+        initializer_range=0.3,
+    )
+    made = LlamaForCausalLM(LlamaConfig(**sizes)) if kind == "llama" else Qwen2ForCausalLM(Qwen2Config(**sizes))
+    return made.eval()
+
+
+def folder(path: Path) -> Path:
+    tokenizer().save_pretrained(path)
+    model().save_pretrained(path)
+    return path
