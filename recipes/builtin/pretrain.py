@@ -1,6 +1,8 @@
 """Makes the embedded default model from nothing: tokenizer, demonstrations, pretraining, checkpoint.
 
-    python recipes/builtin/pretrain.py --out src/headway/builtin/countdown
+    python recipes/builtin/pretrain.py --out FIRST --tokens 18e6 --learning-rate 2e-3
+    python recipes/builtin/pretrain.py --out src/headway/builtin/countdown --start FIRST --easy 0 --tokens 5e6 \\
+        --learning-rate 1e-3 --seed 1
 
 The result is an ordinary Hugging Face folder (Llama architecture, safetensors, chat template with think tags).
 """
@@ -25,7 +27,6 @@ PIECES = (
     TIME_IS_UP, FINAL_ANSWER, "\n\n", "Okay", "Wait", "Alternatively", "Reach ", " with ", ", ",
     " + ", " - ", " * ", " / ", " = ", "? Yes.", "? No.",
 )  # fmt: skip
-EASY = 0.4
 CHAT_TEMPLATE = (
     "{% for message in messages %}<{{ message['role'] }}>{{ message['content'] }}"
     "{% if message['role'] == 'assistant' %}<end>{% endif %}{% endfor %}"
@@ -66,16 +67,16 @@ def encode(tokenizer: PreTrainedTokenizerFast, seed: int, n: int, hint: float) -
     return sorted(rows, key=lambda row: len(row[0]))
 
 
-def batches(tokenizer: PreTrainedTokenizerFast, *, seed: int, tokens_per_batch: int, tokens: float):
+def batches(tokenizer: PreTrainedTokenizerFast, *, seed: int, tokens_per_batch: int, tokens: float, easy: float):
     """Endless batches `(input_ids, labels)` of about equal size, each of sequences of about equal length.
 
-    Over the first `EASY` of all tokens the share of right attempts falls from a half: hits and misses in balance are
+    Over the first `easy` of all tokens the share of right attempts falls from a half: hits and misses in balance are
     what the model learns to tell them apart from.
     """
     pool = seen = 0
     generator = torch.Generator().manual_seed(seed)
     while True:
-        ease = max(0.0, 1 - seen / (EASY * tokens))
+        ease = max(0.0, 1 - seen / (easy * tokens)) if easy else 0.0
         rows = encode(tokenizer, seed * 10_000 + pool, 2048, HINT + ease * (0.5 - HINT))
         pool += 1
         cut, cuts, longest = [], [], 0
@@ -100,9 +101,13 @@ def main() -> None:
     """Trains and saves; writes a line of JSON for each hundred steps."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--out", type=Path, required=True)
+    parser.add_argument("--start", type=Path, help="go on from this checkpoint instead of from nothing")
+    parser.add_argument(
+        "--easy", type=float, default=0.4, help="share of the tokens over which right attempts thin out"
+    )
     parser.add_argument("--tokens", type=float, default=18e6)
     parser.add_argument("--tokens-per-batch", type=int, default=4096)
-    parser.add_argument("--learning-rate", type=float, default=3e-3)
+    parser.add_argument("--learning-rate", type=float, default=2e-3)
     parser.add_argument("--width", type=int, default=160)
     parser.add_argument("--layers", type=int, default=4)
     parser.add_argument("--heads", type=int, default=4)
@@ -117,12 +122,14 @@ def main() -> None:
         max_position_embeddings=1024, tie_word_embeddings=True, initializer_range=0.04,
         bos_token_id=None, eos_token_id=tokenizer.eos_token_id, pad_token_id=tokenizer.pad_token_id,
     )  # fmt: skip
-    model = LlamaForCausalLM(config)
+    model = LlamaForCausalLM.from_pretrained(args.start) if args.start else LlamaForCausalLM(config)
     optimizer = torch.optim.AdamW(model.parameters(), lr=args.learning_rate, betas=(0.9, 0.98), weight_decay=0.05)
     seen, step, start = 0, 0, time.monotonic()
     tokenizer.save_pretrained(args.out)
     with (args.out / "pretrain.jsonl").open("w") as log:
-        stream = batches(tokenizer, seed=args.seed, tokens_per_batch=args.tokens_per_batch, tokens=args.tokens)
+        stream = batches(
+            tokenizer, seed=args.seed, tokens_per_batch=args.tokens_per_batch, tokens=args.tokens, easy=args.easy
+        )
         for input_ids, labels in stream:
             done = seen / args.tokens
             if done >= 1:

@@ -182,6 +182,7 @@ def version(show: Annotated[bool, typer.Option("--version", help="Print the vers
 
 def main() -> None:
     """Runs the command; bad input is one message and exit code 2."""
+    os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
     try:
         app()
     except HeadwayError as error:
@@ -198,5 +199,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
     main()

@@ -64,7 +64,7 @@ def to_go_bonuses(values: Float[np.ndarray, " J"], *, stopped: bool) -> Float[np
 
 
 def trace_bonus(reward: float, prefix_value: float) -> float:
-    """One bonus for a whole completion that starts at a prefix of an old trace (the paper's RL form, `paper.md` 4.2).
+    """One bonus for a whole completion that starts at a prefix of an old trace (the paper's RL form).
 
         b = r - V_prefix
 

@@ -4,7 +4,7 @@ from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Literal, Self
+from typing import Any, Literal
 
 import msgspec
 
@@ -86,7 +86,7 @@ class Measurement:
         self._stack = ExitStack()
 
     @classmethod
-    def create(cls, path: Path, settings: Settings, tell: Tell = lambda stage, done, total: None) -> Self:
+    def create(cls, path: Path, settings: Settings, tell: Tell = lambda stage, done, total: None) -> "Measurement":
         """A new measurement, or the one at `path` to go on with; what cannot be used is refused before it is made."""
         settings.check()
         load_problems(settings.problems, limit=settings.limit)
@@ -94,7 +94,7 @@ class Measurement:
             load_grader(settings.grader) if settings.grader != "auto" else None
         return cls(Run.create(path, msgspec.to_builtins(settings)), tell)
 
-    def __enter__(self) -> Self:
+    def __enter__(self) -> "Measurement":
         return self
 
     def __exit__(self, *_: object) -> None:

@@ -7,7 +7,7 @@ import numpy as np
 from jaxtyping import Float
 
 from headway import values as estimate
-from headway.graders import extract_answer
+from headway.graders import BOX, extract_answer
 from headway.sample import TraceKey, derive_seed, grade_answers
 from headway.segment import boundaries
 from headway.types import Branch, Engine, Episode, Grader, MetaProver, Problem, Trace
@@ -42,8 +42,9 @@ def prove(
     """
     suffix = tuple(engine.tokenizer.encode(prover.suffix, add_special_tokens=False))
     end = tuple(engine.tokenizer.encode(prover.end, add_special_tokens=False))
-    # what the suffix already wrote of the answer stands before the branch's own text when it is graded
-    opening = prover.suffix[prover.suffix.rfind("\\boxed{") :] if "\\boxed{" in prover.suffix else ""
+    texts = {suffix: prover.suffix, end: prover.end}
+    # what the forced text already wrote of the answer stands before the branch's own text when it is graded
+    openings = {ids: text[text.rfind(BOX) :] if BOX in text else "" for ids, text in texts.items()}
     for start in range(0, len(traces), traces_at_once):
         chunk = traces[start : start + traces_at_once]
         asked = [(trace, j, e) for trace in chunk for j, e in enumerate(boundaries(segmenter(trace)))]
@@ -62,7 +63,7 @@ def prove(
             for b, completion in enumerate(group):
                 text = engine.tokenizer.decode(completion.token_ids, skip_special_tokens=True)
                 sampled = len(completion.token_ids)
-                answer = extract_answer(opening + text)
+                answer = extract_answer(openings[f] + text)
                 drawn.append(Branch(t.problem_id, t.index, j, b, text, e + len(f) + sampled, sampled, answer))
         rewards = grade_answers([b.problem_id for b in drawn], [b.answer for b in drawn], problems, grader)
         yield [

@@ -68,7 +68,7 @@ def normalized_regret(
 ) -> Float[np.ndarray, " C"]:
     """The mean gap to a constant comparator over all budgets up to each C.
 
-        Reg(C) = (1/C) * integral_0^C (comparator - acc(c)) dc        (paper.md 2, the authors' regret.ipynb)
+        Reg(C) = (1/C) * integral_0^C (comparator - acc(c)) dc        (the authors' regret.ipynb)
 
     acc is `budget_curve` of the same `kind`; the integral is exact. With the perfect comparator it lies in [0, 1].
     The notebook also cuts at the budget, holds the last value beyond the trace, and starts `linear` at (0, 0).

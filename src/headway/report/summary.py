@@ -54,7 +54,7 @@ def default_budgets(budget: int, points: int = 16) -> Float[np.ndarray, " C"]:
 
 
 def summarize(run: Measured, *, model: str, problems: str, budget: int, answer_tokens: int) -> dict[str, Any]:
-    """The content of report.json; the README of `docs/measuring` explains each entry. NaN where nothing is known.
+    """The content of report.json; `docs/measuring.md` explains each entry. NaN where nothing is known.
 
     Budgets go up to `budget + answer_tokens`, the completion tokens a trace had.
     """

@@ -284,7 +284,7 @@ class MRTTrainer(GRPOTrainer):  # type: ignore[misc]
             end = Random(seed).choice(boundaries(self._segmenter(trace))[:-1] or [0])
             longer[prompt] = [*prompt, *trace.token_ids[:end]]
             self._prefixes[tuple(longer[prompt])] = (trace, end)
-            self._count_tokens(len(completion.token_ids))
+        self._count_tokens(sum(len(completion.token_ids) for [completion] in sampled))
         return [longer[tuple(p)] for p in prompts]
 
     # -- logs -----------------------------------------------------------------------------------------------------
