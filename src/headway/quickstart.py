@@ -20,7 +20,7 @@ class Size(NamedTuple):
     tokens: int  # sampled in each training, branches counted
 
 
-FULL = Size(problems=150, traces=4, branches=4, tokens=700_000)
+FULL = Size(problems=120, traces=4, branches=4, tokens=450_000)
 QUICK = Size(problems=40, traces=4, branches=2, tokens=80_000)
 
 

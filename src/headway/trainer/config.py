@@ -1,14 +1,13 @@
 """The options of MRT beside those of GRPO, and the combinations that would silently undo it."""
 
 from dataclasses import dataclass, field
-from typing import Literal, no_type_check
+from typing import Literal
 
 from trl import GRPOConfig
 
 from headway.types import HeadwayError
 
 
-@no_type_check  # for jaxtyping under pytest: GRPOConfig's own annotations do not hold after its __post_init__
 @dataclass
 class MRTConfig(GRPOConfig):  # type: ignore[misc]
     """GRPO's options and those of MRT; each help text says where its default comes from."""

@@ -1,11 +1,13 @@
 """`headway train`: a YAML recipe and flags, through TRL's own parser, to a fine-tuned model."""
 
+import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 from datasets import Dataset
 from transformers import AutoTokenizer, PrinterCallback, TrainerCallback
+from transformers.utils import logging
 from trl import ModelConfig, TrlParser, get_peft_config
 
 from headway.engines import model_path
@@ -46,13 +48,15 @@ def train(
     problems = load_problems(arguments.problems, limit=arguments.limit)
     path = model_path(model.model_name_or_path)
     try:
-        tokenizer = AutoTokenizer.from_pretrained(path, trust_remote_code=model.trust_remote_code, padding_side="left")
+        tokenizer = AutoTokenizer.from_pretrained(path, trust_remote_code=args.trust_remote_code, padding_side="left")
     except (OSError, ValueError) as error:
         reason = str(error).splitlines()[0]
         raise HeadwayError(f"cannot load the model '{model.model_name_or_path}': {reason}") from error
-    loading = {"dtype": model.dtype, "use_safetensors": True, "trust_remote_code": model.trust_remote_code}
+    loading = {"dtype": model.dtype, "use_safetensors": True, "trust_remote_code": args.trust_remote_code}
     args.model_init_kwargs = {**loading, **(args.model_init_kwargs or {})}
-    args.disable_tqdm = args.disable_tqdm or tell is not None
+    if tell is not None:
+        args.disable_tqdm = True
+        logging.disable_progress_bar()
     grader = load_grader(problems.grader if arguments.grader == "auto" else arguments.grader)
     trainer = MRTTrainer(
         path,
@@ -65,8 +69,12 @@ def train(
     if tell is not None:
         trainer.remove_callback(PrinterCallback)
         trainer.add_callback(_Tell(trainer, tell))
-    trainer.train(resume_from_checkpoint=args.resume_from_checkpoint)
-    trainer.save_model(args.output_dir)
+    with warnings.catch_warnings():
+        if tell is not None:
+            # of TRL and transformers to each other
+            warnings.simplefilter("ignore", FutureWarning)
+        trainer.train(resume_from_checkpoint=args.resume_from_checkpoint)
+        trainer.save_model(args.output_dir)
     return trainer
 
 
