@@ -132,19 +132,20 @@ def test_a_model_without_template_or_tags_says_how_to_give_them(
     tokenizer.save_pretrained(tmp_path / "m")
     assert run(*arguments, str(tmp_path / "r1"), monkeypatch=monkeypatch) == 2
     assert "no chat template" in " ".join(capsys.readouterr().err.split())
-    vocabulary = (tmp_path / "m" / "tokenizer.json").read_text()
-    (tmp_path / "m" / "tokenizer.json").write_text(
-        vocabulary.replace("</think>", "</other>").replace("<think>", "<o>")
-    )
-    (tmp_path / "m" / "chat_template.jinja").write_text("{{ messages[0]['content'] }}")
+    tokenizer = tiny.tokenizer(("<o>", "<c>"))
+    tokenizer.chat_template = "{{ messages[0]['content'] }}"
+    tokenizer.save_pretrained(tmp_path / "m")
     assert run(*arguments, str(tmp_path / "r2"), monkeypatch=monkeypatch) == 2
     assert "--think-close" in " ".join(capsys.readouterr().err.split())
 
 
+@pytest.mark.filterwarnings("default::FutureWarning")  # transformers about its own flags
 def test_train_refuses_an_unknown_key_and_a_missing_recipe(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    (tmp_path / "r.yaml").write_text("model_name_or_path: builtin:countdown\nproblems: countdown-train\nprogres: 1\n")
+    (tmp_path / "r.yaml").write_text(
+        "model_name_or_path: builtin:countdown\nproblems: countdown-train\nbf16: false\nprogres: 1\n"
+    )
     assert run("train", "--config", str(tmp_path / "r.yaml"), monkeypatch=monkeypatch) == 2
     assert "progres" in capsys.readouterr().err
     assert run("train", "--config", str(tmp_path / "none.yaml"), monkeypatch=monkeypatch) == 2

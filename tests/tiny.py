@@ -13,8 +13,9 @@ TEMPLATE = (
 )
 
 
-def tokenizer() -> PreTrainedTokenizerFast:
-    vocabulary = {w: i for i, w in enumerate([*WORDS, *map(chr, range(32, 127)), "\n"])}
+def tokenizer(tags: tuple[str, str] = ("<think>", "</think>")) -> PreTrainedTokenizerFast:
+    words = [*WORDS[:4], *tags, *WORDS[6:]]
+    vocabulary = {w: i for i, w in enumerate(dict.fromkeys([*words, *map(chr, range(32, 127)), "\n"]))}
     backend = Tokenizer(models.WordLevel(vocabulary, unk_token="?"))
     backend.pre_tokenizer = pre_tokenizers.Split(Regex(r"\n\n|Wait|\\boxed\{|[\s\S]"), behavior="isolated")
     backend.decoder = decoders.Fuse()
@@ -22,7 +23,7 @@ def tokenizer() -> PreTrainedTokenizerFast:
         tokenizer_object=backend,
         pad_token="<pad>",
         eos_token="<end>",
-        extra_special_tokens=WORDS[2:6],
+        extra_special_tokens=words[2:6],
         clean_up_tokenization_spaces=False,
         padding_side="left",
     )
@@ -30,7 +31,7 @@ def tokenizer() -> PreTrainedTokenizerFast:
     return made
 
 
-def model(kind: str = "llama", *, seed: int = 0, tied: bool = True) -> LlamaForCausalLM | Qwen2ForCausalLM:
+def model(kind: str = "llama", *, seed: int = 0) -> LlamaForCausalLM | Qwen2ForCausalLM:
     torch.manual_seed(seed)
     sizes = dict(
         vocab_size=len(tokenizer()),

@@ -31,6 +31,7 @@ COMMON: dict[str, Any] = dict(
     save_strategy="no",
     logging_steps=1,
     disable_tqdm=True,
+    lr_scheduler_type="constant",
     seed=3,
 )
 PROBLEMS = [Problem(f"p{i}", f"What is {i}?", str(i)) for i in range(6)]

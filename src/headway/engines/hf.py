@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import torch
-from transformers import AutoModelForCausalLM, AutoTokenizer, DynamicCache, PreTrainedModel, PreTrainedTokenizerBase
+from transformers import AutoModelForCausalLM, AutoTokenizer, DynamicCache, PreTrainedTokenizerBase
 from transformers.cache_utils import DynamicLayer
 from transformers.generation.stopping_criteria import StopStringCriteria
 from transformers.utils import logging
@@ -42,14 +42,12 @@ class HFEngine:
     """Samples from a transformers causal language model.
 
     Args:
-        model: In evaluation mode; used as it is, so a trainer's model gives the policy as it stands.
+        model: A causal language model in evaluation mode, adapters and all; used as it is.
         tokenizer: Its tokenizer.
         cache_bytes: How much memory the keys and values of one batch may take; sets the batch size.
     """
 
-    def __init__(
-        self, model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, *, cache_bytes: int = CACHE_BYTES
-    ) -> None:
+    def __init__(self, model: Any, tokenizer: PreTrainedTokenizerBase, *, cache_bytes: int = CACHE_BYTES) -> None:
         self.model = model
         self.tokenizer: Any = tokenizer
         ends = model.generation_config.eos_token_id if model.generation_config else None
@@ -327,7 +325,7 @@ def choose(logits: torch.Tensor, u: np.ndarray, params: SamplingParams) -> torch
     return torch.searchsorted(sums, aim, right=True).squeeze(1).clamp(max=logits.shape[-1] - 1)
 
 
-def _cache_bytes_per_token(model: PreTrainedModel) -> int:
+def _cache_bytes_per_token(model: Any) -> int:
     config = model.config.get_text_config()
     heads = getattr(config, "num_key_value_heads", None) or config.num_attention_heads
     width = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads

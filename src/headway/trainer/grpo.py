@@ -145,7 +145,7 @@ class MRTTrainer(GRPOTrainer):  # type: ignore[misc]
         here = slice(self.accelerator.process_index * len(inputs), (self.accelerator.process_index + 1) * len(inputs))
         local = gathered[here]
         weights = self.reward_weights.to(local.device)
-        rewards = torch.where(local.isnan().all(dim=1), torch.nan, (local * weights).nansum(dim=1)).cpu().numpy()
+        rewards = torch.where(local.isnan().all(dim=1), torch.nan, (local * weights).nansum(dim=1)).tolist()
         problems = {str(row["id"]): Problem(str(row["id"]), str(row["id"]), str(row["answer"])) for row in inputs}
         prompts = [
             tuple(ids[mask.bool()].tolist())
