@@ -5,18 +5,20 @@
 and respawned. What it cannot decide is None.
 """
 
+import logging
 import math
 import re
 from collections.abc import Callable, Sequence
-from concurrent.futures import TimeoutError as FutureTimeoutError
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import suppress
 from typing import Literal, get_args
 
-from pebble import ProcessExpired, ProcessPool
+from pebble import ProcessPool
 
 from headway.tasks import countdown
 from headway.types import Grader, HeadwayError, Problem
+
+logger = logging.getLogger(__name__)
 
 GraderName = Literal["exact", "numeric", "countdown", "math-verify"]
 
@@ -147,14 +149,17 @@ class Pooled:
         futures = [pool.schedule(self._judge, args=(key[1], key[0]), timeout=self._deadline_s) for key in keys]
         for key, future in zip(keys, futures, strict=True):
             verdict: bool | None = None
-            # MemoryError and RecursionError inside the worker arrive as themselves
-            with suppress(FutureTimeoutError, ProcessExpired, MemoryError, RecursionError):
+            try:
                 verdict = future.result()
+            except BrokenProcessPool:
+                raise
+            except Exception as error:
+                # too slow, out of memory, ended, or failed at this answer: it has not decided
+                logger.debug("undecided answer %r: %r", key[1][:80], error)
             rewards[key] = None if verdict is None else float(verdict)
 
 
 def _start_worker(judge: Callable[[str, str], bool | None]) -> None:
-    import logging
     import resource
 
     logging.disable(logging.WARNING)  # math-verify warns, once a worker, that its own timeouts are off

@@ -15,7 +15,7 @@ from collections.abc import Iterator
 from fractions import Fraction
 from typing import Literal, NamedTuple
 
-from headway.types import Problem
+from headway.types import HeadwayError, Problem
 
 Split = Literal["train", "heldout"]
 
@@ -163,9 +163,12 @@ def is_solution(expression: str, reference: str) -> bool:
     """Whether an expression uses the reference's numbers, each once, and reaches its target.
 
     Raises:
-        ValueError: the reference is not an expression (a wrong data set; a wrong answer is simply False).
+        HeadwayError: the reference is not an expression (a wrong data set; a wrong answer is simply False).
     """
-    expected = evaluate(reference)
+    try:
+        expected = evaluate(reference)
+    except ValueError as error:
+        raise HeadwayError(f"the countdown grader needs an expression as reference answer: {error}") from error
     try:
         return evaluate(expression) == expected
     except ValueError:
