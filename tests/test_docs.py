@@ -14,6 +14,7 @@ import yaml
 
 from headway import cli
 from headway.measure import Measurement, Settings
+from headway.report.compare import markdown_table
 
 ROOT = Path(__file__).parent.parent
 SRC = ROOT / "src"
@@ -246,3 +247,9 @@ def test_nothing_names_a_place_on_one_machine() -> None:
     place = re.compile(rb"(?<![\w.-])/(?:home|work|root|Users)/\w|pypi[.]org|pythonhosted[.]|download[.]pytorch[.]")
     found = [file for file in files if file.is_file() and place.search(file.read_bytes())]
     assert [str(file.relative_to(ROOT)) for file in found] == []
+
+
+def test_the_readmes_table_is_the_committed_result() -> None:
+    compared = json.loads((ROOT / "results" / "quickstart" / "compare.json").read_text())
+    text = (ROOT / "README.md").read_text()
+    assert all(line in text for line in markdown_table(compared).splitlines() if line)

