@@ -3,6 +3,7 @@
 from collections.abc import Callable, Collection, Iterator, Sequence
 from typing import NamedTuple
 
+import msgspec
 import numpy as np
 from jaxtyping import Float
 
@@ -64,10 +65,13 @@ def prove(
                 text = engine.tokenizer.decode(completion.token_ids, skip_special_tokens=True)
                 sampled = len(completion.token_ids)
                 answer = extract_answer(openings[f] + text)
-                drawn.append(Branch(t.problem_id, t.index, j, b, text, e + len(f) + sampled, sampled, answer))
+                spent = e + len(f) + sampled
+                drawn.append(
+                    Branch(t.problem_id, t.index, j, b, text, spent, sampled, answer, logprob=completion.logprob)
+                )
         rewards = grade_answers([b.problem_id for b in drawn], [b.answer for b in drawn], problems, grader)
         yield [
-            Branch(d.problem_id, d.index, d.boundary, d.branch, d.text, d.tokens, d.sampled, d.answer, reward)
+            msgspec.structs.replace(d, reward=reward)
             for d, reward, key in zip(drawn, rewards, keys, strict=True)
             if key not in done
         ]

@@ -56,11 +56,14 @@ class SamplingParams(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 class Completion(NamedTuple):
     """Tokens an engine returned for one prompt, and why they ended: by themselves or for their length.
 
-    A token that ends the text (end of sequence) is not among them.
+    A token that ends the text (end of sequence) is not among them. `logprob` is the natural logarithm of the
+    completion's probability under the distribution it was sampled from (after temperature and top-p), the token that
+    ended it included; None where the engine does not know it.
     """
 
     token_ids: TokenIds
     stop: Literal["stop", "length"]
+    logprob: float | None = None
 
 
 class Trace(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -121,7 +124,7 @@ class Branch(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """One completion by the meta-prover from a boundary of a trace, with its reward.
 
     `tokens` is its budget: completion tokens up to and including the forced answer (thinking before the boundary,
-    forced suffix, sampled tokens). The prompt does not count.
+    forced suffix, sampled tokens). The prompt does not count. `logprob` is that of its completion.
     """
 
     problem_id: str
@@ -133,6 +136,7 @@ class Branch(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     sampled: int
     answer: str | None = None
     reward: float | None = None
+    logprob: float | None = None
 
 
 class MetaProver(msgspec.Struct, frozen=True, forbid_unknown_fields=True):

@@ -8,7 +8,7 @@ import tiny
 from headway.engines.hf import HFEngine, Request, find_trunks
 from headway.engines.scripted import ScriptedEngine, ramps
 from headway.tasks import countdown
-from headway.types import Engine, SamplingParams
+from headway.types import Completion, Engine, SamplingParams
 
 
 @pytest.fixture(scope="module", params=["scripted", "hf-llama", "hf-qwen2"])
@@ -22,6 +22,11 @@ def engine(request: pytest.FixtureRequest) -> Engine:
 def prompts_of(engine: Engine) -> list[tuple[int, ...]]:
     texts = [f"<user>{p.prompt}<assistant><think>" for p in countdown.problems(3, split="train")]
     return [tuple(engine.tokenizer.encode(text, add_special_tokens=False)) for text in texts]
+
+
+def said(out: list[list[Completion]]) -> list[list[tuple[tuple[int, ...], str]]]:
+    """What was sampled, without the probabilities: their last digits depend on the batch."""
+    return [[(c.token_ids, c.stop) for c in samples] for samples in out]
 
 
 def test_shapes_and_budget(engine: Engine) -> None:
@@ -51,13 +56,13 @@ def test_results_do_not_depend_on_batching_or_order(engine: Engine) -> None:
     together = engine.sample(prompts, params, seeds=seeds)
     alone = [engine.sample([p], params, seeds=[s])[0] for p, s in zip(prompts, seeds, strict=True)]
     backwards = engine.sample(prompts[::-1], params, seeds=seeds[::-1])[::-1]
-    assert together == alone == backwards
+    assert said(together) == said(alone) == said(backwards)
 
 
 def test_more_samples_keep_the_first_ones(engine: Engine) -> None:
     few = engine.sample(prompts_of(engine), SamplingParams(max_tokens=9, n=2), seeds=[1, 2, 3])
     many = engine.sample(prompts_of(engine), SamplingParams(max_tokens=9, n=5), seeds=[1, 2, 3])
-    assert [m[:2] for m in many] == few
+    assert said([m[:2] for m in many]) == said(few)
 
 
 def test_no_prompts_no_completions(engine: Engine) -> None:
@@ -75,6 +80,31 @@ def test_sampling_follows_the_models_own_distribution(kind: str) -> None:
         p = torch.softmax(model(torch.tensor([prompt])).logits[0, -1].double() / 0.7, -1).numpy()
     share = np.bincount(drawn, minlength=len(p)) / len(drawn)
     assert np.abs(share - p).max() < 4 * np.sqrt(0.25 / len(drawn))
+
+
+def test_a_logprob_is_the_completions_own(engine: Engine) -> None:
+    """Equal completions are equally likely, and the likelier come the more often: frequencies are probabilities."""
+    # one token of a real model; the scripted one decides once, for the whole text
+    params = SamplingParams(max_tokens=500 if isinstance(engine, ScriptedEngine) else 1, n=3000)
+    out = engine.sample(prompts_of(engine)[:1], params, seeds=[0])[0]
+    for drawn, logprob in {(c.token_ids, c.stop): c.logprob for c in out}.items():
+        assert logprob is not None and logprob <= 0
+        share = np.mean([(c.token_ids, c.stop) == drawn for c in out])
+        assert abs(share - np.exp(logprob)) < 5 * np.sqrt(0.25 / len(out))
+
+
+@pytest.mark.parametrize("kind", ["llama", "qwen2"])
+def test_a_logprob_is_the_sum_over_the_completion_and_its_end(kind: str) -> None:
+    model, tokenizer = tiny.model(kind, seed=1), tiny.tokenizer()
+    prompt = tuple(tokenizer.encode("<user>2+2", add_special_tokens=False))
+    out = HFEngine(model, tokenizer).sample([prompt], SamplingParams(max_tokens=30, n=8, temperature=0.8), seeds=[3])
+    assert {c.stop for c in out[0]} == {"stop", "length"}
+    for completion in out[0]:
+        ids = [*completion.token_ids, *([tokenizer.eos_token_id] if completion.stop == "stop" else [])]
+        with torch.no_grad():
+            logits = model(torch.tensor([[*prompt, *ids]])).logits[0, len(prompt) - 1 : -1].double() / 0.8
+        expected = torch.log_softmax(logits, -1)[range(len(ids)), ids].sum().item()
+        assert completion.logprob == pytest.approx(expected, abs=1e-4)
 
 
 @pytest.mark.parametrize("kind", ["llama", "qwen2"])
@@ -99,7 +129,7 @@ def test_small_batches_change_nothing() -> None:
     prompts = [(*trace[:e], 5, 9) for e in (10, 20, 30)] + [trace]
     params = SamplingParams(max_tokens=6, n=3)
     small = HFEngine(tiny.model(), tokenizer, cache_bytes=1).sample(prompts, params, seeds=range(4))
-    assert small == HFEngine(tiny.model(), tokenizer).sample(prompts, params, seeds=range(4))
+    assert said(small) == said(HFEngine(tiny.model(), tokenizer).sample(prompts, params, seeds=range(4)))
 
 
 def test_a_stop_string_ends_a_completion_and_stays_in_it() -> None:

@@ -118,13 +118,12 @@ class HFEngine:
             np.array([r.seed for r in requests], dtype=np.uint64)[:, None] + np.arange(n, dtype=np.uint64) * _GAMMA
         )
         seeds = _mix(numbers.reshape(-1))
-        tokens, ended = self._decode(
+        drawn = self._decode(
             logits.repeat_interleave(n, 0), mask.repeat_interleave(n, 0), positions[:, -1].repeat_interleave(n, 0),
             cache, seeds, params,
         )  # fmt: skip
         for k, request in enumerate(requests):
-            rows = range(k * n, k * n + n)
-            yield request.place, [Completion(tuple(tokens[r]), "stop" if ended[r] else "length") for r in rows]
+            yield request.place, drawn[k * n : k * n + n]
 
     def _decode(
         self,
@@ -134,7 +133,7 @@ class HFEngine:
         cache: DynamicCache,
         seeds: np.ndarray,
         params: SamplingParams,
-    ) -> tuple[list[list[int]], list[bool]]:
+    ) -> list[Completion]:
         """Decodes all rows together; rows that have ended leave the batch now and then."""
         device = logits.device
         ends = torch.tensor(self._ends, device=device)
@@ -143,6 +142,7 @@ class HFEngine:
         rows = torch.arange(len(seeds))  # the row of the call that each row of the batch is
         written = torch.zeros(len(seeds), params.max_tokens, dtype=torch.long)
         lengths = torch.full((len(seeds),), params.max_tokens)
+        logprobs = torch.zeros(len(seeds), dtype=torch.double)
         for t in range(params.max_tokens):
             alive = ~ended[rows]
             if t % COMPACT_EVERY == 0 and alive.sum() <= len(rows) * 3 // 4:
@@ -153,8 +153,9 @@ class HFEngine:
                 alive = torch.ones(len(rows), dtype=torch.bool)
             if not alive.any():
                 break
-            chosen = choose(logits, uniforms(seeds[rows.numpy()], t), params)
+            chosen, logprob = choose(logits, uniforms(seeds[rows.numpy()], t), params)
             written[rows, t] = chosen.cpu()
+            logprobs[rows[alive]] += logprob.cpu()[alive]
             over = torch.isin(chosen, ends).cpu() & alive
             lengths[rows[over]] = t
             if stops is not None:
@@ -167,7 +168,10 @@ class HFEngine:
             position = position + 1
             mask = torch.cat([mask, mask.new_ones(len(mask), 1)], dim=1)
             logits = self._logits(chosen[:, None], mask, position[:, None], cache)
-        return [w[:k].tolist() for w, k in zip(written, lengths.tolist(), strict=True)], ended.tolist()
+        return [
+            Completion(tuple(w[:k].tolist()), "stop" if over else "length", logprob)
+            for w, k, over, logprob in zip(written, lengths.tolist(), ended.tolist(), logprobs.tolist(), strict=True)
+        ]
 
     def _logits(
         self, ids: torch.Tensor, mask: torch.Tensor, positions: torch.Tensor, cache: DynamicCache
@@ -311,10 +315,11 @@ def uniforms(seeds: np.ndarray, step: int) -> np.ndarray:
     return (bits >> np.uint64(11)).astype(np.float64) / 2**53
 
 
-def choose(logits: torch.Tensor, u: np.ndarray, params: SamplingParams) -> torch.Tensor:
-    """The token of each row, (rows,): where the running sum of its probabilities passes the row's uniform number."""
+def choose(logits: torch.Tensor, u: np.ndarray, params: SamplingParams) -> tuple[torch.Tensor, torch.Tensor]:
+    """The token of each row, where the running sum of its probabilities passes the row's uniform number, and the
+    logarithm of the token's probability; both (rows,)."""
     if params.temperature == 0:
-        return logits.argmax(dim=-1)
+        return logits.argmax(dim=-1), torch.zeros(len(logits), dtype=torch.double, device=logits.device)
     probabilities = torch.softmax(logits.double() / params.temperature, dim=-1)
     if params.top_p < 1:
         ordered, order = probabilities.sort(dim=-1, descending=True)
@@ -322,7 +327,8 @@ def choose(logits: torch.Tensor, u: np.ndarray, params: SamplingParams) -> torch
         probabilities = torch.zeros_like(probabilities).scatter(-1, order, ordered)
     sums = probabilities.cumsum(dim=-1)
     aim = torch.from_numpy(u).to(sums.device)[:, None] * sums[:, -1:]
-    return torch.searchsorted(sums, aim, right=True).squeeze(1).clamp(max=logits.shape[-1] - 1)
+    chosen = torch.searchsorted(sums, aim, right=True).clamp(max=logits.shape[-1] - 1)
+    return chosen.squeeze(1), (probabilities.gather(-1, chosen) / sums[:, -1:]).log().squeeze(1)
 
 
 def _cache_bytes_per_token(model: Any) -> int:

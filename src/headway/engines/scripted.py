@@ -5,8 +5,10 @@ them, the policy is right with probability values[j]; a thought that ends by its
 """
 
 import hashlib
+import math
 from collections.abc import Mapping, Sequence
 from random import Random
+from typing import Literal
 
 from headway.types import Completion, Problem, SamplingParams, TokenIds
 
@@ -70,12 +72,14 @@ class ScriptedEngine:
         values = self.values[problem.id]
         told, last = thought.count("step "), len(values) - 1
         forced = CLOSE in thought
-        right = rng.random() < values[min(told, last) if forced else last]
+        p = values[min(told, last) if forced else last]
+        right = rng.random() < p
         answer = problem.answer if right else f"not {problem.answer}"
         more = "".join((EPISODE if j else FIRST).format(j + 1) for j in range(told, last))
         says = f"{answer}}}" if forced else f"{more}{CLOSE}\n\n\\boxed{{{answer}}}"
         ids = tuple(self.tokenizer.encode(says, add_special_tokens=False))
-        return Completion(ids[: params.max_tokens], "stop" if len(ids) <= params.max_tokens else "length")
+        stop: Literal["stop", "length"] = "stop" if len(ids) <= params.max_tokens else "length"
+        return Completion(ids[: params.max_tokens], stop, math.log(p if right else 1 - p))
 
 
 def ramps(problems: Sequence[Problem], *, episodes: int = 6) -> dict[str, list[float]]:
