@@ -139,14 +139,15 @@ def test_a_model_without_template_or_tags_says_how_to_give_them(
     assert "--think-close" in " ".join(capsys.readouterr().err.split())
 
 
-@pytest.mark.filterwarnings("default::FutureWarning")  # transformers about its own flags
 def test_train_refuses_an_unknown_key_and_a_missing_recipe(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     (tmp_path / "r.yaml").write_text(
-        "model_name_or_path: builtin:countdown\nproblems: countdown-train\nbf16: false\nprogres: 1\n"
+        "model_name_or_path: builtin:countdown\nproblems: countdown-train\nprogres: 1\n"
     )
     assert run("train", "--config", str(tmp_path / "r.yaml"), monkeypatch=monkeypatch) == 2
     assert "progres" in capsys.readouterr().err
     assert run("train", "--config", str(tmp_path / "none.yaml"), monkeypatch=monkeypatch) == 2
     assert "none.yaml" in capsys.readouterr().err
+    assert run("train", monkeypatch=monkeypatch) == 2
+    assert "--problems" in capsys.readouterr().err

@@ -3,6 +3,7 @@
 from dataclasses import dataclass, field
 from typing import Literal
 
+from transformers.utils import is_torch_bf16_gpu_available
 from trl import GRPOConfig
 
 from headway.types import HeadwayError
@@ -48,11 +49,17 @@ class MRTConfig(GRPOConfig):  # type: ignore[misc]
     )
     think_open: str | None = field(default=None, metadata={"help": "What opens the thinking, if not <think>."})
     think_close: str | None = field(default=None, metadata={"help": "What ends the thinking, if not </think>."})
+    bf16: bool | None = field(
+        default=None,
+        metadata={"help": "Mixed precision; by default where the GPU has it. (TRL's True is an error elsewhere)"},
+    )
     max_generated_tokens: int | None = field(
         default=None, metadata={"help": "Stop when so many tokens were sampled, branches counted: equal cost."}
     )
 
     def __post_init__(self) -> None:
+        if self.bf16 is None and not is_torch_bf16_gpu_available():
+            self.bf16 = False
         super().__post_init__()
         for name in ("min_paragraphs", "episode_tokens", "max_episodes", "branches", "branch_max_tokens"):
             if getattr(self, name) < 1:

@@ -29,7 +29,9 @@ def dataset_of(problems: Sequence[Problem]) -> Dataset:
 class TrainArguments:
     """What is trained on, and how it is graded."""
 
-    problems: str = field(metadata={"help": "JSONL file (id, prompt, answer), or countdown-train."})
+    problems: str | None = field(
+        default=None, metadata={"help": "JSONL file (id, prompt, answer), or countdown-train. Required."}
+    )
     limit: int | None = field(default=None, metadata={"help": "Use the first so many problems."})
     grader: str = field(default="auto", metadata={"help": "auto (by the problems), exact, numeric, ..."})
 
@@ -45,6 +47,10 @@ def train(
     Raises:
         HeadwayError: the model, the problems or a setting cannot be used.
     """
+    if not arguments.problems:
+        raise HeadwayError("nothing to train on; give 'problems' in the recipe or --problems: a JSONL file or a set")
+    if not model.model_name_or_path:
+        raise HeadwayError("no model to train; give 'model_name_or_path' in the recipe or --model_name_or_path")
     problems = load_problems(arguments.problems, limit=arguments.limit)
     path = model_path(model.model_name_or_path)
     try:
@@ -100,8 +106,11 @@ def main(arguments: list[str], *, tell: Callable[[int, int], None] | None = None
         HeadwayError: the recipe or a flag cannot be used; says which.
     """
     parser = TrlParser((TrainArguments, MRTConfig, ModelConfig), prog="headway train")
+    parser.usage = "headway train --config recipe.yaml [--option value ...]"  # not all 250 of them
     try:
-        parsed = parser.parse_args_and_config(args=arguments)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", FutureWarning)  # of transformers to TRL
+            parsed = parser.parse_args_and_config(args=arguments)
     except (ValueError, OSError) as error:
         if isinstance(error, HeadwayError):
             raise
