@@ -3,6 +3,7 @@
 import functools
 import os
 import sys
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -36,7 +37,10 @@ Problems = Annotated[str, typer.Option(help="JSONL file (id, prompt, answer), or
 
 @contextmanager
 def progress() -> Iterator[Callable[[str, int, int], None]]:
-    """A progress bar for each stage, on stderr."""
+    """A progress bar for each stage, on stderr; where that is no terminal, a line now and then."""
+    if not console.is_terminal:
+        yield lines()
+        return
     columns = (TextColumn("{task.description:>10}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
     with Progress(*columns, TextColumn("left"), TimeRemainingColumn(), console=console) as bars:
         tasks: dict[str, Any] = {}
@@ -47,6 +51,19 @@ def progress() -> Iterator[Callable[[str, int, int], None]]:
             bars.update(tasks[stage], completed=done, total=total)
 
         yield tell
+
+
+def lines(seconds: float = 30.0) -> Callable[[str, int, int], None]:
+    """Tells each stage's start, its end, and how far it is every so many seconds."""
+    told = ("", 0.0)
+
+    def tell(stage: str, done: int, total: int) -> None:
+        nonlocal told
+        if stage != told[0] or done == total or time.monotonic() - told[1] >= seconds:
+            told = (stage, time.monotonic())
+            console.print(f"{stage}: {done} of {total}", highlight=False)
+
+    return tell
 
 
 def print_report(report: dict[str, Any], run: Path) -> None:
