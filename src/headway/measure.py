@@ -20,7 +20,7 @@ from headway.report.page import render_compare, render_run
 from headway.report.summary import Measured, branch_counts, measured, summarize
 from headway.sample import sample
 from headway.segment import Segment, cut
-from headway.store import Run
+from headway.store import Drawn, Run, TraceKey
 from headway.types import Engine, Episode, Grader, HeadwayError, MetaProver, Trace
 
 EngineName = Literal["auto", "hf", "scripted"]
@@ -144,7 +144,7 @@ class Measurement:
     def sample(self) -> None:
         """Samples the traces that are not there yet."""
         s = self.settings
-        done = {(t.problem_id, t.index) for t in self.run.traces()}
+        done = {(t.problem_id, t.index) for t in self.run.traces().read_as(TraceKey)}
         total = len(self.problems.problems) * s.traces
         self._tell("sample", len(done), total)
         if len(done) >= total:
@@ -165,10 +165,12 @@ class Measurement:
         Raises:
             HeadwayError: there are no traces.
         """
-        traces = sorted(self.run.traces(), key=lambda t: (t.problem_id, t.index))
-        if not traces:
+        there = self.run.traces()
+        keys = [(t.problem_id, t.index) for t in there.read_as(TraceKey)]
+        if not keys:
             raise HeadwayError(f"{self.run.path} has no traces to prove; `headway sample` makes them")
-        done = {((b.problem_id, b.index), b.boundary, b.branch) for b in self.run.branches()}
+        traces = there.take(sorted(range(len(keys)), key=keys.__getitem__))
+        done = {((b.problem_id, b.index), b.boundary, b.branch) for b in self.run.branches().read_as(Drawn)}
         total = sum(len(self.segmenter(t)) + 1 for t in traces) * self.settings.branches
         self._tell("prove", len(done), total)
         if len(done) >= total:

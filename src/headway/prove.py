@@ -47,7 +47,7 @@ def prove(
     # what the forced text already wrote of the answer stands before the branch's own text when it is graded
     openings = {ids: text[text.rfind(BOX) :] if BOX in text else "" for ids, text in texts.items()}
     for start in range(0, len(traces), traces_at_once):
-        chunk = traces[start : start + traces_at_once]
+        chunk = list(traces[start : start + traces_at_once])  # these alone are in memory
         asked = [(trace, j, e) for trace in chunk for j, e in enumerate(boundaries(segmenter(trace)))]
         keys = [((t.problem_id, t.index), j, b) for t, j, _ in asked for b in range(prover.branches)]
         if all(key in done for key in keys):
