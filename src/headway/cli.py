@@ -84,6 +84,13 @@ def measure(
     limit: Annotated[int | None, typer.Option(help="Use the first so many problems.")] = None,
     traces: Annotated[int, typer.Option(help="Traces a problem.")] = 4,
     branches: Annotated[int, typer.Option(help="Forced answers at each boundary.")] = 4,
+    precision: Annotated[
+        float | None, typer.Option(help="Draw more branches until they add this error to the regret.")
+    ] = None,
+    value_precision: Annotated[
+        float | None, typer.Option(help="Draw more branches until each value has this error.")
+    ] = None,
+    max_branches: Annotated[int | None, typer.Option(help="Branches in all; more go where they tell most.")] = None,
     budget: Annotated[int, typer.Option(help="Thinking tokens a trace may take.")] = 1024,
     answer_tokens: Annotated[int, typer.Option(help="Tokens an answer may take, forced or not.")] = 32,
     temperature: Annotated[float, typer.Option(help="Of the traces; branches are drawn at 1.")] = 1.0,

@@ -37,13 +37,14 @@ class TraceKey(msgspec.Struct, frozen=True):
 
 
 class Drawn(msgspec.Struct, frozen=True):
-    """Which branch a line is, and its reward; `records.read_as(Drawn)` passes over its text."""
+    """Which branch a line is, its tokens and its reward; `records.read_as(Drawn)` passes over its text."""
 
     problem_id: str
     index: int
     boundary: int
     branch: int
-    reward: float | None
+    sampled: int
+    reward: float | None = None
 
 
 class Records(Sequence[Any], Generic[Record]):
