@@ -4,8 +4,8 @@
 
 The scripted engine's values rise evenly over six episodes, from and to where two bytes of a hash of the problem's id
 say. So the expected normalized regret over all problems is a sum over the 65,536 pairs of bytes, with the expected
-cost of an answer at each boundary; nothing is estimated. Each seed measures 200 problems, with 2 traces each and 4 branches
-at each boundary, and looks if the truth is within two standard errors and within the 95% interval.
+cost of an answer at each boundary; nothing is estimated. Each seed measures 200 problems, with 2 traces each and 4
+branches at each boundary, and looks if the truth is within two standard errors and within the 95% interval.
 
 `whole` runs what `headway measure` runs, run folder, engine and grader included. `fast` draws the same branches as
 coins and puts them through the same estimators, which makes thousands of seeds. `adaptive` is `fast` with as many
