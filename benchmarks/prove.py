@@ -4,8 +4,8 @@
 
 Cost: 16 boundaries x 8 branches of the same traces by the same engine and the same kernels. The plain way makes each
 prefix x branch a request of its own and computes all of it; it draws the same branches. Prefill tokens are counted
-where the model's forward is called: the unmasked tokens of every call that is wider than one token (and, beside, all
-its slots, padding too). Two models: the built-in one on its own traces, and an untrained Llama on longer ones.
+where the model's forward is called: the unmasked tokens of every call before decoding (and, beside, all its slots,
+padding too). Two models: the built-in one on its own traces, and an untrained Llama on longer ones.
 
 Adaptive: the mean normalized regret at the whole budget to the precision that 8 branches at each boundary have. With
 the scripted engine the values are known, and so is the error that any number of branches leaves; for the built-in
@@ -52,7 +52,37 @@ PROBLEMS = load_problems("countdown", limit=200)
 BY_ID = {p.id: p for p in PROBLEMS.problems}
 
 
-class Plain(HFEngine):
+class Counting(HFEngine):
+    """The engine, counting the tokens and the slots (padding too) of all forwards that are not decoding."""
+
+    def __init__(self, model: Any, tokenizer: Any) -> None:
+        super().__init__(model, tokenizer)
+        self.tokens = self.slots = 0
+        self._decoding = False
+
+    def _decode(self, *args: Any) -> list[Completion]:
+        self._decoding = True
+        drawn = super()._decode(*args)
+        self._decoding = False
+        return drawn
+
+    @contextmanager
+    def counted(self) -> Iterator[None]:
+        """Looks at what the model is called with."""
+
+        def look(module: Any, args: Any, kwargs: dict[str, torch.Tensor]) -> None:
+            if not self._decoding:
+                self.tokens += int(kwargs["attention_mask"][:, -kwargs["input_ids"].shape[1] :].sum())
+                self.slots += kwargs["input_ids"].numel()
+
+        handle = self.model.register_forward_pre_hook(look, with_kwargs=True)
+        try:
+            yield
+        finally:
+            handle.remove()
+
+
+class Plain(Counting):
     """The same engine, with each prefix x branch a request of its own that shares nothing."""
 
     def sample(
@@ -72,24 +102,6 @@ class Plain(HFEngine):
         return [[drawn[i * n + s] for s in range(n)] for i in range(len(prompts))]
 
 
-@contextmanager
-def counted(model: Any) -> Iterator[dict[str, int]]:
-    """Counts the tokens, and the slots with padding, of the forwards that prefill."""
-    counts = {"tokens": 0, "slots": 0}
-
-    def look(module: Any, args: Any, kwargs: dict[str, torch.Tensor]) -> None:
-        width = kwargs["input_ids"].shape[1]
-        if width > 1:
-            counts["tokens"] += int(kwargs["attention_mask"][:, -width:].sum())
-            counts["slots"] += kwargs["input_ids"].numel()
-
-    handle = model.register_forward_pre_hook(look, with_kwargs=True)
-    try:
-        yield counts
-    finally:
-        handle.remove()
-
-
 def in_even_episodes(trace: Trace) -> list[Episode]:
     """Fifteen episodes of like length, which have 16 boundaries."""
     cuts = np.linspace(0, trace.thinking, BOUNDARIES).round().astype(int).tolist()
@@ -98,7 +110,7 @@ def in_even_episodes(trace: Trace) -> list[Episode]:
 
 def builtin_traces(model: Any, tokenizer: Any, traces: int) -> list[Trace]:
     """The built-in model's own longest traces of 60 problems."""
-    tags = find_think_tags(tokenizer)
+    tags = find_think_tags(tokenizer, think_open=None, think_close=None)
     drawn = sample(
         HFEngine(model, tokenizer), PROBLEMS.problems[:60], load_grader("countdown"), tags,
         traces=1, budget=192, answer_tokens=16, problems_at_once=60,
@@ -108,7 +120,7 @@ def builtin_traces(model: Any, tokenizer: Any, traces: int) -> list[Trace]:
 
 def random_traces(tokenizer: Any, traces: int, tokens: int) -> list[Trace]:
     """Thoughts of random tokens that do not end."""
-    rng, tags = np.random.default_rng(0), find_think_tags(tokenizer)
+    rng, tags = np.random.default_rng(0), find_think_tags(tokenizer, think_open=None, think_close=None)
     usual = sorted(set(range(len(tokenizer))) - set(tokenizer.all_special_ids) - set(tokenizer.added_tokens_decoder))
     return [
         make_trace(
@@ -132,19 +144,20 @@ def llama(tokenizer: Any) -> Any:
 
 def cost(model: Any, tokenizer: Any, traces: list[Trace], repeats: int) -> dict[str, Any]:
     """Proves the traces both ways in turn; prefill tokens, seconds, and how many times less ours takes."""
-    tags, grader = find_think_tags(tokenizer), load_grader("countdown")
+    tags, grader = find_think_tags(tokenizer, think_open=None, think_close=None), load_grader("countdown")
     prover = meta_prover(tags, branches=BRANCHES, max_tokens=16)
     seen: dict[str, list[dict[str, float]]] = {"headway": [], "plain": []}
     said: dict[str, list[Any]] = {}
     for repeat in range(-1, repeats):  # the first one warms up
-        for name, kind in (("headway", HFEngine), ("plain", Plain)):
-            with counted(model) as counts:
+        for name, kind in (("headway", Counting), ("plain", Plain)):
+            engine = kind(model, tokenizer)
+            with engine.counted():
                 start = time.perf_counter()
-                drawn = prove(kind(model, tokenizer), traces, BY_ID, grader, prover, in_even_episodes)
+                drawn = prove(engine, traces, BY_ID, grader, prover, in_even_episodes)
                 said[name] = [(b.boundary, b.branch, b.text, b.reward) for chunk in drawn for b in chunk]
                 seconds = time.perf_counter() - start
             if repeat >= 0:
-                seen[name].append({"prefill_tokens": counts["tokens"], "slots": counts["slots"], "seconds": seconds})
+                seen[name].append({"prefill_tokens": engine.tokens, "slots": engine.slots, "seconds": seconds})
                 print(name, seen[name][-1], flush=True)
     differ = sum(a != b for a, b in zip(said["headway"], said["plain"], strict=True))
     return {
