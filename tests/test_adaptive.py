@@ -8,11 +8,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from headway.adaptive import realized
 from headway.measure import Measurement, Settings
+from headway.prove import ValueCurve
 from headway.regret import step_weights
 from headway.segment import boundaries
 from headway.store import Run
 from headway.types import HeadwayError
+from headway.values import from_branches
 
 ASKED = Settings(model="scripted", problems="countdown", limit=8, traces=2, branches=2, budget=300)
 
@@ -57,6 +60,35 @@ def test_the_precision_asked_for_is_reached_and_reported(tmp_path):
         V = np.array(script[trace.problem_id])
         known += np.sum(step_weights(curve.tokens, 332.0) ** 2 * V * (1 - V) / curve.values.n)
     assert reached["regret"] == pytest.approx(np.sqrt(known) / len(made.traces), rel=0.1)
+
+
+def curve(*counts: tuple[int, int]) -> ValueCurve:
+    """Boundaries at 10, 20, .. tokens with so many right branches of so many."""
+    rewards = np.full((len(counts), 9), np.nan)
+    for row, (right, n) in zip(rewards, counts, strict=True):
+        row[:n] = np.arange(n) < right
+    positions = [10 * (j + 1) for j in range(len(counts))]
+    return ValueCurve(positions, np.array(positions, dtype=float), from_branches(rewards))
+
+
+def test_the_realized_precision_by_hand():
+    # weights 0.1, 0.1, 0.7; variances 1/4 / 3, 0, 2/9 / 2
+    reached = realized([("p", 0), ("q", 0)], [curve((2, 4), (2, 2), (1, 3)), curve((0, 3), (0, 0), (3, 3))], 100)
+    assert (reached.boundaries, reached.left_out) == (5, 1)
+    assert reached.regret == pytest.approx(np.sqrt(0.1**2 / 12 + 0.7**2 / 9) / 2)
+    assert reached.value == pytest.approx(np.sqrt((1 / 12 + 1 / 9) / 5))
+
+
+def test_branches_that_all_agree_or_stand_alone_are_not_certain():
+    keys = [(f"p{i}", 0) for i in range(20)]
+    agree = realized(keys, [curve((2, 2), (2, 2)) for _ in keys], 100)
+    assert 0 < agree.regret < 0.05
+    alone = realized(keys, [curve((i % 2, 1), (1, 1)) for i in range(20)], 100)
+    assert 0.02 < alone.regret < np.sqrt(20 * (0.1**2 + 0.8**2) * 0.25) / 20  # at most as if all values were a half
+    mixed = realized(keys, [curve((1, 2), (1, 1)) for _ in keys], 100)
+    assert mixed.value > np.sqrt(0.25 / 2)  # the second has one branch and more error than the first
+    nothing = realized(keys[:1], [curve((0, 0))], 100)
+    assert np.isnan(nothing.regret) and (nothing.boundaries, nothing.left_out) == (0, 1)
 
 
 def test_each_value_may_be_asked_for(tmp_path):

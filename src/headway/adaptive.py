@@ -19,7 +19,7 @@ from headway.store import Drawn
 from headway.types import HeadwayError, MetaProver, Tokenizer, Trace
 
 Of = Literal["regret", "values"]
-Costs = Mapping[TraceKey, Float[np.ndarray, " J"]]
+Costs = Mapping[TraceKey, Float[np.ndarray, " _"]]  # of each trace, its boundaries
 Rounds = dict[TraceKey, list[range]]
 TOLERATED = 0.1  # of the precision: what boundaries that are left out may move the regret by
 
@@ -155,7 +155,7 @@ def realized(keys: Sequence[TraceKey], curves: Sequence[ValueCurve], budget: int
     )
 
 
-def _places(keys: Sequence[TraceKey], indices: Sequence[Int[np.ndarray, " J"]]) -> Places:
+def _places(keys: Sequence[TraceKey], indices: Sequence[Int[np.ndarray, " _"]]) -> Places:
     """Where boundaries are: of which trace and problem, and the how many-eth."""
     problems = {problem: code for code, problem in enumerate(dict.fromkeys(problem for problem, _ in keys))}
     counts = [len(i) for i in indices]
