@@ -4,7 +4,7 @@ Two rounds of decisions and no more, so that a run can be stopped anywhere and g
 boundaries are, the second by the branches of round 0, and both are the same when they are made again.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Literal, NamedTuple
 
 import numpy as np
@@ -131,21 +131,13 @@ def realized(keys: Sequence[TraceKey], curves: Sequence[ValueCurve], budget: int
     left_out = sum(len(c.boundaries) for c in curves) - sum(map(len, asked))
     if not any(map(len, asked)):
         return Precision(np.nan, np.nan, 0, left_out)
-    values, stderr, n, weights = (
-        np.concatenate(parts)
-        for parts in zip(
-            *(
-                (
-                    c.values.values[a],
-                    c.values.stderr[a],
-                    c.values.n[a].astype(float),
-                    step_weights(np.where(np.isnan(c.values.values), np.nan, c.tokens), float(budget))[a],
-                )
-                for c, a in zip(curves, asked, strict=True)
-            ),
-            strict=True,
-        )
-    )
+
+    def every(of: Callable[[ValueCurve], np.ndarray]) -> np.ndarray:
+        return np.concatenate([of(c)[a] for c, a in zip(curves, asked, strict=True)])
+
+    values, stderr = every(lambda c: c.values.values), every(lambda c: c.values.stderr)
+    n = every(lambda c: c.values.n.astype(float))
+    weights = every(lambda c: step_weights(np.where(np.isnan(c.values.values), np.nan, c.tokens), float(budget)))
     prior = group_prior(n * values, n, around(n * values, n, _places(keys, asked)))
     believed = prior.after(n * values, n).variance / n
     squared = np.where(n > 1, stderr**2, believed) if np.nansum(stderr) > 0 else believed
