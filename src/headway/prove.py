@@ -61,25 +61,25 @@ def prove(
     openings = {ids: text[text.rfind(BOX) :] if BOX in text else "" for ids, text in texts.items()}
     for start in range(0, len(traces), traces_at_once):
         chunk = list(traces[start : start + traces_at_once])  # these alone are in memory
-        asked = [
-            (trace, j, e, r)
-            for trace in chunk
-            for j, e in enumerate(boundaries(segmenter(trace)))
-            for r in (rounds[trace.problem_id, trace.index][j] if rounds else range(1))
-        ]
+        asked = []
+        for trace in chunk:
+            for j, e in enumerate(boundaries(segmenter(trace))):
+                forced = end if ends_itself(trace, e) else suffix
+                prompt = trace.prefix(e) + forced  # one for all rounds
+                drawing = rounds[trace.problem_id, trace.index][j] if rounds else range(1)
+                asked += [(trace, j, e, r, forced, prompt) for r in drawing]
         B = prover.branches
-        keys = [((t.problem_id, t.index), j, r * B + b) for t, j, _, r in asked for b in range(B)]
+        keys = [((t.problem_id, t.index), j, r * B + b) for t, j, _, r, _, _ in asked for b in range(B)]
         if all(key in done for key in keys):
             yield []
             continue
-        forced = [end if ends_itself(t, e) else suffix for t, _, e, _ in asked]
         completions = engine.sample(
-            [t.prefix(e) + f for (t, _, e, _), f in zip(asked, forced, strict=True)],
+            [prompt for *_, prompt in asked],
             prover.sampling(),
-            seeds=[derive_seed(seed, t.problem_id, t.index, e, *([r] if r else [])) for t, _, e, r in asked],
+            seeds=[derive_seed(seed, t.problem_id, t.index, e, *([r] if r else [])) for t, _, e, r, _, _ in asked],
         )
         drawn = []
-        for (t, j, e, r), f, group in zip(asked, forced, completions, strict=True):
+        for (t, j, e, r, f, _), group in zip(asked, completions, strict=True):
             for b, completion in enumerate(group, start=r * B):
                 text = engine.tokenizer.decode(completion.token_ids, skip_special_tokens=True)
                 sampled = len(completion.token_ids)
