@@ -20,7 +20,7 @@ ROOT = Path(__file__).parent.parent
 SRC = ROOT / "src"
 MARKDOWN = sorted([*ROOT.glob("*.md"), *ROOT.glob("docs/*.md")])
 DOCS = sorted([ROOT / "README.md", ROOT / "AGENTS.md", *ROOT.glob("docs/*.md")])
-PURE = ("segment", "values", "progress", "regret", "credit", "stats")
+PURE = ("segment", "values", "progress", "regret", "credit", "allocate", "stats")
 AUTHORS = {"Qu", "Yang", "Setlur", "Tunstall", "Beeching", "Salakhutdinov", "Kumar"}
 
 

@@ -3,7 +3,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from headway.regret import best_of, budget_curve, cumulative_regret, normalized_regret
+from headway.regret import best_of, budget_curve, cumulative_regret, normalized_regret, step_weights
 
 KINDS = pytest.mark.parametrize("kind", ["step", "linear"])
 TOKENS, VALUES = np.array([100.0, 200.0]), np.array([0.5, 1.0])
@@ -162,3 +162,20 @@ def test_budgets_below_one_token_are_errors():
         normalized_regret(TOKENS, VALUES, a(100, 0))
     with pytest.raises(ValueError, match="above 0 tokens"):
         budget_curve(a(0, 100), VALUES, a(50))
+
+
+@given(curves(), st.integers(1, 60))
+def test_regret_is_linear_in_the_values_with_the_steps_as_weights(curve, budget):
+    tokens, values = curve
+    if np.isnan(values).all():
+        return
+    weights = step_weights(np.where(np.isnan(values), np.nan, tokens), float(budget))
+    assert normalized_regret(tokens, values, a(budget))[0] == pytest.approx(1 - np.nansum(weights * values), abs=1e-12)
+    assert (weights >= 0).all() and weights.sum() <= 1 + 1e-12
+    assert (weights[np.isnan(values)] == 0).all()
+
+
+def test_step_weights_by_hand():
+    assert step_weights(a(10, 40, 30, 90), 100.0) == pytest.approx([0.2, 0.0, 0.6, 0.1])  # the second is passed over
+    assert step_weights(a(10, np.nan, 30), 20.0) == pytest.approx([0.5, 0.0, 0.0])
+    assert step_weights(a(), 5.0).tolist() == []

@@ -1,12 +1,13 @@
 import json
 import math
+import tracemalloc
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from headway import store
-from headway.store import Run
+from headway.store import Run, TraceKey
 from headway.types import Branch, HeadwayError, MetaProver, Trace
 
 REWARDS = st.none() | st.sampled_from([0.0, 1.0, 0.1 + 0.2])
@@ -40,8 +41,8 @@ def test_records_come_back_as_they_were(tmp_path_factory, made):
     path = tmp_path_factory.mktemp("runs") / "run"
     Run.create(path, {}).append(made)
     run = Run.load(path)
-    assert run.traces() == [r for r in made if isinstance(r, Trace)]
-    assert run.branches() == [r for r in made if isinstance(r, Branch)]
+    assert list(run.traces()) == [r for r in made if isinstance(r, Trace)]
+    assert list(run.branches()) == [r for r in made if isinstance(r, Branch)]
 
 
 def test_what_is_unknown_is_null_on_disk_and_none_in_memory(tmp_path):
@@ -63,6 +64,33 @@ def test_one_record_is_one_line_whatever_its_text(tmp_path):
     assert len(run.traces()) == 3
 
 
+def test_records_are_a_sequence_on_disk(tmp_path):
+    run = Run.create(tmp_path, {})
+    made = [trace(i, "xyz" + "x" * i) for i in range(5)]
+    run.append(made)
+    there = run.traces()
+    run.append([trace(9)])  # after it was looked at
+    assert (len(there), len(run.traces())) == (5, 6)
+    assert [there[0], there[-1]] == [made[0], made[4]]
+    assert list(there[1:3]) == made[1:3] and list(there[::-2]) == made[::-2] == list(reversed(made))[::2]
+    assert list(there.take([3, 0, 3])[1:]) == [made[0], made[3]]
+    assert made[2] in there and there.index(made[2]) == 2
+    assert list(there.read_as(TraceKey).take([4])) == [TraceKey("p/1", 4)]
+    with pytest.raises(IndexError):
+        there[5]
+
+
+def test_keys_are_read_without_the_tokens_in_memory(tmp_path):
+    run = Run.create(tmp_path, {})
+    run.append([trace(i, "y" * 100_000) for i in range(40)])
+    tracemalloc.start()
+    keys = [(k.problem_id, k.index) for k in run.traces().read_as(TraceKey)]
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert keys == [("p/1", i) for i in range(40)]
+    assert peak < 8e6 < (tmp_path / "traces.jsonl").stat().st_size  # one line and one block at a time
+
+
 def test_a_torn_last_line_is_dropped_and_the_run_goes_on(tmp_path):
     run = Run.create(tmp_path, {})
     run.append([trace(0), trace(1)])
@@ -71,7 +99,7 @@ def test_a_torn_last_line_is_dropped_and_the_run_goes_on(tmp_path):
     first = whole.index(b"\n") + 1
     for kept in (first, first + 1, first + 60, len(whole) - 1):
         file.write_bytes(whole[:kept])
-        assert Run.load(tmp_path).traces() == [trace(0)]
+        assert list(Run.load(tmp_path).traces()) == [trace(0)]
         file.write_bytes(whole[:kept])
         Run.load(tmp_path).append([trace(1)])
         assert file.read_bytes() == whole
@@ -81,11 +109,11 @@ def test_a_torn_first_line_and_a_long_one_are_dropped(tmp_path):
     run = Run.create(tmp_path, {})
     file = tmp_path / "traces.jsonl"
     file.write_bytes(b'{"problem_id": "')
-    assert run.traces() == []
+    assert list(run.traces()) == []
     run.append([trace(0)])
     whole = file.read_bytes()
     file.write_bytes(whole + b"x" * 200_000)  # longer than the blocks the end is searched in
-    assert run.traces() == [trace(0)]
+    assert list(run.traces()) == [trace(0)]
     assert file.read_bytes() == whole
 
 
@@ -97,7 +125,7 @@ def test_a_run_goes_on_with_the_same_settings(tmp_path):
     made = Run.create(tmp_path / "run", settings)
     made.append([trace()])
     again = Run.create(tmp_path / "run", settings)
-    assert again.traces() == [trace()]
+    assert list(again.traces()) == [trace()]
     assert again.settings == made.settings == Run.load(tmp_path / "run").settings
 
 
@@ -153,7 +181,7 @@ def test_a_line_that_does_not_fit_is_named_with_its_file(tmp_path, change):
     first, second = file.read_text().splitlines()
     file.write_text(first + "\n" + json.dumps(change(json.loads(second))) + "\n")
     with pytest.raises(HeadwayError, match=r"traces\.jsonl, line 2: "):
-        run.traces()
+        list(run.traces())
 
 
 def test_a_crash_in_writing_leaves_the_old_file(tmp_path):

@@ -85,6 +85,8 @@ def print_report(report: dict[str, Any], run: Path) -> None:
     out.print(table)
     counts = ", ".join(f"{n} {outcome.replace('_', ' ')}" for outcome, n in report["counts"].items())
     out.print(f"{report['n_traces']} traces of {report['n_problems']} problems: {counts}")
+    drawn, added = report["branches"]["branches"], report["precision"]["regret"]
+    out.print(f"{drawn} branches: they are {added:.4f} of the regret's error")
     out.print(f"report: {run / 'report.html'}", soft_wrap=True)
 
 
@@ -101,6 +103,13 @@ def measure(
     limit: Annotated[int | None, typer.Option(help="Use the first so many problems.")] = None,
     traces: Annotated[int, typer.Option(help="Traces a problem.")] = 4,
     branches: Annotated[int, typer.Option(help="Forced answers at each boundary.")] = 4,
+    precision: Annotated[
+        float | None, typer.Option(help="Draw more branches until they add no more than this error to the regret.")
+    ] = None,
+    value_precision: Annotated[
+        float | None, typer.Option(help="Draw more branches until each value has at most this error.")
+    ] = None,
+    max_branches: Annotated[int | None, typer.Option(help="Branches in all; more go where they tell most.")] = None,
     budget: Annotated[int, typer.Option(help="Thinking tokens a trace may take.")] = 1024,
     answer_tokens: Annotated[int, typer.Option(help="Tokens an answer may take, forced or not.")] = 32,
     temperature: Annotated[float, typer.Option(help="Of the traces; branches are drawn at 1.")] = 1.0,

@@ -8,6 +8,7 @@ from typing import Any, Literal
 
 import msgspec
 
+from headway.adaptive import Of, Rounds, Target, answer_costs, first_rounds, more_rounds, realized
 from headway.engines import model_path
 from headway.engines.scripted import ScriptedEngine, ramps
 from headway.graders import load_grader
@@ -20,7 +21,7 @@ from headway.report.page import render_compare, render_run
 from headway.report.summary import Measured, branch_counts, measured, summarize
 from headway.sample import sample
 from headway.segment import Segment, cut
-from headway.store import Run
+from headway.store import Drawn, Records, Run, TraceKey
 from headway.types import Engine, Episode, Grader, HeadwayError, MetaProver, Trace
 
 EngineName = Literal["auto", "hf", "scripted"]
@@ -36,6 +37,9 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=
     limit: int | None = None
     traces: int = 4
     branches: int = 4
+    precision: float | None = None
+    value_precision: float | None = None
+    max_branches: int | None = None
     budget: int = 1024
     answer_tokens: int = 32
     temperature: float = 1.0
@@ -66,8 +70,26 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=
                 raise HeadwayError(f"--{name.replace('_', '-')} must be at least {low}, got {getattr(self, name)}")
         if self.max_episodes is not None and self.max_episodes < 1:
             raise HeadwayError(f"--max-episodes must be at least 1, got {self.max_episodes}")
+        for name in ("precision", "value_precision", "max_branches"):
+            if (given := getattr(self, name)) is not None and not given > 0:
+                raise HeadwayError(f"--{name.replace('_', '-')} must be above 0, got {given}")
+        if self.precision is not None and self.value_precision is not None:
+            raise HeadwayError("--precision and --value-precision aim at different things; give one of them")
+        if self.target and self.branches < 2:
+            raise HeadwayError(
+                f"adaptive proving needs --branches of at least 2, got {self.branches}: one tells nothing of its error"
+            )
         if self.temperature < 0 or not 0 < self.top_p <= 1:
             raise HeadwayError(f"need --temperature >= 0 and 0 < --top-p <= 1, got {self.temperature}, {self.top_p}")
+
+    @property
+    def target(self) -> Target | None:
+        """What adaptive proving aims at; None where all boundaries get the same."""
+        aim = self.precision or self.value_precision
+        if aim is None and self.max_branches is None:
+            return None
+        of: Of = "values" if self.value_precision else "regret"
+        return Target(aim, self.max_branches, of, self.budget + self.answer_tokens, self.branches)
 
 
 class Measurement:
@@ -144,7 +166,7 @@ class Measurement:
     def sample(self) -> None:
         """Samples the traces that are not there yet."""
         s = self.settings
-        done = {(t.problem_id, t.index) for t in self.run.traces()}
+        done = {(t.problem_id, t.index) for t in self.run.traces().read_as(TraceKey)}
         total = len(self.problems.problems) * s.traces
         self._tell("sample", len(done), total)
         if len(done) >= total:
@@ -165,23 +187,40 @@ class Measurement:
         Raises:
             HeadwayError: there are no traces.
         """
-        traces = sorted(self.run.traces(), key=lambda t: (t.problem_id, t.index))
-        if not traces:
+        there = self.run.traces()
+        keys = [(t.problem_id, t.index) for t in there.read_as(TraceKey)]
+        if not keys:
             raise HeadwayError(f"{self.run.path} has no traces to prove; `headway sample` makes them")
-        done = {((b.problem_id, b.index), b.boundary, b.branch) for b in self.run.branches()}
-        total = sum(len(self.segmenter(t)) + 1 for t in traces) * self.settings.branches
-        self._tell("prove", len(done), total)
-        if len(done) >= total:
+        traces = there.take(sorted(range(len(keys)), key=keys.__getitem__))
+        target = self.settings.target
+        if target is None:
+            self._draw(traces, {(t.problem_id, t.index): [range(1)] * (len(self.segmenter(t)) + 1) for t in traces})
+            return
+        costs = answer_costs(traces, self.engine.tokenizer, self.prover, self.segmenter)
+        self._draw(traces, first_rounds(costs, target))
+        self._draw(traces, more_rounds(costs, self.run.branches().read_as(Drawn), target))
+
+    def _draw(self, traces: Records[Trace], rounds: Rounds) -> None:
+        """Draws these rounds of branches, but for those that are there."""
+        s = self.settings
+        wanted = sum(len(r) for of_trace in rounds.values() for r in of_trace) * s.branches
+        names = {key: key for key in rounds}  # one tuple a trace, not one a branch
+        done = {
+            (key, b.boundary, b.branch)
+            for b in self.run.branches().read_as(Drawn)
+            if (key := names.get((b.problem_id, b.index))) and b.branch // s.branches in rounds[key][b.boundary]
+        }
+        self._tell("prove", len(done), wanted)
+        if len(done) >= wanted:
             return
         by_id = {p.id: p for p in self.problems.problems}
         made = len(done)
-        chunks = prove(
-            self.engine, traces, by_id, self.grader, self.prover, self.segmenter, seed=self.settings.seed, done=done
-        )
-        for branches in chunks:
+        for branches in prove(
+            self.engine, traces, by_id, self.grader, self.prover, self.segmenter, seed=s.seed, done=done, rounds=rounds
+        ):
             self.run.append(branches)
             made += len(branches)
-            self._tell("prove", made, total)
+            self._tell("prove", made, wanted)
 
     def measured(self) -> Measured:
         """The traces with their value curves."""
@@ -202,6 +241,8 @@ class Measurement:
             made, model=s.model, problems=self.problems.name, budget=s.budget, answer_tokens=s.answer_tokens
         )
         report["branches"] = branch_counts(branches)
+        keys = [(t.problem_id, t.index) for t in made.traces]
+        report["precision"] = realized(keys, made.curves, s.budget + s.answer_tokens)._asdict()
         by_id = {p.id: p for p in self.problems.problems}
         self.run.write_json("report.json", report)
         self.run.write_text("report.html", render_run(report, made, branches, problems=by_id))

@@ -1,6 +1,6 @@
 """Proving: traces in, branches and value curves out. The meta-prover answers from each boundary of each trace."""
 
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from typing import NamedTuple
 
 import msgspec
@@ -11,7 +11,7 @@ from headway import values as estimate
 from headway.graders import BOX, extract_answer
 from headway.sample import TraceKey, derive_seed, grade_answers
 from headway.segment import boundaries
-from headway.types import Branch, Engine, Episode, Grader, MetaProver, Problem, Trace
+from headway.types import Branch, Engine, Episode, Grader, MetaProver, Problem, TokenIds, Tokenizer, Trace
 
 Segmenter = Callable[[Trace], list[Episode]]
 
@@ -35,33 +35,52 @@ def prove(
     seed: int = 0,
     traces_at_once: int = 64,
     done: Collection[tuple[TraceKey, int, int]] = (),
+    rounds: Mapping[TraceKey, Sequence[range]] | None = None,
 ) -> Iterator[list[Branch]]:
     """Draws `prover.branches` forced answers at each boundary, a list for every `traces_at_once` traces.
 
     A prefix is a slice of the sampled tokens; only the meta-prover's suffix is encoded. At the last boundary of a
     thought that ended by itself the thinking is only closed. The division of the work is fixed, as in `sample`.
+
+    Args:
+        engine: Answers.
+        traces: What is proved.
+        problems: The problem of each trace, by id.
+        grader: Grades the answers.
+        prover: How an answer is forced, and how many in a round.
+        segmenter: Cuts a trace.
+        seed: The run's.
+        traces_at_once: Traces in one call of the engine.
+        done: The branches that are there: trace, boundary and number.
+        rounds: Which rounds of branches to draw at each boundary of a trace; round 0 everywhere by default. Branch b
+            of round r has number r * prover.branches + b, and its seed does not depend on what else is drawn.
     """
-    suffix = tuple(engine.tokenizer.encode(prover.suffix, add_special_tokens=False))
-    end = tuple(engine.tokenizer.encode(prover.end, add_special_tokens=False))
+    suffix, end = forced_ids(engine.tokenizer, prover)
     texts = {suffix: prover.suffix, end: prover.end}
     # what the forced text already wrote of the answer stands before the branch's own text when it is graded
     openings = {ids: text[text.rfind(BOX) :] if BOX in text else "" for ids, text in texts.items()}
     for start in range(0, len(traces), traces_at_once):
-        chunk = traces[start : start + traces_at_once]
-        asked = [(trace, j, e) for trace in chunk for j, e in enumerate(boundaries(segmenter(trace)))]
-        keys = [((t.problem_id, t.index), j, b) for t, j, _ in asked for b in range(prover.branches)]
+        chunk = list(traces[start : start + traces_at_once])  # these alone are in memory
+        asked = []
+        for trace in chunk:
+            for j, e in enumerate(boundaries(segmenter(trace))):
+                forced = end if ends_itself(trace, e) else suffix
+                prompt = trace.prefix(e) + forced  # one for all rounds
+                drawing = rounds[trace.problem_id, trace.index][j] if rounds else range(1)
+                asked += [(trace, j, e, r, forced, prompt) for r in drawing]
+        B = prover.branches
+        keys = [((t.problem_id, t.index), j, r * B + b) for t, j, _, r, _, _ in asked for b in range(B)]
         if all(key in done for key in keys):
             yield []
             continue
-        forced = [end if t.closed and e == t.thinking else suffix for t, _, e in asked]
         completions = engine.sample(
-            [t.prefix(e) + f for (t, _, e), f in zip(asked, forced, strict=True)],
+            [prompt for *_, prompt in asked],
             prover.sampling(),
-            seeds=[derive_seed(seed, t.problem_id, t.index, e) for t, _, e in asked],
+            seeds=[derive_seed(seed, t.problem_id, t.index, e, *([r] if r else [])) for t, _, e, r, _, _ in asked],
         )
         drawn = []
-        for (t, j, e), f, group in zip(asked, forced, completions, strict=True):
-            for b, completion in enumerate(group):
+        for (t, j, e, r, f, _), group in zip(asked, completions, strict=True):
+            for b, completion in enumerate(group, start=r * B):
                 text = engine.tokenizer.decode(completion.token_ids, skip_special_tokens=True)
                 sampled = len(completion.token_ids)
                 answer = extract_answer(openings[f] + text)
@@ -75,6 +94,17 @@ def prove(
             for d, reward, key in zip(drawn, rewards, keys, strict=True)
             if key not in done
         ]
+
+
+def forced_ids(tokenizer: Tokenizer, prover: MetaProver) -> tuple[TokenIds, TokenIds]:
+    """The tokens that force an answer in mid-thought, and after a thought that ended by itself."""
+    suffix = tokenizer.encode(prover.suffix, add_special_tokens=False)
+    return tuple(suffix), tuple(tokenizer.encode(prover.end, add_special_tokens=False))
+
+
+def ends_itself(trace: Trace, boundary: int) -> bool:
+    """Is this the last boundary of a thought that ended by itself?"""
+    return trace.closed and boundary == trace.thinking
 
 
 def value_curve(trace: Trace, branches: Sequence[Branch], episodes: Sequence[Episode]) -> ValueCurve:

@@ -8,7 +8,7 @@ less than a later one, since whoever can afford it can afford the later one.
 from typing import Literal
 
 import numpy as np
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 
 Kind = Literal["step", "linear"]
 
@@ -89,6 +89,22 @@ def normalized_regret(
     return comparator - areas / budgets
 
 
+def step_weights(tokens: Float[np.ndarray, " J"], budget: float) -> Float[np.ndarray, " J"]:
+    """How much each value counts in a trace's normalized regret: the share of the budgets for which it holds.
+
+        Reg(C) = V* - sum_j w_j V_j,        w_j = ( min(c_{j+1}, C) - min(c_j, C) ) / C,        c_{K+1} = C
+
+    for `step` curves. So where values have independent errors, Var Reg(C) = sum_j w_j^2 Var V_j. A boundary that was
+    not measured (NaN tokens) or is passed over weighs 0; its weight is with the one before it. What is missing to 1 is
+    the share of budgets too small for any answer.
+    """
+    weights = np.zeros(len(tokens))
+    kept = np.flatnonzero(~np.isnan(tokens))
+    kept = kept[_cheapest(tokens[kept])]
+    weights[kept] = np.diff(np.minimum(np.append(tokens[kept], np.inf), budget)) / budget
+    return weights
+
+
 def _measured(
     tokens: Float[np.ndarray, " J"], values: Float[np.ndarray, " J"]
 ) -> tuple[Float[np.ndarray, " M"], Float[np.ndarray, " M"]]:
@@ -97,6 +113,11 @@ def _measured(
     x, y = tokens[known], values[known]
     if np.any(~(x > 0)):
         raise ValueError(f"the boundaries' budgets must be above 0 tokens, got {x.tolist()}")
-    later = np.minimum.accumulate(x[::-1])[::-1]
-    cheapest = np.append(x[:-1] < later[1:], True)[: len(x)]
+    cheapest = _cheapest(x)
     return x[cheapest], y[cheapest]
+
+
+def _cheapest(x: Float[np.ndarray, " M"]) -> Bool[np.ndarray, " M"]:
+    """Which budgets are below all later ones."""
+    later = np.minimum.accumulate(x[::-1])[::-1]
+    return np.append(x[:-1] < later[1:], True)[: len(x)]
