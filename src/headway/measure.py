@@ -89,10 +89,13 @@ class Measurement:
     def create(cls, path: Path, settings: Settings, tell: Tell = lambda stage, done, total: None) -> "Measurement":
         """A new measurement, or the one at `path` to go on with; what cannot be used is refused before it is made."""
         settings.check()
-        load_problems(settings.problems, limit=settings.limit)
+        asked = load_problems(settings.problems, limit=settings.limit)
         if not (path / "run.json").exists():
             load_grader(settings.grader) if settings.grader != "auto" else None
-        return cls(Run.create(path, msgspec.to_builtins(settings)), tell)
+        run = Run.create(
+            path, msgspec.to_builtins(settings), asked.problems, name=asked.name, grader=asked.grader
+        )
+        return cls(run, tell)
 
     def __enter__(self) -> "Measurement":
         return self
@@ -102,8 +105,11 @@ class Measurement:
 
     @cached_property
     def problems(self) -> ProblemSet:
-        """The problems."""
-        return load_problems(self.settings.problems, limit=self.settings.limit)
+        """The problems that the run was made with, from its own copy."""
+        kept, about = self.run.problems(), self.run.problem_set
+        if kept and about:
+            return ProblemSet(about["name"], kept, about["grader"])
+        return load_problems(self.settings.problems, limit=self.settings.limit)  # an older version made the run
 
     @cached_property
     def engine(self) -> Engine:
