@@ -9,7 +9,7 @@ from typing import Any, Literal
 import msgspec
 
 from headway.engines import model_path
-from headway.engines.scripted import ScriptedEngine, ramps
+from headway.engines.scripted import Characters, ScriptedEngine, ramps
 from headway.graders import load_grader
 from headway.problems import ProblemSet, load_problems
 from headway.prompts import ThinkTags, find_think_tags, meta_prover
@@ -21,7 +21,7 @@ from headway.report.summary import Measured, branch_counts, measured, summarize
 from headway.sample import sample
 from headway.segment import Segment, cut
 from headway.store import Run
-from headway.types import Engine, Episode, Grader, HeadwayError, MetaProver, Trace
+from headway.types import Engine, Episode, Grader, HeadwayError, MetaProver, Tokenizer, Trace
 
 EngineName = Literal["auto", "hf", "scripted"]
 Tell = Callable[[str, int, int], None]
@@ -29,10 +29,15 @@ SCRIPTED = "scripted"
 
 
 class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    """What a measurement was asked for; run.json holds it, and a run goes on only with the same."""
+    """What a measurement was asked for; run.json holds it, and a run goes on only with the same.
+
+    `author` wrote the traces of a run that was imported; `model` then is the meta-prover, and what only sampling reads
+    (limit, temperature, top_p) says nothing.
+    """
 
     model: str
     problems: str
+    author: str | None = None
     limit: int | None = None
     traces: int = 4
     branches: int = 4
@@ -92,9 +97,7 @@ class Measurement:
         asked = load_problems(settings.problems, limit=settings.limit)
         if not (path / "run.json").exists():
             load_grader(settings.grader) if settings.grader != "auto" else None
-        run = Run.create(
-            path, msgspec.to_builtins(settings), asked.problems, name=asked.name, grader=asked.grader
-        )
+        run = Run.create(path, msgspec.to_builtins(settings), asked.problems, name=asked.name, grader=asked.grader)
         return cls(run, tell)
 
     def __enter__(self) -> "Measurement":
@@ -148,8 +151,16 @@ class Measurement:
         )
 
     def sample(self) -> None:
-        """Samples the traces that are not there yet."""
+        """Samples the traces that are not there yet.
+
+        Raises:
+            HeadwayError: the traces were made elsewhere.
+        """
         s = self.settings
+        if s.author is not None:
+            raise HeadwayError(
+                f"{self.run.path} holds traces by {s.author} that were imported; there is nothing to sample"
+            )
         done = {(t.problem_id, t.index) for t in self.run.traces()}
         total = len(self.problems.problems) * s.traces
         self._tell("sample", len(done), total)
@@ -205,8 +216,13 @@ class Measurement:
         self._tell("report", 0, 1)
         s, made = self.settings, self.measured()
         report = summarize(
-            made, model=s.model, problems=self.problems.name, budget=s.budget, answer_tokens=s.answer_tokens
+            made,
+            model=s.author or s.model,
+            problems=self.problems.name,
+            budget=s.budget,
+            answer_tokens=s.answer_tokens,
         )
+        report["meta_prover"] = s.model
         report["branches"] = branch_counts(branches)
         by_id = {p.id: p for p in self.problems.problems}
         self.run.write_json("report.json", report)
@@ -228,6 +244,15 @@ def open_engine(settings: Settings, problems: ProblemSet) -> Engine:
     from headway.engines import hf
 
     return hf.load(model_path(settings.model), dtype=settings.dtype, trust_remote_code=settings.trust_remote_code)
+
+
+def open_tokenizer(settings: Settings) -> Tokenizer:
+    """The tokenizer of a model, without the model."""
+    if settings.engine == SCRIPTED or (settings.engine == "auto" and settings.model == SCRIPTED):
+        return Characters()
+    from headway.engines import hf
+
+    return hf.load_tokenizer(model_path(settings.model), trust_remote_code=settings.trust_remote_code)
 
 
 def compare_runs(runs: Sequence[tuple[str, Path]], out: Path, *, budgets: Sequence[int] | None = None) -> str:

@@ -140,9 +140,9 @@ class Run:
         for kept, now in zip_longest(self.problems(), problems):
             if kept != now:
                 raise HeadwayError(
-                    f"{self.path} was made with other problems; the first that differs is '{(kept or now).id}' (there: "
-                    f"{_told(kept)}; now: {_told(now)}). Give the problems it was made with to go on with it, or "
-                    "another --out"
+                    f"{self.path} was made with other problems; the first that differs is '{(kept or now).id}' "
+                    f"(there: {_told(kept)}; now: {_told(now)}). Give the problems it was made with to go on with it, "
+                    "or another --out"
                 )
 
     def write_json(self, name: str, content: Any) -> None:
