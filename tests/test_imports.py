@@ -20,7 +20,11 @@ from headway.store import Run
 from headway.types import HeadwayError, Problem
 
 FIXTURES = Path(__file__).parent / "fixtures"
-ONE = {"prompt": "2 + 2?", "completion": "<think>\nHm.\n\nWait\n\n4.</think>\\boxed{4}", "answer": "4"}
+THOUGHT = "Hm.\n\nWait\n\n4."
+ONE = {"prompt": "2 + 2?", "completion": f"<think>\n{THOUGHT}</think>\\boxed{{4}}", "answer": "4"}
+USER = {"role": "user", "content": "2 + 2?"}
+HIDDEN = {"type": "reasoning", "reasoning": "gAAAA", "redacted": True}
+NO_COLUMNS = Columns()
 
 
 def jsonl(path: Path, *rows: dict[str, Any]) -> Path:
@@ -32,10 +36,18 @@ def settings(**changes: Any) -> Settings:
     return Settings(**{"model": "scripted", "problems": "", "author": "someone", "grader": "exact"} | changes)
 
 
-def imported(path: Path, out: Path, *, columns: Columns = Columns(), **more: Any) -> tuple[Imported, Run]:
+def imported(path: Path, out: Path, *, columns: Columns = NO_COLUMNS, **more: Any) -> tuple[Imported, Run]:
     options = {k: more.pop(k) for k in ("budget", "author_tags", "untagged") if k in more}
     made = import_traces(path, out, settings(**more), columns=columns, **options)
     return made, Run.load(out)
+
+
+def said_by(role: str, *parts: str, **fields: str) -> dict[str, Any]:
+    """A message: of one text, or of reasoning and text."""
+    if len(parts) == 1:
+        return {"role": role, "content": parts[0], **fields}
+    reasoning, text = parts
+    return {"role": role, "content": [{"type": "reasoning", "reasoning": reasoning}, {"type": "text", "text": text}]}
 
 
 def row(text: str | None, *, thinking: str | None = None, stop: Any = None) -> Row:
@@ -118,10 +130,8 @@ def test_a_reference_answer_is_taken_from_its_solution(given: Any, answer: str) 
 
 def exported(run: Run) -> list[dict[str, Any]]:
     by_id = {p.id: p for p in run.problems()}
-    return [
-        {"id": t.problem_id, "prompt": by_id[t.problem_id].prompt, "completion": t.text, "answer": by_id[t.problem_id].answer}
-        for t in run.traces()
-    ]  # fmt: skip
+    asked = ((by_id[t.problem_id], t) for t in run.traces())
+    return [{"id": p.id, "prompt": p.prompt, "completion": t.text, "answer": p.answer} for p, t in asked]
 
 
 @pytest.mark.parametrize("kind", ["jsonl", "parquet"])
@@ -180,13 +190,17 @@ def test_rows_of_one_id_or_else_of_one_prompt_are_traces_of_one_problem(tmp_path
 @pytest.mark.parametrize(
     "given",
     [
-        {"messages": [{"role": "user", "content": "2 + 2?"}], "response": ONE["completion"], "reference": 4},
-        {"question": "2 + 2?", "reasoning_content": "Hm.\n\nWait\n\n4.", "generation": "\\boxed{4}", "solution": "#### 4"},
-        {"messages": [{"role": "user", "content": "2 + 2?"}, {"role": "assistant", "content": ONE["completion"]}], "answer": "4"},
-        {"problem": "2 + 2?", "completion": [{"role": "assistant", "content": "\\boxed{4}", "reasoning_content": "Hm.\n\nWait\n\n4."}], "answer": "4"},
-        {"messages": [{"role": "user", "content": [{"type": "text", "text": "2 + 2?"}]}, {"role": "assistant", "content": [{"type": "reasoning", "reasoning": "Hm.\n\nWait\n\n4."}, {"type": "text", "text": "\\boxed{4}"}]}], "target": ["4"]},
+        {"messages": [USER], "response": ONE["completion"], "reference": 4},
+        {"question": "2 + 2?", "reasoning_content": THOUGHT, "generation": "\\boxed{4}", "solution": "#### 4"},
+        {"messages": [USER, said_by("assistant", ONE["completion"])], "answer": "4"},
+        {
+            "problem": "2 + 2?",
+            "completion": [said_by("assistant", "\\boxed{4}", reasoning_content=THOUGHT)],
+            "answer": "4",
+        },
+        {"messages": [USER, said_by("assistant", THOUGHT, "\\boxed{4}")], "target": ["4"]},
     ],
-)  # fmt: skip
+)
 def test_what_people_call_their_columns_gives_the_same_trace(tmp_path: Path, given: dict[str, Any]) -> None:
     _, expected = imported(jsonl(tmp_path / "one.jsonl", ONE), tmp_path / "a")
     _, run = imported(jsonl(tmp_path / "f.jsonl", given), tmp_path / "b")
@@ -221,34 +235,35 @@ def test_a_conversation_goes_through_the_chat_template_whole(tmp_path: Path) -> 
     [
         ([], "holds no row"),
         (["", "  "], "holds no row"),
-        ([json.dumps({"q": "?", "answer": "4"})], "no column for the prompt: it has q, answer, and Headway looks for prompt"),
-        ([json.dumps({"prompt": "?", "text": "4", "answer": "4"})], "name it with --completion-column"),
-        ([json.dumps({"prompt": "?", "completion": "4"})], "no column for the answer: it has prompt, completion"),
-        ([json.dumps(ONE), "{"], "f.jsonl, line 2: "),
-        ([json.dumps(ONE), "", "[1]"], "f.jsonl, line 3: list; expected a JSON object"),
-        ([json.dumps(ONE), "[" * 100_000], "f.jsonl, line 2: "),
-        ([json.dumps(ONE), '{"prompt": "\udcff"}'], "f.jsonl, line 2: 'utf-8' codec can't decode"),
-        ([json.dumps(ONE | {"completion": "\ud800"})], "the completion is no valid Unicode"),
-        ([json.dumps(ONE), json.dumps({"prompt": "?", "answer": "4"})], "f.jsonl, line 2: no 'completion'; it has prompt, answer"),
-        ([json.dumps(ONE | {"completion": None})], "f.jsonl, line 1: the completion is missing"),
-        ([json.dumps(ONE | {"completion": {"a": 1}})], "message of role None"),
-        ([json.dumps(ONE | {"completion": []})], "no completion in the list"),
-        ([json.dumps(ONE | {"answer": None})], "f.jsonl, line 1: the reference answer is missing"),
-        ([json.dumps(ONE | {"answer": " "})], "the reference answer is missing"),
-        ([json.dumps(ONE | {"answer": ["4", "5"]})], "2 reference answers"),
-        ([json.dumps(ONE | {"prompt": " "})], "a problem needs a non-empty 'prompt'"),
-        ([json.dumps(ONE | {"prompt": []})], "the prompt is empty"),
-        ([json.dumps(ONE | {"prompt": [{"role": "tool", "content": "?"}]})], "has the role 'tool'"),
-        ([json.dumps(ONE | {"prompt": [{"role": "user", "content": [{"type": "image"}]}]})], "a part of type 'image'"),
-        ([json.dumps(ONE | {"id": "a"}), json.dumps(ONE | {"id": "a", "prompt": "3?"})], "line 2: problem 'a' has another prompt than"),
-        ([json.dumps(ONE), json.dumps(ONE | {"answer": "5"})], "line 2: problem '1' has another reference answer than"),
-        ([json.dumps(ONE | {"id": "a"}), json.dumps(ONE | {"id": None})], "line 2: the id is NoneType"),
-        ([json.dumps(ONE | {"completion": [{"role": "assistant", "content": [{"type": "reasoning", "reasoning": "x", "redacted": True}]}]})], "reasoning was hidden"),
+        ([{"q": "?", "answer": "4"}], "no column for the prompt: it has q, answer, and Headway looks for prompt"),
+        ([{"prompt": "?", "text": "4", "answer": "4"}], "name it with --completion-column"),
+        ([{"prompt": "?", "completion": "4"}], "no column for the answer: it has prompt, completion"),
+        ([ONE, "{"], "f.jsonl, line 2: "),
+        ([ONE, "", "[1]"], "f.jsonl, line 3: list; expected a JSON object"),
+        ([ONE, "[" * 100_000], "f.jsonl, line 2: "),
+        ([ONE, '{"prompt": "\udcff"}'], "f.jsonl, line 2: 'utf-8' codec can't decode"),
+        ([ONE | {"completion": "\ud800"}], "the completion is no valid Unicode"),
+        ([ONE, {"prompt": "?", "answer": "4"}], "f.jsonl, line 2: no 'completion'; it has prompt, answer"),
+        ([ONE | {"completion": None}], "f.jsonl, line 1: the completion is missing"),
+        ([ONE | {"completion": {"a": 1}}], "message of role None"),
+        ([ONE | {"completion": []}], "no completion in the list"),
+        ([ONE | {"completion": [{"role": "assistant", "content": [HIDDEN]}]}], "reasoning was hidden"),
+        ([ONE | {"answer": None}], "f.jsonl, line 1: the reference answer is missing"),
+        ([ONE | {"answer": " "}], "the reference answer is missing"),
+        ([ONE | {"answer": ["4", "5"]}], "2 reference answers"),
+        ([ONE | {"prompt": " "}], "a problem needs a non-empty 'prompt'"),
+        ([ONE | {"prompt": []}], "the prompt is empty"),
+        ([ONE | {"prompt": [{"role": "tool", "content": "?"}]}], "has the role 'tool'"),
+        ([ONE | {"prompt": [{"role": "user", "content": [{"type": "image"}]}]}], "a part of type 'image'"),
+        ([ONE | {"id": "a"}, ONE | {"id": "a", "prompt": "3?"}], "line 2: problem 'a' has another prompt than"),
+        ([ONE, ONE | {"answer": "5"}], "line 2: problem '1' has another reference answer than"),
+        ([ONE | {"id": "a"}, ONE | {"id": None}], "line 2: the id is NoneType"),
     ],
-)  # fmt: skip
-def test_bad_input_is_one_message_and_nothing_is_left(tmp_path: Path, lines: list[str], says: str) -> None:
+)
+def test_bad_input_is_one_message_and_nothing_is_left(tmp_path: Path, lines: list[Any], says: str) -> None:
     file = tmp_path / "f.jsonl"
-    file.write_bytes("\n".join(lines).encode("utf-8", "surrogateescape"))
+    texts = [line if isinstance(line, str) else json.dumps(line) for line in lines]
+    file.write_bytes("\n".join(texts).encode("utf-8", "surrogateescape"))
     with pytest.raises(HeadwayError) as error:
         imported(file, tmp_path / "runs" / "r")
     assert says in str(error.value) and "f.jsonl" in str(error.value)
