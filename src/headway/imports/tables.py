@@ -76,16 +76,13 @@ def read_rows(records: Iterable[Record], columns: Columns) -> Iterator[Row]:
     Raises:
         HeadwayError: a record is malformed (says where and how).
     """
+    needed = [name for name in (columns.prompt, columns.completion, columns.answer, columns.id) if name is not None]
     for place, record in records:
-
-        def field(kind: str, place: str = place, record: dict[str, Any] = record) -> Any:
-            name = getattr(columns, kind)
-            if name is not None and name not in record and kind in ("prompt", "completion", "answer"):
-                raise HeadwayError(f"{place}: no '{name}'; it has {', '.join(record) or 'nothing'}")
-            return record.get(name)
-
-        conversation = conversation_of(field("prompt"), place)
-        completion = field("completion")
+        if missing := [name for name in needed if name not in record]:
+            raise HeadwayError(f"{place}: no '{missing[0]}'; it has {', '.join(record) or 'nothing'}")
+        of = {kind: record.get(name) for kind, name in columns._asdict().items()}
+        conversation = conversation_of(of["prompt"], place)
+        completion = of["completion"]
         if conversation and conversation[-1]["role"] == "assistant":  # the completion, or a copy of it
             conversation = conversation[:-1]
         if isinstance(completion, list) and completion and isinstance(completion[-1], dict):
@@ -95,12 +92,11 @@ def read_rows(records: Iterable[Record], columns: Columns) -> Iterator[Row]:
         texts = completion if isinstance(completion, list) else [completion]
         if not texts:
             raise HeadwayError(f"{place}: no completion in the list")
-        problem = None if columns.id is None else text_of(field("id"), "the id", place)
-        answer = answer_of(field("answer"), place)
+        problem = None if columns.id is None else text_of(of["id"], "the id", place)
+        answer = answer_of(of["answer"], place)
         for i, text in enumerate(texts):
-            thinking, said = completion_of(text, _at(field("reasoning"), i, len(texts)), place)
-            stop = stop_of(_at(field("finish"), i, len(texts)))
-            yield Row(place, problem, conversation, answer, said, thinking, stop)
+            thinking, said = completion_of(text, _at(of["reasoning"], i, len(texts)), place)
+            yield Row(place, problem, conversation, answer, said, thinking, stop_of(_at(of["finish"], i, len(texts))))
 
 
 def completion_of(value: Any, reasoning: Any, place: str) -> tuple[str | None, str | None]:
