@@ -10,9 +10,8 @@ import pytest
 
 import tiny
 from headway.engines.scripted import Characters
-from headway.imports.rows import Row, answer_of
+from headway.imports.rows import Columns, Row, answer_of
 from headway.imports.run import Imported, import_traces
-from headway.imports.tables import Columns
 from headway.imports.traces import AUTHOR_TAGS, Said, divide, encode
 from headway.measure import Measurement, Settings
 from headway.prompts import ThinkTags, find_think_tags, prompt_ids
@@ -174,6 +173,15 @@ def test_completions_without_thinking_or_answer_are_kept_and_counted(tmp_path: P
         report = measurement.report()
         assert [len(measurement.segmenter(t)) for t in run.traces()] == [0, 1, 0, 1]
     assert report["n_traces"] == 4 and report["pass_at_1"]["value"] == 0.25
+
+
+@pytest.mark.parametrize(("other", "closed"), [("a</think>4", False), ("<think>a</think>4", True), ("5", True)])
+def test_where_the_template_opens_the_thinking_what_has_no_tags_was_cut_off(
+    tmp_path: Path, other: str, closed: bool
+) -> None:
+    rows = [ONE | {"completion": "Hm. 4"}, ONE | {"completion": other}]
+    _, run = imported(jsonl(tmp_path / "f.jsonl", *rows), tmp_path / "r")
+    assert [t.closed for t in run.traces()] == [closed, True]
 
 
 def test_rows_of_one_id_or_else_of_one_prompt_are_traces_of_one_problem(tmp_path: Path) -> None:

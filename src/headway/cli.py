@@ -15,7 +15,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.table import Table
 
 from headway import __version__
-from headway.imports.tables import Columns
+from headway.imports.rows import Columns
 from headway.imports.traces import AUTHOR_TAGS, Untagged
 from headway.measure import EngineName, Measurement, Settings, compare_runs
 from headway.prompts import ThinkTags
@@ -145,7 +145,7 @@ def import_(
     author_think_close: Annotated[str, typer.Option(help="What ends the thinking in the file.")] = AUTHOR_TAGS.close,
     untagged: Annotated[
         Untagged, typer.Option(help="What a completion without think tags is: an answer, or a thought cut off.")
-    ] = "answer",
+    ] = "auto",
     **settings: Any,
 ) -> None:
     """Make a run of traces made elsewhere; --model is the meta-prover that prove will use."""

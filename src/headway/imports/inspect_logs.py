@@ -7,11 +7,13 @@ import json
 import mmap
 import struct
 import zipfile
+import zlib
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, TypeVar
 
 import msgspec
+import pyarrow as pa
 
 from headway.imports.rows import Row, Source, answer_of, content_of, conversation_of, stop_of, text_of
 from headway.types import HeadwayError
@@ -117,33 +119,40 @@ def _decode(content: Any, kind: type[T], place: str) -> T:
 
 
 def _member(path: Path, info: zipfile.ZipInfo) -> bytes:
-    """The content of a zip's member.
+    """The content of a zip's member; zipfile itself would read the directory again for each.
 
     Raises:
         HeadwayError: it is damaged or too large.
     """
-    import pyarrow as pa
-
-    too_large = HeadwayError(f"{path}, {info.filename}: more than {MAX_SAMPLE_BYTES} bytes; that is no sample to read")
+    place = f"{path}, {info.filename}"
+    too_large = HeadwayError(f"{place}: more than {MAX_SAMPLE_BYTES} bytes; that is no sample to read")
     if max(info.file_size, info.compress_size) > MAX_SAMPLE_BYTES:
         raise too_large
     try:
-        if info.compress_type != ZSTANDARD:
-            with zipfile.ZipFile(path) as archive, archive.open(info) as member:
-                content = member.read(MAX_SAMPLE_BYTES + 1)
-        else:
-            with path.open("rb") as file:
-                file.seek(info.header_offset)
-                name, extra = struct.unpack("<26xHH", file.read(30))
-                file.seek(name + extra, 1)
-                packed = file.read(info.compress_size)
-            with pa.CompressedInputStream(pa.BufferReader(packed), "zstd") as member:
-                content = member.read(MAX_SAMPLE_BYTES + 1)
-    except (zipfile.BadZipFile, pa.ArrowException, OSError, struct.error, NotImplementedError, RuntimeError) as error:
-        raise HeadwayError(f"{path}, {info.filename}: {error}; the log is damaged") from error
+        with path.open("rb") as file:
+            file.seek(info.header_offset)
+            name, extra = struct.unpack("<26xHH", file.read(30))
+            file.seek(name + extra, 1)
+            content = _unpacked(file.read(info.compress_size), info.compress_type)
+    except (pa.ArrowException, zlib.error, struct.error, OSError) as error:
+        raise HeadwayError(f"{place}: {error}; the log is damaged") from error
     if len(content) > MAX_SAMPLE_BYTES:
         raise too_large
+    if zlib.crc32(content) != info.CRC:
+        raise HeadwayError(f"{place}: the content is not what was written; the log is damaged")
     return content
+
+
+def _unpacked(packed: bytes, method: int) -> bytes:
+    """The content of a zip's member, or a little more than `MAX_SAMPLE_BYTES` of it."""
+    if method == zipfile.ZIP_STORED:
+        return packed
+    if method == zipfile.ZIP_DEFLATED:
+        return zlib.decompressobj(-zlib.MAX_WBITS).decompress(packed, MAX_SAMPLE_BYTES + 1)
+    if method == ZSTANDARD:
+        with pa.CompressedInputStream(pa.BufferReader(packed), "zstd") as stream:
+            return stream.read(MAX_SAMPLE_BYTES + 1)
+    raise OSError(f"compressed by method {method}, which Headway does not know")
 
 
 def _of_sample(place: str, sample: Sample) -> Iterator[Row]:

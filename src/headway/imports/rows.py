@@ -29,6 +29,17 @@ class Row(NamedTuple):
     stop: Stop | None = None
 
 
+class Columns(NamedTuple):
+    """The columns of a table; None is found by its name."""
+
+    prompt: str | None = None
+    completion: str | None = None
+    answer: str | None = None
+    id: str | None = None
+    reasoning: str | None = None
+    finish: str | None = None
+
+
 class Source(NamedTuple):
     """What a file holds: the name of its problems, who wrote the completions (if it says so), and the rows."""
 

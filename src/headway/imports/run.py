@@ -11,8 +11,8 @@ import msgspec
 
 from headway.graders import extract_answer, load_grader
 from headway.imports import inspect_logs, lighteval, tables
-from headway.imports.rows import Row, Source
-from headway.imports.traces import AUTHOR_TAGS, Problems, Untagged, divide, encode
+from headway.imports.rows import Columns, Row, Source
+from headway.imports.traces import AUTHOR_TAGS, Problems, Untagged, closes_unopened, divide, encode
 from headway.measure import Settings, Tell, open_tokenizer
 from headway.prompts import ThinkTags, find_think_tags
 from headway.sample import grade_answers
@@ -45,9 +45,9 @@ def import_traces(
     settings: Settings,
     *,
     budget: int | None = None,
-    columns: tables.Columns = tables.Columns(),  # noqa: B008 (a tuple)
+    columns: Columns = Columns(),  # noqa: B008 (a tuple)
     author_tags: ThinkTags = AUTHOR_TAGS,
-    untagged: Untagged = "answer",
+    untagged: Untagged = "auto",
     tell: Tell = lambda stage, done, total: None,
 ) -> Imported:
     """Makes the run folder `out` of the completions in a file; `prove` and `report` go on from there.
@@ -61,7 +61,8 @@ def import_traces(
         budget: Thinking tokens that a trace may have, to cut longer ones; by default the longest one's.
         columns: Of JSONL and Parquet, where they are not found by their names.
         author_tags: What opens and closes the thinking in the completions.
-        untagged: What a completion without tags is.
+        untagged: What a completion without tags is; auto: a thought that was cut off if another completion of the file
+            closes a thinking that it did not open, else an answer without thinking.
         tell: Is told of progress.
 
     Raises:
@@ -77,6 +78,9 @@ def import_traces(
         raise HeadwayError(f"{path} does not say who wrote its completions; name the model with --author")
     tokenizer = open_tokenizer(settings)
     tags = find_think_tags(tokenizer, think_open=settings.think_open, think_close=settings.think_close)
+    if untagged == "auto":
+        opened = any(closes_unopened(row, author_tags) for row in open_source(path, columns).rows)
+        untagged = "thought" if opened else "answer"
     grader = load_grader(GRADER if settings.grader == "auto" else settings.grader)
     made, problems, longest = Imported(author), Problems(), 1
     out.parent.mkdir(parents=True, exist_ok=True)
@@ -126,7 +130,7 @@ def import_traces(
     return made
 
 
-def open_source(path: Path, columns: tables.Columns) -> Source:
+def open_source(path: Path, columns: Columns) -> Source:
     """The rows of a file, by its ending: `.eval` and `.json` are inspect's, `.parquet` a table or lighteval's.
 
     Raises:

@@ -4,9 +4,12 @@ import json
 from collections.abc import Iterable, Iterator
 from itertools import chain
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
-from headway.imports.rows import Row, Source, answer_of, content_of, conversation_of, stop_of, text_of
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from headway.imports.rows import Columns, Row, Source, answer_of, content_of, conversation_of, stop_of, text_of
 from headway.types import HeadwayError
 
 MAX_LINE_BYTES = 2**26  # of one JSON line: far more than a completion, far less than the memory
@@ -22,17 +25,6 @@ NAMES = {
     "finish": ("finish_reason", "finish_reasons", "stop_reason"),
 }
 Record = tuple[str, dict[str, Any]]
-
-
-class Columns(NamedTuple):
-    """The columns of a table; None is found by its name."""
-
-    prompt: str | None = None
-    completion: str | None = None
-    answer: str | None = None
-    id: str | None = None
-    reasoning: str | None = None
-    finish: str | None = None
 
 
 def open_table(path: Path, columns: Columns) -> Source:
@@ -149,9 +141,6 @@ def parquet_records(path: Path, columns: list[str] | None = None) -> Iterator[Re
     Raises:
         HeadwayError: it cannot be read.
     """
-    import pyarrow as pa
-    import pyarrow.parquet as pq
-
     number = 0
     try:
         with pq.ParquetFile(path) as file:
@@ -169,9 +158,6 @@ def parquet_columns(path: Path) -> list[str]:
     Raises:
         HeadwayError: it is none.
     """
-    import pyarrow as pa
-    import pyarrow.parquet as pq
-
     try:
         return list(pq.read_schema(path).names)
     except (pa.ArrowException, OSError) as error:

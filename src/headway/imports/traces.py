@@ -9,7 +9,7 @@ from headway.imports.rows import Row, asked
 from headway.prompts import ThinkTags, decode_with_offsets, prompt_ids
 from headway.types import HeadwayError, Problem, Tokenizer, Trace
 
-Untagged = Literal["answer", "thought"]
+Untagged = Literal["auto", "answer", "thought"]
 AUTHOR_TAGS = ThinkTags("<think>", "</think>")
 
 
@@ -20,16 +20,22 @@ class Said(NamedTuple):
     answer: str | None
 
 
-def divide(row: Row, tags: ThinkTags, *, untagged: Untagged = "answer") -> Said:
+def closes_unopened(row: Row, tags: ThinkTags) -> bool:
+    """Whether a completion closes a thinking that it did not open: the prompt did, so one without tags was cut off."""
+    before, closing, _ = (row.text or "").partition(tags.close)
+    return bool(closing) and not (tags.open and before.lstrip().startswith(tags.open))
+
+
+def divide(row: Row, tags: ThinkTags, *, untagged: Literal["answer", "thought"] = "answer") -> Said:
     """Where the thinking of a completion ends, by the tags of its author.
 
     Thinking in a field of its own is closed if a text follows, or if the completion ended by itself. In a text it is
     what stands before the closing tag; an opening tag at the start is not part of it, nor the newline after it. Opened
-    and not closed, or cut off by its length, all is thinking. A text without tags is an answer without thinking, or
-    with `untagged="thought"` a thought that was cut off (of a model whose template opens the thinking).
+    and not closed, or cut off by its length, all is thinking. A text without tags is what `untagged` says: an answer
+    without thinking, or a thought that was cut off.
     """
     text = row.text or ""
-    if row.thinking is not None:
+    if row.thinking:
         return Said(row.thinking, text if text or row.stop == "stop" else None)
     start = text.lstrip()
     opened = bool(tags.open) and start.startswith(tags.open)
