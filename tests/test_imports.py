@@ -1,6 +1,7 @@
 """Traces made elsewhere: a file of completions becomes a run that can be proved and reported, or one message."""
 
 import json
+import zipfile
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +19,8 @@ from headway.prompts import ThinkTags, find_think_tags, prompt_ids
 from headway.store import Run
 from headway.types import HeadwayError, Problem
 
-FIXTURES = Path(__file__).parent / "fixtures"
+LOGS = Path(__file__).parent / "fixtures" / "imports"  # README.md there tells how they were made
+[DETAILS] = LOGS.glob("details/*/*/*.parquet")
 THOUGHT = "Hm.\n\nWait\n\n4."
 ONE = {"prompt": "2 + 2?", "completion": f"<think>\n{THOUGHT}</think>\\boxed{{4}}", "answer": "4"}
 USER = {"role": "user", "content": "2 + 2?"}
@@ -233,6 +235,80 @@ def test_a_conversation_goes_through_the_chat_template_whole(tmp_path: Path) -> 
 
 
 # -- logs that the tools themselves wrote -----------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("form", ["json", "eval"])
+def test_reasoning_in_a_log_of_inspect_becomes_thinking(tmp_path: Path, form: str) -> None:
+    made, run = imported(LOGS / f"inspect_sums.{form}", tmp_path / "r", author=None)
+    assert made == Imported("mockllm/model", problems=3, traces=3, without_thinking=1, not_closed=1)
+    first, cut_off, without = run.traces()
+    assert first.text == "2 and 2.\n\nWait\n\nThat is 4.</think>It is \\boxed{4}."
+    assert (first.thought, first.outcome) == ("2 and 2.\n\nWait\n\nThat is 4.", "correct")
+    assert (cut_off.text, cut_off.outcome) == ("3 and 3.\n\nWait\n\n", "truncated")
+    assert (without.text, without.thinking, without.outcome) == ("</think>\\boxed{7}", 0, "wrong")
+    assert run.problems()[0] == Problem("2", "system: Be short.\n\nuser: 2 + 2?", "4")
+    assert (run.settings["author"], run.problem_set["name"]) == ("mockllm/model", "sums")
+
+
+@pytest.mark.parametrize(
+    ("log", "author", "name"),
+    [(LOGS / "inspect_countdown.eval", "hf/countdown", "countdown"), (DETAILS, "countdown", "countdown|0")],
+    ids=["inspect", "lighteval"],
+)
+def test_a_models_log_is_imported_proved_and_reported(tmp_path: Path, log: Path, author: str, name: str) -> None:
+    asked = dict(author=None, model="builtin:countdown", grader="countdown", branches=2, answer_tokens=16)
+    made, run = imported(log, tmp_path / "r", **asked, max_episodes=2)
+    assert (made.author, made.problems, made.traces, made.changed) == (author, 2, 4, 0)
+    assert [t.name for t in sorted(run.traces(), key=lambda t: t.name)] == ["0/0", "0/1", "1/0", "1/1"]
+    with Measurement(run) as measurement:
+        tokenizer = measurement.engine.tokenizer
+        for trace, problem in ((t, p) for t in run.traces() for p in run.problems() if p.id == t.problem_id):
+            assert trace.prompt_ids == prompt_ids(tokenizer, problem.prompt, measurement.tags)
+            assert trace.thought.startswith("Okay\n\n") and trace.closed == ("</think>" in trace.text)
+            assert tuple(tokenizer.encode(trace.text, add_special_tokens=False)) == trace.token_ids
+        measurement.prove()
+        report = measurement.report()
+    assert (report["model"], report["meta_prover"], report["problems"]) == (author, "builtin:countdown", name)
+    if log == DETAILS:
+        assert report["pass_at_1"]["value"] == 0.5  # lighteval's own avg@2
+
+
+def test_a_request_that_failed_is_left_out_and_counted(tmp_path: Path) -> None:
+    log = json.loads((LOGS / "inspect_sums.json").read_text())
+    log["samples"][0]["output"] = {"model": "mockllm/model", "choices": [], "completion": ""}
+    log["samples"][0]["messages"].pop()
+    log["results"]["scores"][0]["metrics"]["accuracy"]["value"] = float(
+        "nan"
+    )  # inspect writes NaN, which JSON has not
+    (tmp_path / "f.json").write_text(json.dumps(log))
+    made, run = imported(tmp_path / "f.json", tmp_path / "r")
+    assert (made.failed, made.traces, made.problems) == (1, 2, 2) and [p.id for p in run.problems()] == ["3", "4"]
+
+
+@pytest.mark.parametrize("method", [zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED])
+def test_a_log_of_an_older_inspect_is_compressed_another_way(tmp_path: Path, method: int) -> None:
+    log = json.loads((LOGS / "inspect_sums.json").read_text())
+    with zipfile.ZipFile(tmp_path / "f.eval", "w", method) as archive:
+        archive.writestr("_journal/start.json", json.dumps({"eval": log["eval"]}))
+        for sample in log["samples"]:
+            archive.writestr(f"samples/{sample['id']}_epoch_1.json", json.dumps(sample))
+    _, run = imported(tmp_path / "f.eval", tmp_path / "a")
+    _, expected = imported(LOGS / "inspect_sums.eval", tmp_path / "b")
+    assert run.traces() == expected.traces()
+
+
+def test_a_damaged_log_is_one_message(tmp_path: Path) -> None:
+    content = (LOGS / "inspect_countdown.eval").read_bytes()
+    (tmp_path / "f.eval").write_bytes(content[:2000] + bytes(9) + content[2009:])
+    with pytest.raises(HeadwayError, match=r"samples/0_epoch_1.json: .*; the log is damaged"):
+        imported(tmp_path / "f.eval", tmp_path / "r")
+    assert [p.name for p in tmp_path.iterdir()] == ["f.eval"]
+
+
+def test_a_sample_that_unpacks_to_too_much_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("headway.imports.inspect_logs.MAX_SAMPLE_BYTES", 9000)
+    with pytest.raises(HeadwayError, match="more than 9000 bytes"):
+        imported(LOGS / "inspect_countdown.eval", tmp_path / "r")
 
 
 # -- bad input --------------------------------------------------------------------------------------------------------

@@ -106,14 +106,14 @@ def _open_json(path: Path) -> tuple[Log, Iterator[tuple[str, Sample]]]:
 
 
 def _decode(content: Any, kind: type[T], place: str) -> T:
-    """Decodes JSON; that of inspect may hold NaN, which is none, and then takes the slower way."""
+    """Decodes JSON; that of inspect may hold NaN, which JSON has not, and is then written again with null."""
     try:
         try:
             return msgspec.json.decode(content, type=kind)
         except msgspec.ValidationError:
             raise
         except msgspec.DecodeError:
-            return msgspec.convert(json.loads(bytes(content)), kind)
+            return msgspec.json.decode(msgspec.json.encode(json.loads(bytes(content))), type=kind)
     except (msgspec.MsgspecError, ValueError, RecursionError) as error:
         raise HeadwayError(f"{place}: {error}; expected a log of inspect") from error
 
