@@ -122,6 +122,24 @@ def test_other_settings_are_refused_and_named(
     assert (tmp_path / "traces.jsonl").read_bytes() == before
 
 
+def test_a_run_needs_its_problem_file_no_more_and_goes_on_only_with_the_same(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file, out = tmp_path / "sums.jsonl", tmp_path / "r"
+    lines = [json.dumps({"id": str(i), "prompt": f"1 + {i}?", "answer": str(1 + i)}) for i in range(4)]
+    file.write_text("\n".join(lines))
+    arguments = ["--model", "scripted", "--problems", str(file), "--grader", "numeric", "--traces", "1"]
+    assert run("sample", *arguments, "--out", str(out), monkeypatch=monkeypatch) == 0
+    file.write_text("\n".join(lines).replace('"1 + 2?"', '"1 + 2 ?"'))
+    assert run("measure", *arguments, "--out", str(out), monkeypatch=monkeypatch) == 2
+    assert "the first that differs is '2'" in " ".join(capsys.readouterr().err.split())
+    file.unlink()
+    assert run("prove", "--out", str(out), monkeypatch=monkeypatch) == 0
+    assert run("report", "--out", str(out), monkeypatch=monkeypatch) == 0
+    assert run("compare", str(out), "--out", str(tmp_path / "c"), monkeypatch=monkeypatch) == 0
+    assert json.loads((out / "report.json").read_text())["problems"] == "sums"
+
+
 def test_a_model_without_template_or_tags_says_how_to_give_them(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

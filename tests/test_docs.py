@@ -183,6 +183,13 @@ def test_every_flag_of_measure_is_explained() -> None:
     assert [flag for flag in flags if f"`{flag}`" not in page] == []
 
 
+def test_every_flag_of_import_is_explained() -> None:
+    page = (ROOT / "docs/measuring.md").read_text(encoding="utf-8")
+    commands = typer.main.get_command(cli.app).commands  # type: ignore[attr-defined]
+    flags = {p.opts[0] for p in commands["import"].params} - {"file", "--dtype", "--trust-remote-code"}
+    assert [flag for flag in sorted(flags) if f"`{flag}`" not in page] == []
+
+
 def test_every_entry_of_the_report_is_explained(tmp_path: Path) -> None:
     settings = Settings(model="scripted", problems="countdown", limit=2, traces=1, branches=2)
     with Measurement.create(tmp_path / "run", settings) as measurement:

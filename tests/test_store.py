@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from headway import store
 from headway.store import Run, TraceKey
-from headway.types import Branch, HeadwayError, MetaProver, Trace
+from headway.types import Branch, HeadwayError, MetaProver, Problem, Trace
 
 REWARDS = st.none() | st.sampled_from([0.0, 1.0, 0.1 + 0.2])
 
@@ -130,10 +130,53 @@ def test_a_run_goes_on_with_the_same_settings(tmp_path):
 
 
 def test_other_settings_are_an_error_that_says_which(tmp_path):
-    Run.create(tmp_path / "run", {"model": "tiny", "budget": 64, "seed": 0})
+    Run.create(tmp_path / "run", {"model": "tiny", "budget": 64, "seed": 0}).append([trace()])
     with pytest.raises(HeadwayError) as error:
         Run.create(tmp_path / "run", {"model": "tiny", "budget": 128, "top_p": 0.9, "seed": 0})
     assert "(budget: there 64, now 128; top_p: there None, now 0.9)" in str(error.value)
+
+
+def test_a_run_without_traces_has_nothing_to_lose_and_takes_other_settings(tmp_path):
+    Run.create(tmp_path, {"model": "tinny"}, PROBLEMS[:2])
+    run = Run.create(tmp_path, {"model": "tiny"}, PROBLEMS)
+    assert Run.load(tmp_path).settings == run.settings == {"model": "tiny"} and run.problems() == PROBLEMS
+
+
+PROBLEMS = [Problem("1", "2 + 2?", "4"), Problem("2", "½ \u202e of\n3?", "1.5"), Problem("3", "1 + 1?", "2")]
+
+
+def test_a_run_keeps_its_problems_their_name_and_grader(tmp_path):
+    Run.create(tmp_path / "run", {}, PROBLEMS, name="sums", grader="numeric")
+    run = Run.load(tmp_path / "run")
+    assert run.problems() == PROBLEMS and run.problem_set == {"name": "sums", "grader": "numeric"}
+    assert Run.create(tmp_path / "run", {}, PROBLEMS, name="sums", grader="numeric").problems() == PROBLEMS
+
+
+@pytest.mark.parametrize(
+    ("now", "says"),
+    [
+        ([PROBLEMS[0], Problem("2", "½ of 3?", "1.5"), Problem("3", "1 + 1?", "3")], "'2'"),
+        ([*PROBLEMS[:2], Problem("3", "1 + 1?", "3")], "'3' (there: '1 + 1?', answer '2'; now: '1 + 1?', answer '3')"),
+        (PROBLEMS[:2], "'3' (there: '1 + 1?', answer '2'; now: none)"),
+        ([*PROBLEMS, Problem("4", "?", "4")], "'4' (there: none; now: '?', answer '4')"),
+        (PROBLEMS[::-1], "'1'"),
+    ],
+    ids=["prompt", "answer", "fewer", "more", "order"],
+)
+def test_other_problems_are_an_error_that_names_the_first(tmp_path, now, says):
+    Run.create(tmp_path, {}, PROBLEMS).append([trace()])
+    before = (tmp_path / "problems.jsonl").read_bytes()
+    with pytest.raises(HeadwayError) as error:
+        Run.create(tmp_path, {}, now)
+    assert f"made with other problems; the first that differs is {says}" in str(error.value)
+    assert (tmp_path / "problems.jsonl").read_bytes() == before
+
+
+def test_a_stop_before_the_problems_were_written_is_mended(tmp_path):
+    Run.create(tmp_path, {}, PROBLEMS)
+    (tmp_path / "problems.jsonl").unlink()
+    assert Run.load(tmp_path).problems() == []
+    assert Run.create(tmp_path, {}, PROBLEMS).problems() == PROBLEMS
 
 
 def test_a_folder_of_something_else_is_left_alone(tmp_path):
@@ -190,4 +233,4 @@ def test_a_crash_in_writing_leaves_the_old_file(tmp_path):
     with pytest.raises(TypeError):
         run.write_json("report.json", {"value": object()})
     assert json.loads((tmp_path / "report.json").read_text()) == {"value": 1}
-    assert sorted(p.name for p in tmp_path.iterdir()) == ["report.json", "run.json"]
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["problems.jsonl", "report.json", "run.json"]

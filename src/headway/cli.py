@@ -1,6 +1,7 @@
 """The command line: flags in, one procedure called, results on stdout, progress on stderr."""
 
 import functools
+import inspect
 import os
 import sys
 import time
@@ -15,7 +16,10 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.table import Table
 
 from headway import __version__
+from headway.imports.rows import Columns
+from headway.imports.traces import AUTHOR_TAGS, Untagged
 from headway.measure import EngineName, Measurement, Settings, compare_runs
+from headway.prompts import ThinkTags
 from headway.segment import Segment
 from headway.store import Run
 from headway.types import HeadwayError
@@ -145,6 +149,65 @@ def sample(**values: Any) -> None:
     with progress() as tell, Measurement.create(out, settings_from(values), tell) as measurement:
         measurement.sample()
     typer.echo(f"next: headway prove --out {out}")
+
+
+IMPORTED = ("problems", "limit", "traces", "budget", "temperature", "top_p")  # the file settles these
+
+
+def import_(
+    file: Annotated[Path, typer.Argument(help="JSONL, Parquet, lighteval details (.parquet) or inspect log (.eval).")],
+    author: Annotated[
+        str | None, typer.Option(help="The model that wrote the completions, if the file tells not.")
+    ] = None,
+    budget: Annotated[
+        int | None, typer.Option(help="Cut traces at so many thinking tokens; else the longest is the budget.")
+    ] = None,
+    prompt_column: Annotated[str | None, typer.Option(help="Column of the prompt or messages.")] = None,
+    completion_column: Annotated[str | None, typer.Option(help="Column of the completion or completions.")] = None,
+    answer_column: Annotated[str | None, typer.Option(help="Column of the reference answer.")] = None,
+    id_column: Annotated[str | None, typer.Option(help="Column that tells problems apart.")] = None,
+    reasoning_column: Annotated[str | None, typer.Option(help="Column of the thinking, if it has one.")] = None,
+    author_think_open: Annotated[str, typer.Option(help="What opens the thinking in the file.")] = AUTHOR_TAGS.open,
+    author_think_close: Annotated[str, typer.Option(help="What ends the thinking in the file.")] = AUTHOR_TAGS.close,
+    untagged: Annotated[
+        Untagged, typer.Option(help="What a completion without think tags is: an answer, or a thought cut off.")
+    ] = "auto",
+    **settings: Any,
+) -> None:
+    """Make a run of traces made elsewhere; --model is the meta-prover that prove will use."""
+    from headway.imports.run import import_traces
+
+    out = settings.pop("out")
+    columns = Columns(prompt_column, completion_column, answer_column, id_column, reasoning_column)
+    with progress() as tell:
+        made = import_traces(
+            file, out, Settings(problems=str(file), author=author, **settings), budget=budget, columns=columns,
+            author_tags=ThinkTags(author_think_open, author_think_close), untagged=untagged, tell=tell,
+        )  # fmt: skip
+    typer.echo(
+        f"{made.traces} traces of {made.problems} problems by {made.author}: {made.without_thinking} without "
+        f"thinking, {made.not_closed} not closed, {made.failed} rows without a completion left out"
+    )
+    if made.changed:
+        console.print(
+            f"the meta-prover's tokenizer cannot write {made.changed} of the traces as their author did; their values "
+            "are those of another text",
+            style="yellow",
+        )
+    typer.echo(f"next: headway prove --out {out}")
+
+
+def _with_flags_of_measure(command: Callable[..., None]) -> Callable[..., None]:
+    """The command with the flags of `measure` that it takes as `**settings`."""
+    own = [p for p in inspect.signature(command).parameters.values() if p.kind is not p.VAR_KEYWORD]
+    shared = [p for name, p in inspect.signature(measure).parameters.items() if name not in IMPORTED]
+    parameters = [p.replace(kind=p.KEYWORD_ONLY) for p in (*own, *shared)]
+    command.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
+    command.__annotations__ = {p.name: p.annotation for p in parameters}
+    return command
+
+
+app.command(name="import")(_with_flags_of_measure(import_))
 
 
 @app.command()

@@ -10,7 +10,7 @@ import msgspec
 
 from headway.adaptive import Of, Rounds, Target, answer_costs, first_rounds, more_rounds, realized
 from headway.engines import model_path
-from headway.engines.scripted import ScriptedEngine, ramps
+from headway.engines.scripted import Characters, ScriptedEngine, ramps
 from headway.graders import load_grader
 from headway.problems import ProblemSet, load_problems
 from headway.prompts import ThinkTags, find_think_tags, meta_prover
@@ -22,7 +22,7 @@ from headway.report.summary import Measured, branch_counts, measured, summarize
 from headway.sample import sample
 from headway.segment import Segment, cut
 from headway.store import Drawn, Records, Run, TraceKey
-from headway.types import Engine, Episode, Grader, HeadwayError, MetaProver, Trace
+from headway.types import Engine, Episode, Grader, HeadwayError, MetaProver, Tokenizer, Trace
 
 EngineName = Literal["auto", "hf", "scripted"]
 Tell = Callable[[str, int, int], None]
@@ -30,10 +30,15 @@ SCRIPTED = "scripted"
 
 
 class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    """What a measurement was asked for; run.json holds it, and a run goes on only with the same."""
+    """What a measurement was asked for; run.json holds it, and a run goes on only with the same.
+
+    `author` wrote the traces of a run that was imported; `model` then is the meta-prover, and what only sampling reads
+    (limit, temperature, top_p) says nothing.
+    """
 
     model: str
     problems: str
+    author: str | None = None
     limit: int | None = None
     traces: int = 4
     branches: int = 4
@@ -111,10 +116,11 @@ class Measurement:
     def create(cls, path: Path, settings: Settings, tell: Tell = lambda stage, done, total: None) -> "Measurement":
         """A new measurement, or the one at `path` to go on with; what cannot be used is refused before it is made."""
         settings.check()
-        load_problems(settings.problems, limit=settings.limit)
+        asked = load_problems(settings.problems, limit=settings.limit)
         if not (path / "run.json").exists():
             load_grader(settings.grader) if settings.grader != "auto" else None
-        return cls(Run.create(path, msgspec.to_builtins(settings)), tell)
+        run = Run.create(path, msgspec.to_builtins(settings), asked.problems, name=asked.name, grader=asked.grader)
+        return cls(run, tell)
 
     def __enter__(self) -> "Measurement":
         return self
@@ -124,8 +130,11 @@ class Measurement:
 
     @cached_property
     def problems(self) -> ProblemSet:
-        """The problems."""
-        return load_problems(self.settings.problems, limit=self.settings.limit)
+        """The problems that the run was made with, from its own copy."""
+        kept, about = self.run.problems(), self.run.problem_set
+        if kept and about:
+            return ProblemSet(about["name"], kept, about["grader"])
+        return load_problems(self.settings.problems, limit=self.settings.limit)  # an older version made the run
 
     @cached_property
     def engine(self) -> Engine:
@@ -164,8 +173,16 @@ class Measurement:
         )
 
     def sample(self) -> None:
-        """Samples the traces that are not there yet."""
+        """Samples the traces that are not there yet.
+
+        Raises:
+            HeadwayError: the traces were made elsewhere.
+        """
         s = self.settings
+        if s.author is not None:
+            raise HeadwayError(
+                f"{self.run.path} holds traces by {s.author} that were imported; there is nothing to sample"
+            )
         done = {(t.problem_id, t.index) for t in self.run.traces().read_as(TraceKey)}
         total = len(self.problems.problems) * s.traces
         self._tell("sample", len(done), total)
@@ -238,8 +255,13 @@ class Measurement:
         self._tell("report", 0, 1)
         s, made = self.settings, self.measured()
         report = summarize(
-            made, model=s.model, problems=self.problems.name, budget=s.budget, answer_tokens=s.answer_tokens
+            made,
+            model=s.author or s.model,
+            problems=self.problems.name,
+            budget=s.budget,
+            answer_tokens=s.answer_tokens,
         )
+        report["meta_prover"] = s.model
         report["branches"] = branch_counts(branches)
         keys = [(t.problem_id, t.index) for t in made.traces]
         report["precision"] = realized(keys, made.curves, s.budget + s.answer_tokens)._asdict()
@@ -263,6 +285,15 @@ def open_engine(settings: Settings, problems: ProblemSet) -> Engine:
     from headway.engines import hf
 
     return hf.load(model_path(settings.model), dtype=settings.dtype, trust_remote_code=settings.trust_remote_code)
+
+
+def open_tokenizer(settings: Settings) -> Tokenizer:
+    """The tokenizer of a model, without the model."""
+    if settings.engine == SCRIPTED or (settings.engine == "auto" and settings.model == SCRIPTED):
+        return Characters()
+    from headway.engines import hf
+
+    return hf.load_tokenizer(model_path(settings.model), trust_remote_code=settings.trust_remote_code)
 
 
 def compare_runs(runs: Sequence[tuple[str, Path]], out: Path, *, budgets: Sequence[int] | None = None) -> str:

@@ -8,7 +8,7 @@ import itertools
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from headway.types import HeadwayError, MetaProver, TokenIds, Tokenizer
+from headway.types import HeadwayError, Message, MetaProver, TokenIds, Tokenizer
 
 TIME_IS_UP = "\n\nTime is up.\n"
 FINAL_ANSWER = "\n\n**Final Answer**\n\n\\boxed{"
@@ -53,9 +53,12 @@ def find_think_tags(tokenizer: Tokenizer, *, think_open: str | None, think_close
     )
 
 
-def prompt_ids(tokenizer: Tokenizer, prompt: str, tags: ThinkTags) -> TokenIds:
-    """The tokens of a question, ready for thinking: chat template, and the opening tag if the template left it out."""
-    conversation = [{"role": "user", "content": prompt}]
+def prompt_ids(tokenizer: Tokenizer, prompt: str | Sequence[Message], tags: ThinkTags) -> TokenIds:
+    """The tokens of a question, ready for thinking: chat template, and the opening tag if the template left it out.
+
+    The question is a user's turn, or a conversation that ends with one.
+    """
+    conversation = [{"role": "user", "content": prompt}] if isinstance(prompt, str) else list(prompt)
     text = tokenizer.apply_chat_template(conversation, add_generation_prompt=True, tokenize=False)
     if tags.open and not text.rstrip().endswith(tags.open.strip()):
         text += tags.open

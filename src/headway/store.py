@@ -1,6 +1,7 @@
 """Run folders: everything one measurement made, as lines of JSON that are appended and survive a crash.
 
-    run.json         what was asked for, and the version that did it
+    run.json         what was asked for, the name and grader of the problem set, and the version that did it
+    problems.jsonl   one `Problem` a line: those the run was made with
     traces.jsonl     one `Trace` a line
     branches.jsonl   one `Branch` a line
     report.json, report.html
@@ -13,6 +14,7 @@ until they are asked for: a run may be larger than memory.
 import json
 from collections.abc import Iterable, Iterator, Sequence
 from functools import cached_property
+from itertools import zip_longest
 from pathlib import Path
 from typing import Any, BinaryIO, Generic, TypeVar, overload
 
@@ -21,7 +23,7 @@ import numpy as np
 from jaxtyping import Int
 
 from headway import __version__
-from headway.types import Branch, HeadwayError, Trace
+from headway.types import Branch, HeadwayError, Problem, Trace
 
 SCHEMA = 1
 SCAN_BYTES = 2**20
@@ -129,21 +131,43 @@ class Records(Sequence[Any], Generic[Record]):
 
 
 class Run:
-    """A run folder. Make one with `create` or `load`."""
+    """A run folder. Make one with `create` or `load`.
 
-    def __init__(self, path: Path, settings: dict[str, Any]) -> None:
+    `problem_set` has the `name` and the `grader` of the problems; it is empty where an older version made the run.
+    """
+
+    def __init__(self, path: Path, settings: dict[str, Any], problem_set: dict[str, str] | None = None) -> None:
         self.path = path
         self.settings = settings
+        self.problem_set = problem_set or {}
 
     @classmethod
-    def create(cls, path: Path, settings: dict[str, Any]) -> "Run":
-        """A new run with these settings, or the one at `path` to go on with.
+    def create(
+        cls,
+        path: Path,
+        settings: dict[str, Any],
+        problems: Sequence[Problem] = (),
+        *,
+        name: str = "",
+        grader: str = "",
+    ) -> "Run":
+        """A new run with these settings and a copy of these problems, or the one at `path` to go on with.
+
+        One that holds no traces yet, because its model could not be loaded, say, is made anew.
+
+        Args:
+            path: The folder.
+            settings: What is asked for.
+            problems: The problems.
+            name: What a report calls them.
+            grader: The grader that fits them.
 
         Raises:
-            HeadwayError: the folder holds a run with other settings (says which differ), or something else.
+            HeadwayError: the folder holds a run with other settings (says which differ) or other problems (says which
+                is the first that differs), or something else.
         """
-        if (path / "run.json").exists():
-            run = cls.load(path)
+        there = (path / "run.json").exists()
+        if there and (run := cls.load(path)).traces():
             now = _as_on_disk(settings)
             differ = [k for k in sorted({*now, *run.settings}) if now.get(k) != run.settings.get(k)]
             if differ:
@@ -152,12 +176,15 @@ class Run:
                     f"{path} holds a run with other settings ({told}); give the same settings to go on with it, or "
                     "another --out"
                 )
+            run._keep_problems(problems)
             return run
-        if path.exists() and (not path.is_dir() or any(path.iterdir())):
+        if not there and path.exists() and (not path.is_dir() or any(path.iterdir())):
             raise HeadwayError(f"{path} exists and is not a run folder; give an empty or new folder as --out")
         path.mkdir(parents=True, exist_ok=True)
-        run = cls(path, _as_on_disk(settings))
-        run.write_json("run.json", {"schema": SCHEMA, "headway": __version__, "settings": run.settings})
+        run = cls(path, _as_on_disk(settings), {"name": name, "grader": grader})
+        head = {"schema": SCHEMA, "headway": __version__, "settings": run.settings, "problem_set": run.problem_set}
+        run.write_json("run.json", head)
+        run._write_problems(problems)
         return run
 
     @classmethod
@@ -174,14 +201,18 @@ class Run:
             )
         try:
             head = json.loads(file.read_bytes())
-            schema, settings = head["schema"], head["settings"]
-        except (ValueError, KeyError, TypeError) as error:
+            schema, settings, problem_set = head["schema"], head["settings"], head.get("problem_set")
+        except (ValueError, KeyError, TypeError, AttributeError) as error:
             raise HeadwayError(f"{file} cannot be read ({error}); expected what `headway measure` writes") from error
         if schema != SCHEMA:
             raise HeadwayError(
                 f"{file} has schema {schema}, this version reads {SCHEMA}; measure again into a new folder"
             )
-        return cls(path, settings)
+        return cls(path, settings, problem_set)
+
+    def problems(self) -> list[Problem]:
+        """The problems that the run was made with; none where an older version made it."""
+        return list(self._records("problems.jsonl", Problem))
 
     def traces(self) -> Records[Trace]:
         """All traces, in the order they were made."""
@@ -207,6 +238,22 @@ class Run:
             with file.open("ab") as out:
                 out.write(lines)
 
+    def _write_problems(self, problems: Sequence[Problem]) -> None:
+        self.write_text("problems.jsonl", "".join(msgspec.json.encode(p).decode() + "\n" for p in problems))
+
+    def _keep_problems(self, problems: Sequence[Problem]) -> None:
+        """Writes the copy of the problems, or compares with the one that is there."""
+        if not (self.path / "problems.jsonl").exists():
+            self._write_problems(problems)
+            return
+        for kept, now in zip_longest(self.problems(), problems):
+            if kept != now:
+                raise HeadwayError(
+                    f"{self.path} was made with other problems; the first that differs is '{(kept or now).id}' "
+                    f"(there: {_told(kept)}; now: {_told(now)}). Give the problems it was made with to go on with it, "
+                    "or another --out"
+                )
+
     def write_json(self, name: str, content: Any) -> None:
         """Writes a file of the run in one piece: a crash leaves the old one or the new one. NaN becomes null."""
         self.write_text(name, msgspec.json.format(msgspec.json.encode(content), indent=2).decode() + "\n")
@@ -220,6 +267,11 @@ class Run:
     def _records(self, name: str, kind: type[Record]) -> Records[Record]:
         _drop_torn_line(self.path / name)
         return Records(self.path / name, kind)
+
+
+def _told(problem: Problem | None) -> str:
+    """A problem in a message."""
+    return "none" if problem is None else f"{problem.prompt[:80]!r}, answer {problem.answer[:40]!r}"
 
 
 def _as_on_disk(settings: dict[str, Any]) -> dict[str, Any]:

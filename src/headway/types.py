@@ -10,6 +10,7 @@ from typing import Any, Literal, NamedTuple, Protocol, runtime_checkable
 import msgspec
 
 TokenIds = tuple[int, ...]
+Message = dict[str, str]  # one turn of a conversation: `role` and `content`
 Outcome = Literal["correct", "wrong", "no_answer", "undecided", "truncated"]
 
 
@@ -177,9 +178,7 @@ class Tokenizer(Protocol):
     def decode(self, token_ids: Sequence[int], *, skip_special_tokens: bool) -> str:
         """The text of token ids."""
 
-    def apply_chat_template(
-        self, conversation: list[dict[str, str]], *, add_generation_prompt: bool, tokenize: bool
-    ) -> str:
+    def apply_chat_template(self, conversation: list[Message], *, add_generation_prompt: bool, tokenize: bool) -> str:
         """A conversation as the text that the model expects."""
 
 

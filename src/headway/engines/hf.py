@@ -5,6 +5,7 @@ is computed once, and each of the others takes from its cache what they share. S
 """
 
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from functools import lru_cache
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -347,13 +348,33 @@ def load(
         HeadwayError: there is no such model, or it cannot be loaded; says why.
     """
     place = device or ("cuda" if torch.cuda.is_available() else "cpu")
-    bars = logging.is_progress_bar_enabled()
-    logging.disable_progress_bar()
-    try:
-        tokenizer = AutoTokenizer.from_pretrained(model, trust_remote_code=trust_remote_code)
+    tokenizer = load_tokenizer(model, trust_remote_code=trust_remote_code)
+    with _loading(model):
         loaded = AutoModelForCausalLM.from_pretrained(
             model, dtype=dtype, use_safetensors=True, trust_remote_code=trust_remote_code
         )
+    loaded.requires_grad_(False).to(place)
+    loaded.train(False)
+    return HFEngine(loaded, tokenizer)
+
+
+def load_tokenizer(model: str | Path, *, trust_remote_code: bool = False) -> Any:
+    """The tokenizer of a model folder or hub name, without the model.
+
+    Raises:
+        HeadwayError: there is no such model, or it cannot be loaded; says why.
+    """
+    with _loading(model):
+        return AutoTokenizer.from_pretrained(model, trust_remote_code=trust_remote_code)
+
+
+@contextmanager
+def _loading(model: str | Path) -> Iterator[None]:
+    """Says why a model cannot be loaded; no progress bars of others."""
+    bars = logging.is_progress_bar_enabled()
+    logging.disable_progress_bar()
+    try:
+        yield
     except (OSError, ValueError, KeyError) as error:
         reason = str(error).strip().splitlines()[0]
         raise HeadwayError(
@@ -363,6 +384,3 @@ def load(
     finally:
         if bars:
             logging.enable_progress_bar()
-    loaded.requires_grad_(False).to(place)
-    loaded.train(False)
-    return HFEngine(loaded, tokenizer)
