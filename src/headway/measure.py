@@ -10,14 +10,19 @@ import msgspec
 
 from headway.engines import model_path
 from headway.engines.scripted import ScriptedEngine, ramps
+from headway.equivalence import answer_classes
 from headway.graders import load_grader
 from headway.problems import ProblemSet, load_problems
 from headway.prompts import ThinkTags, find_think_tags, meta_prover
 from headway.prove import prove
 from headway.report import charts
+from headway.report.authors import as_authors
 from headway.report.compare import compare, markdown_table
+from headway.report.diagnosis import diagnose
+from headway.report.evaluation import Voted, evaluate, voted
 from headway.report.page import render_compare, render_run
 from headway.report.summary import Measured, branch_counts, measured, summarize
+from headway.report.versus import regret_against_best, token_efficiency
 from headway.sample import sample
 from headway.segment import Segment, cut
 from headway.store import Run
@@ -26,6 +31,15 @@ from headway.types import Engine, Episode, Grader, HeadwayError, MetaProver, Tra
 EngineName = Literal["auto", "hf", "scripted"]
 Tell = Callable[[str, int, int], None]
 SCRIPTED = "scripted"
+ONE_RIGHT = ("exact", "numeric", "math-verify")  # graders that compare with a reference: right answers are one answer
+
+
+class Extension(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """How a run's traces were extended from those of another (`headway extend`)."""
+
+    source: str
+    rounds: int
+    round_tokens: int
 
 
 class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
@@ -53,6 +67,7 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=
     end: str | None = None
     dtype: str = "auto"
     trust_remote_code: bool = False
+    extended: Extension | None = None
 
     def check(self) -> None:
         """Refuses numbers that cannot be.
@@ -110,10 +125,15 @@ class Measurement:
         """The model behind its engine."""
         return open_engine(self.settings, self.problems)
 
+    @property
+    def grader_name(self) -> str:
+        """The grader's name."""
+        return self.problems.grader if self.settings.grader == "auto" else self.settings.grader
+
     @cached_property
     def grader(self) -> Grader:
         """The grader."""
-        grader = load_grader(self.problems.grader if self.settings.grader == "auto" else self.settings.grader)
+        grader = load_grader(self.grader_name)
         if hasattr(grader, "close"):
             self._stack.callback(grader.close)
         return grader
@@ -187,8 +207,23 @@ class Measurement:
         """The traces with their value curves."""
         return measured(self.run.traces(), self.run.branches(), self.segmenter)
 
-    def report(self) -> dict[str, Any]:
+    def voted(self) -> Voted:
+        """The traces with their value curves, and which answers vote together."""
+        made, branches = self.measured(), self.run.branches()
+        items = [(t.problem_id, t.answer, t.reward) for t in made.traces]
+        items += [(b.problem_id, b.answer, b.reward) for b in branches]
+        classes = answer_classes(
+            items,
+            one_right=self.grader_name in ONE_RIGHT,
+            same=self.grader if self.grader_name == "math-verify" else None,
+        )
+        return voted(made, branches, classes[: len(made.traces)], classes[len(made.traces) :])
+
+    def report(self, votes: Voted | None = None) -> dict[str, Any]:
         """Writes report.json and report.html, and returns the former.
+
+        Args:
+            votes: What `voted` returned, where it is there already.
 
         Raises:
             HeadwayError: there are no traces or no branches.
@@ -197,11 +232,14 @@ class Measurement:
         if not branches:
             raise HeadwayError(f"{self.run.path} has no branches to report on; `headway prove --out {self.run.path}`")
         self._tell("report", 0, 1)
-        s, made = self.settings, self.measured()
+        s, votes = self.settings, votes or self.voted()
+        made, most = votes.run, s.budget + s.answer_tokens
         report = summarize(
             made, model=s.model, problems=self.problems.name, budget=s.budget, answer_tokens=s.answer_tokens
         )
         report["branches"] = branch_counts(branches)
+        report |= evaluate(votes, budget=most) | diagnose(votes, budget=most)
+        report["authors"] = as_authors(votes, budget=most)
         by_id = {p.id: p for p in self.problems.problems}
         self.run.write_json("report.json", report)
         self.run.write_text("report.html", render_run(report, made, branches, problems=by_id))
@@ -232,12 +270,19 @@ def compare_runs(runs: Sequence[tuple[str, Path]], out: Path, *, budgets: Sequen
     Raises:
         HeadwayError: a folder is no run or has no branches, or two runs share no problem.
     """
-    labelled = []
+    labelled, votes = [], []
     for label, path in runs:
         with Measurement(Run.load(path)) as measurement:
-            labelled.append((label, measurement.measured(), measurement.report()))
+            own = measurement.voted()
+            votes.append((label, own))
+            labelled.append((label, own.run, measurement.report(own)))
     whole = labelled[0][2]["budget"]
     comparison = compare(labelled, budgets or (whole // 2, whole))
+    most = whole + labelled[0][2]["answer_tokens"]
+    comparison["token_efficiency"] = token_efficiency(votes)
+    comparison["regret_by_comparator"] = regret_against_best(
+        [(label, made) for label, made, _ in labelled], budget=most
+    )
     folder = Run(out, {})
     out.mkdir(parents=True, exist_ok=True)
     reports = [(label, report) for label, _, report in labelled]

@@ -3,6 +3,7 @@
     run.json         what was asked for, and the version that did it
     traces.jsonl     one `Trace` a line
     branches.jsonl   one `Branch` a line
+    attempts.jsonl   one `Attempt` a line, where chains were run (`headway linearize`)
     report.json, report.html
 
 A stage appends what it finishes; a torn last line, left by a crash, is dropped when the run is opened again. Decoding
@@ -17,10 +18,11 @@ from typing import Any, TypeVar
 import msgspec
 
 from headway import __version__
-from headway.types import Branch, HeadwayError, Trace
+from headway.types import Attempt, Branch, HeadwayError, Trace
 
 SCHEMA = 1
-Record = TypeVar("Record", Trace, Branch)
+Record = TypeVar("Record", Trace, Branch, Attempt)
+FILES: dict[type, str] = {Trace: "traces.jsonl", Branch: "branches.jsonl", Attempt: "attempts.jsonl"}
 
 
 class Run:
@@ -86,7 +88,11 @@ class Run:
         """All branches, in the order they were made."""
         return self._read("branches.jsonl", Branch)
 
-    def append(self, records: Iterable[Trace | Branch]) -> None:
+    def attempts(self) -> list[Attempt]:
+        """All attempts of chains, in the order they were made."""
+        return self._read("attempts.jsonl", Attempt)
+
+    def append(self, records: Iterable[Trace | Branch | Attempt]) -> None:
         """Adds records to their file, whole lines at a time.
 
         Raises:
@@ -94,7 +100,7 @@ class Run:
         """
         kinds: dict[str, bytes] = {}
         for record in records:
-            name = "traces.jsonl" if isinstance(record, Trace) else "branches.jsonl"
+            name = FILES[type(record)]
             kinds[name] = kinds.get(name, b"") + msgspec.json.encode(record) + b"\n"
         for name, lines in kinds.items():
             file = self.path / name
