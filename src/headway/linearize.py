@@ -38,9 +38,10 @@ def linearize(
     """Runs `chains` chains of `rounds` rounds on each problem, a list for every `problems_at_once` problems.
 
     A round samples at most `round_tokens` tokens after the problem and the chain's last `window` episodes
-    (`by_backtracks`; the end of a round ends one too, so a prompt has at most the problem and `window` rounds). Where a round ended by itself the next one opens with
-    `cue`; where its length cut it off it is gone on with. All that was sampled or forced counts, forgotten or not; an
-    attempt's answer is what its own round put into a box. The division of the work is fixed, as in `sample`.
+    (`by_backtracks`; the end of a round ends one too, so a prompt has at most the problem and `window` rounds). Where
+    a round ended by itself the next one opens with `cue`; where its length cut it off it is gone on with. All that was
+    sampled or forced counts, forgotten or not; an attempt's answer is what its own round put into a box. The division
+    of the work is fixed, as in `sample`.
     """
     forced = tuple(engine.tokenizer.encode(cue, add_special_tokens=False))
     params = SamplingParams(max_tokens=round_tokens, temperature=temperature, top_p=top_p)

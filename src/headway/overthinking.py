@@ -41,10 +41,10 @@ def overthinking(rewards: Float[np.ndarray, "J B"]) -> Overthinking:
                    the value by the other half; both ways averaged
         gain       V'_j* - V'_K, likewise: what stopping at j* would have gained
 
-    A trace whose true value never changes has corrected and gain 0 in expectation; where an earlier boundary that noise
-    chose is truly lower they are below 0. So the mean of `corrected` is at most the share of traces whose value was
-    truly higher earlier, and the mean of `gain` (unbiased for the rule "stop where half of the branches say") at most
-    what the best stops would gain: neither can show overthinking that is not there.
+    A trace whose true value never changes has corrected and gain 0 in expectation; where an earlier boundary that
+    noise chose is truly lower they are below 0. So the mean of `corrected` is at most the share of traces whose value
+    was truly higher earlier, and the mean of `gain` (unbiased for the rule "stop where half of the branches say") at
+    most what the best stops would gain: neither can show overthinking that is not there.
     """
     all_of_them = from_branches(rewards).values
     last = all_of_them[-1]

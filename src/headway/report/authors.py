@@ -64,7 +64,7 @@ def episodes(run: Voted, votes: list[np.ndarray]) -> list[Record]:
 
 
 def maj(run: Voted, votes: list[np.ndarray]) -> list[Record]:
-    """[maj@p]_j with weighed votes, by number of blocks: l of them are 5 l + {0, 1, 3, 7} episodes; tokens have the prompt."""
+    """[maj@p]_j with weighed votes, by number of blocks; l blocks are 5 l + {0, 1, 3, 7} episodes."""
     records = []
     sizes = [len(v) - 1 for v in votes]
     for blocks in sorted(set(sizes)):
