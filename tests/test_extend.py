@@ -111,9 +111,9 @@ def test_a_thought_that_was_cut_off_comes_to_its_scripted_end():
 def test_extended_traces_are_right_as_often_as_the_script_says():
     # the end of the script is right with 0.3, whatever was sampled before
     engine = ScriptedEngine(PROBLEMS, {p.id: [0.9, 0.3] for p in PROBLEMS})
-    longer = extended(engine, sampled(engine, traces=25))
+    longer = extended(engine, sampled(engine, traces=10))
     share = np.mean([t.reward for t in longer])
-    assert share == pytest.approx(0.3, abs=4 * (0.21 / 1000) ** 0.5)
+    assert share == pytest.approx(0.3, abs=4 * (0.21 / 400) ** 0.5)
 
 
 def test_a_stopped_extension_goes_on_to_the_same_traces():

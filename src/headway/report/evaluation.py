@@ -193,14 +193,14 @@ def maj_by_episode_binned(run: Voted, *, width: int = BLOCK) -> list[Record]:
     return records
 
 
-def _boundary_votes(ballots: Ballots) -> list[Float[np.ndarray, " k"]]:
-    """maj@1.. at each boundary of a trace."""
+def _boundary_votes(ballots: Ballots) -> list[np.ndarray]:
+    """maj@1.. at each boundary of a trace, as many as it has branches."""
     rows = (ballots.at(j) for j in range(len(ballots.rewards)))
     return [maj_at_k(row.classes[0], row.rewards[0] > 0, VOTERS[-1]) for row in rows]
 
 
 def _voters(
-    run: Voted, tables: list[list[Float[np.ndarray, " k"]]], at: list[tuple[int, int]], p: int, named: Record
+    run: Voted, tables: list[list[np.ndarray]], at: list[tuple[int, int]], p: int, named: Record
 ) -> list[Record]:
     """The record of a vote over p branches at these boundaries (trace, boundary); none where nobody has so many."""
     at = [(i, j) for i, j in at if len(tables[i][j]) >= p]
