@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from headway import store
 from headway.store import Run
-from headway.types import Branch, HeadwayError, MetaProver, Trace
+from headway.types import Attempt, Branch, HeadwayError, MetaProver, Trace
 
 REWARDS = st.none() | st.sampled_from([0.0, 1.0, 0.1 + 0.2])
 
@@ -31,7 +31,13 @@ def records(draw):
         draw(st.none() | st.text()), draw(REWARDS),
     )  # fmt: skip
     return draw(
-        st.sampled_from([made, Branch(made.problem_id, made.index, 0, 1, text, 3, 2, made.answer, made.reward)])
+        st.sampled_from(
+            [
+                made,
+                Branch(made.problem_id, made.index, 0, 1, text, 3, 2, made.answer, made.reward),
+                Attempt(made.problem_id, made.index, 2, text, 3, made.answer, made.reward),
+            ]
+        )
     )
 
 
@@ -42,6 +48,7 @@ def test_records_come_back_as_they_were(tmp_path_factory, made):
     run = Run.load(path)
     assert run.traces() == [r for r in made if isinstance(r, Trace)]
     assert run.branches() == [r for r in made if isinstance(r, Branch)]
+    assert run.attempts() == [r for r in made if isinstance(r, Attempt)]
 
 
 def test_what_is_unknown_is_null_on_disk_and_none_in_memory(tmp_path):
