@@ -14,7 +14,7 @@ from headway.measure import ONE_RIGHT, Extension, Measurement, Tell
 from headway.report.evaluation import by_k, trace_votes
 from headway.report.summary import entry
 from headway.store import Run
-from headway.types import Attempt, HeadwayError
+from headway.types import Attempt, HeadwayError, Trace
 from headway.votes import maj_at_k
 
 
@@ -116,7 +116,7 @@ def _majority(own: list[tuple[Attempt, int]]) -> float:
     return float(maj_at_k(kinds, np.array([a.reward == 1 for a, _ in own]))[-1])
 
 
-def _traces(run: Measurement) -> list[Any]:
+def _traces(run: Measurement) -> list[Trace]:
     traces = sorted(run.run.traces(), key=lambda t: (t.problem_id, t.index))
     if not traces:
         raise HeadwayError(f"{run.run.path} has no traces; `headway sample` makes them")

@@ -17,7 +17,8 @@ ROUNDS = 16  # distinct answers to a problem, the most frequent first, that othe
 _NUMBER = re.compile(r"[-+]?(?:\d{1,3}(?:,\d{3})+|\d{1,40})(?:\.\d{1,40})?|[-+]?\.\d{1,40}")
 _SPACING = re.compile(r"\\left|\\right|\\displaystyle|\\[!,;:]|[\s$]")
 
-Item = tuple[str, str | None, float | None]
+Item = tuple[str, str | None, float | None]  # problem, answer, reward
+Key = tuple[str, bool, str]  # problem, verdict, text in one form
 
 
 def canonical(text: str) -> str:
@@ -40,11 +41,8 @@ def answer_classes(items: Sequence[Item], *, one_right: bool, same: Grader | Non
     """
     keys = [_key(item, one_right) for item in items]
     merged = _merged(keys, same) if same else {}
-    numbers: dict[tuple[str, bool, str], int] = {}
+    numbers: dict[Key, int] = {}
     return [NO_VOTE if k is None else numbers.setdefault(merged.get(k, k), len(numbers)) for k in keys]
-
-
-Key = tuple[str, bool, str]
 
 
 def _key(item: Item, one_right: bool) -> Key | None:
