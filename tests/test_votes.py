@@ -128,8 +128,8 @@ def test_a_tie_of_three_is_a_third_or_a_half():
 def test_too_many_subsets_are_drawn():
     classes = np.random.default_rng(2).integers(0, 3, size=24)
     right = classes == 0
-    drawn = weighted_maj(classes, right, np.ones(24), 8)  # of 735471 subsets 10000: an error of at most 0.005
-    assert drawn == pytest.approx(maj_at_k(classes, right)[7], abs=0.02)
+    drawn = weighted_maj(classes, right, np.ones(24), 8)  # of 735471 subsets 2000: an error of at most 0.011
+    assert drawn == pytest.approx(maj_at_k(classes, right)[7], abs=0.045)
     assert drawn == weighted_maj(classes, right, np.ones(24), 8)
 
 

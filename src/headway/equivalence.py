@@ -12,7 +12,8 @@ from fractions import Fraction
 from headway.types import Grader, Problem
 from headway.votes import NO_VOTE
 
-ROUNDS = 16  # distinct answers to a problem, the most frequent first, that others are compared with
+ROUNDS = 8  # distinct answers to a problem, the most frequent first, that others are compared with
+MOST_CHARS = 200  # of an answer that a grader is asked about: longer ones are no expression that two traces share
 
 _NUMBER = re.compile(r"[-+]?(?:\d{1,3}(?:,\d{3})+|\d{1,40})(?:\.\d{1,40})?|[-+]?\.\d{1,40}")
 _SPACING = re.compile(r"\\left|\\right|\\displaystyle|\\[!,;:]|[\s$]")
@@ -40,7 +41,7 @@ def answer_classes(items: Sequence[Item], *, one_right: bool, same: Grader | Non
             each problem's `ROUNDS` most frequent against the rest.
     """
     keys = [_key(item, one_right) for item in items]
-    merged = _merged(keys, same) if same else {}
+    merged = _merged(keys, [answer or "" for _, answer, _ in items], same) if same else {}
     numbers: dict[Key, int] = {}
     return [NO_VOTE if k is None else numbers.setdefault(merged.get(k, k), len(numbers)) for k in keys]
 
@@ -53,30 +54,27 @@ def _key(item: Item, one_right: bool) -> Key | None:
     return (problem, reward > 0, "" if reward > 0 and one_right else canonical(answer))
 
 
-def _merged(keys: Sequence[Key | None], same: Grader) -> dict[Key, Key]:
-    """The key that stands for each key that is equal to a more frequent one by the grader."""
-    counts: dict[tuple[str, bool], Counter[str]] = defaultdict(Counter)
-    for key in keys:
-        if key is not None:
-            counts[key[:2]][key[2]] += 1
-    waiting = {group: [text for text, _ in texts.most_common() if text] for group, texts in counts.items()}
+def _merged(keys: Sequence[Key | None], answers: Sequence[str], same: Grader) -> dict[Key, Key]:
+    """The key that stands for each key whose answer is equal to that of a more frequent one by the grader."""
+    wrote = {key: answer for key, answer in zip(keys, answers, strict=True) if key is not None}
+    waiting: dict[tuple[str, bool], list[Key]] = defaultdict(list)
+    for key, _ in Counter(key for key in keys if key is not None).most_common():
+        if key[2] and len(wrote[key]) <= MOST_CHARS:
+            waiting[key[:2]].append(key)
     stands_for: dict[Key, Key] = {}
     for _ in range(ROUNDS):
-        asked: list[tuple[tuple[str, bool], str, str]] = []
-        for group, texts in waiting.items():
-            if texts:
-                head, *rest = texts
-                waiting[group] = rest
-                asked += [(group, head, text) for text in rest if not (_is_number(head) and _is_number(text))]
-        if not asked:
-            break
-        verdicts = same.grade([(Problem(group[0], group[0], head), text) for group, head, text in asked])
-        for (group, head, text), verdict in zip(asked, verdicts, strict=True):
+        heads = [group.pop(0) for group in waiting.values() if group]
+        asked = [
+            (head, key) for head in heads for key in waiting[head[:2]] if not (_is_number(head) and _is_number(key))
+        ]
+        # what the answers were, since an expression without its spaces may be another one
+        verdicts = same.grade([(Problem(head[0], head[0], wrote[head]), wrote[key]) for head, key in asked])
+        for (head, key), verdict in zip(asked, verdicts, strict=True):
             if verdict:
-                stands_for[*group, text] = (*group, head)
-                waiting[group].remove(text)
+                stands_for[key] = head
+                waiting[key[:2]].remove(key)
     return stands_for
 
 
-def _is_number(text: str) -> bool:
-    return re.fullmatch(r"-?\d+(?:/\d+)?", text) is not None
+def _is_number(key: Key) -> bool:
+    return re.fullmatch(r"-?\d+(?:/\d+)?", key[2]) is not None

@@ -16,7 +16,7 @@ from jaxtyping import Bool, Float, Int
 Ties = Literal["share", "half"]
 
 NO_VOTE = -1
-MOST_SUBSETS = 10_000
+MOST_SUBSETS = 2000
 
 
 def maj_at_k(
@@ -28,7 +28,8 @@ def maj_at_k(
 
     Winners are the classes with the most votes; a class is right if any of its answers is. A tie shares the point, and
     no vote at all is wrong. Subsets are counted, not drawn: for each number of votes at the top, a product of
-    binomials over the classes. maj@1 is the share of right answers. More than n answers: not in the result.
+    binomials over the classes. maj@1 is the share of right answers. More than n answers: not in the result. From a
+    thousand answers on give `most`, or the binomials are too large for a float.
     """
     n = len(classes)
     kept = min(n, n if most is None else most)
@@ -85,15 +86,11 @@ def weighted_maj(
     n = len(classes)
     if k > n:
         return np.nan
-    if comb(n, k) <= MOST_SUBSETS:
-        subsets = np.array(list(combinations(range(n), k)))
-    else:
-        subsets = np.random.default_rng(seed).random((MOST_SUBSETS, n)).argpartition(k, axis=1)[:, :k]
     kinds = np.unique(classes[classes != NO_VOTE])
     if len(kinds) == 0:
         return 0.0
     ballots = (classes[:, None] == kinds) * weights[:, None]
-    tally = ballots[subsets].sum(axis=1)
+    tally = ballots[_subsets(n, k, seed)].sum(axis=1)
     winners = (tally > 0) & np.isclose(tally, tally.max(axis=1, keepdims=True), rtol=1e-12, atol=0)
     won = (winners & np.isin(kinds, classes[right])).sum(axis=1)
     tied = winners.sum(axis=1)
@@ -102,6 +99,14 @@ def weighted_maj(
     else:
         points = won / np.maximum(tied, 1)
     return float(points.mean())
+
+
+@lru_cache(maxsize=64)
+def _subsets(n: int, k: int, seed: int) -> Int[np.ndarray, "subsets k"]:
+    """All subsets of k of n, or `MOST_SUBSETS` of them drawn where there are more."""
+    if comb(n, k) <= MOST_SUBSETS:
+        return np.array(list(combinations(range(n), k)))
+    return np.random.default_rng(seed).random((MOST_SUBSETS, n)).argsort(axis=1)[:, :k]
 
 
 def logprob_weights(logprobs: Float[np.ndarray, " n"], sampled: Float[np.ndarray, " n"]) -> Float[np.ndarray, " n"]:

@@ -17,6 +17,7 @@ from headway.segment import every
 from headway.types import Branch
 from headway.votes import NO_VOTE, maj_at_k
 
+MOST_K = 64  # samples that vote or pass together
 VOTERS = (1, 2, 4, 8)  # branches that vote at a boundary
 BLOCK = 5  # episodes a block of the binned curves has, as in the authors' figure
 CELLS = 16  # of the grid on which comparators are integrated, between two budgets of the report
@@ -51,10 +52,10 @@ class Voted(NamedTuple):
 
 
 class Votes(NamedTuple):
-    """A row for each problem: the mean tokens of k samples, and pass@k and maj@k, for k = 1.. (NaN: too few)."""
+    """A row for each problem: its samples, and tokens, pass@k and maj@k of k of them, k = 1.. (NaN: too few)."""
 
     problems: list[str]
-    n: int
+    n: Int[np.ndarray, " P"]
     tokens: Float[np.ndarray, "P k"]
     pass_at: Float[np.ndarray, "P k"]
     maj_at: Float[np.ndarray, "P k"]
@@ -130,24 +131,24 @@ def _votes(
     for i, problem in enumerate(problems):
         if not np.isnan(rewards[i]):
             of_problem[problem].append(i)
-    most = max(map(len, of_problem.values()), default=0)
+    most = min(max(map(len, of_problem.values()), default=0), MOST_K)
     spent, passed, won = (np.full((len(of_problem), most), np.nan) for _ in range(3))
     for row, own in enumerate(of_problem.values()):
-        right = rewards[own] > 0
-        ks = np.arange(1, len(own) + 1)
-        spent[row, : len(own)] = ks * tokens[own].mean()
-        passed[row, : len(own)] = [stats.pass_at_k(len(own), int(right.sum()), int(k)) for k in ks]
-        won[row, : len(own)] = maj_at_k(classes[own], right)
-    return Votes(list(of_problem), sum(map(len, of_problem.values())), spent, passed, won)
+        right, n = rewards[own] > 0, len(own)
+        ks = np.arange(1, min(n, most) + 1)
+        spent[row, : len(ks)] = ks * tokens[own].mean()
+        passed[row, : len(ks)] = [stats.pass_at_k(n, int(right.sum()), int(k)) for k in ks]
+        won[row, : len(ks)] = maj_at_k(classes[own], right, most)
+    sizes = np.array([len(own) for own in of_problem.values()], dtype=int)
+    return Votes(list(of_problem), sizes, spent, passed, won)
 
 
 def by_k(votes: Votes, accuracy: Float[np.ndarray, "P k"]) -> list[Record]:
     """A record for k = 1 to 16 and each power of two beyond, over the problems that have so many samples."""
     most = accuracy.shape[1]
-    samples = (~np.isnan(votes.tokens)).sum(axis=1)
     records = []
     for k in (k for k in range(1, most + 1) if k <= 16 or k & (k - 1) == 0):
-        estimate = stats.mean(accuracy[:, k - 1], votes.problems)._replace(n=int(samples[samples >= k].sum()))
+        estimate = stats.mean(accuracy[:, k - 1], votes.problems)._replace(n=int(votes.n[votes.n >= k].sum()))
         records.append({"k": k, "tokens": float(np.nanmean(votes.tokens[:, k - 1])), **entry(estimate)})
     return records
 

@@ -44,7 +44,7 @@ def _efficiency(a: Votes, b: Votes, level: float | None, ceiling: float) -> Reco
         return ours / theirs
 
     P = len(a.problems)
-    estimate = stats.bootstrapped(ratio, P, n=a.n + b.n)
+    estimate = stats.bootstrapped(ratio, P, n=int(a.n.sum() + b.n.sum()))
     reached = float((~np.isnan(ratio(stats.resampled(P)))).mean()) if P > 1 else np.nan
     return {
         "accuracy": ceiling if level is None else level,
@@ -70,10 +70,9 @@ def _shared(a: Votes, b: Votes) -> tuple[Votes, Votes]:
 
     def kept(votes: Votes) -> Votes:
         place = {p: row for row, p in enumerate(votes.problems)}
-        tables = [t[[place[p] for p in both]] for t in (votes.tokens, votes.pass_at, votes.maj_at)]
-        whole = ~np.isnan(tables[0]).any(axis=0)
-        n = int((~np.isnan(tables[0])).sum())
-        return Votes(both, n, *(t[:, whole] for t in tables))
+        rows = np.array([place[p] for p in both], dtype=int)
+        whole = ~np.isnan(votes.tokens[rows]).any(axis=0)
+        return Votes(both, votes.n[rows], *(t[rows][:, whole] for t in votes[2:]))
 
     return kept(a), kept(b)
 
@@ -88,7 +87,8 @@ def regret_against_best(runs: Sequence[tuple[str, Measured]], *, budget: int) ->
         curves.append((run.accuracy(middle)[own], [run.problems[i] for i in own]))
     if not shared:
         return []
-    best = best_of(np.array([np.nanmean(problem_means(*c), axis=0) for c in curves]))
+    means = [np.ma.masked_invalid(problem_means(*c)).mean(axis=0).filled(np.nan) for c in curves]
+    best = best_of(np.array(means))
     return [
         {"label": label, "comparator": BEST_RUN, **record}
         for (label, _), (accuracy, problems) in zip(runs, curves, strict=True)
