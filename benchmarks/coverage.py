@@ -28,9 +28,9 @@ from headway import __version__, stats
 from headway.adaptive import Target, answer_costs, first_rounds, more_rounds
 from headway.engines.scripted import ramps
 from headway.measure import Measurement, Settings
+from headway.records import Drawn
 from headway.regret import normalized_regret
 from headway.sample import TraceKey
-from headway.store import Drawn
 from headway.types import Problem
 from headway.values import from_branches
 

@@ -101,7 +101,8 @@ def test_each_value_may_be_asked_for(tmp_path):
 
 def test_a_resumed_run_equals_one_that_was_never_stopped(tmp_path):
     settings = with_(precision=0.02)
-    whole = proved(tmp_path / "whole", settings).report()
+    proved(tmp_path / "whole", settings).report()
+    whole = (tmp_path / "whole" / "report.json").read_bytes()
     lines = (tmp_path / "whole" / "branches.jsonl").read_bytes()
     first_round = 8 * 2 * 7 * 2 / lines.count(b"\n")
     assert first_round < 0.9
@@ -112,7 +113,8 @@ def test_a_resumed_run_equals_one_that_was_never_stopped(tmp_path):
         (out / "report.json").unlink()
         again = proved(out, settings)
         assert (out / "branches.jsonl").read_bytes() == lines
-        assert again.report() == whole
+        again.report()
+        assert (out / "report.json").read_bytes() == whole
 
 
 def test_more_precision_keeps_the_branches_of_less(tmp_path):

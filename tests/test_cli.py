@@ -68,6 +68,28 @@ def test_compare_puts_runs_side_by_side(
     assert [r["label"] for r in compared["runs"]] == ["a", "b"] and (tmp_path / "c" / "report.html").exists()
 
 
+def test_an_extended_run_and_a_linearized_one_from_the_command_line(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    a, b = str(tmp_path / "a"), str(tmp_path / "b")
+    run("measure", *SCRIPTED, "--out", a, monkeypatch=monkeypatch)
+    assert run("extend", a, "--rounds", "2", "--round-tokens", "90", "--out", b, monkeypatch=monkeypatch) == 0
+    assert f"next: headway prove --out {b}" in " ".join(capsys.readouterr().out.split())
+    assert run("prove", "--out", b, monkeypatch=monkeypatch) == 0
+    assert run("report", "--out", b, monkeypatch=monkeypatch) == 0
+    report = json.loads((tmp_path / "b" / "report.json").read_text())
+    assert report["budget"] == 1024 + 180 and report["n_traces"] == 12
+    assert run("compare", a, b, "--out", str(tmp_path / "c"), monkeypatch=monkeypatch) == 0
+    compared = json.loads((tmp_path / "c" / "compare.json").read_text())
+    assert {r["label"] for r in compared["token_efficiency"]} == {"b"}
+    assert {r["label"] for r in compared["regret_by_comparator"]} == {"a", "b"}
+    few = ["--chains", "1", "--rounds", "2", "--round-tokens", "90", "--window", "1"]
+    assert run("linearize", a, *few, monkeypatch=monkeypatch) == 0
+    assert len(json.loads((tmp_path / "a" / "linearized.json").read_text())["majority"]) == 2
+    assert run("extend", a, "--rounds", "2", "--round-tokens", "4", "--out", b + "2", monkeypatch=monkeypatch) == 2
+    assert "has no room after its marker" in " ".join(capsys.readouterr().err.split())
+
+
 @pytest.mark.parametrize(
     ("arguments", "says"),
     [
@@ -80,6 +102,7 @@ def test_compare_puts_runs_side_by_side(
         (["measure", "--model", "scripted", "--engine", "abacus"], "abacus"),
         (["prove"], "is not a run folder"),
         (["report"], "is not a run folder"),
+        (["extend", "nowhere"], "is not a run folder"),
     ],
 )
 def test_bad_input_is_one_message_and_exit_2(
@@ -160,9 +183,7 @@ def test_a_model_without_template_or_tags_says_how_to_give_them(
 def test_train_refuses_an_unknown_key_and_a_missing_recipe(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    (tmp_path / "r.yaml").write_text(
-        "model_name_or_path: builtin:countdown\nproblems: countdown-train\nprogres: 1\n"
-    )
+    (tmp_path / "r.yaml").write_text("model_name_or_path: builtin:countdown\nproblems: countdown-train\nprogres: 1\n")
     assert run("train", "--config", str(tmp_path / "r.yaml"), monkeypatch=monkeypatch) == 2
     assert "progres" in capsys.readouterr().err
     assert run("train", "--config", str(tmp_path / "none.yaml"), monkeypatch=monkeypatch) == 2

@@ -20,7 +20,7 @@ ROOT = Path(__file__).parent.parent
 SRC = ROOT / "src"
 MARKDOWN = sorted([*ROOT.glob("*.md"), *ROOT.glob("docs/*.md")])
 DOCS = sorted([ROOT / "README.md", ROOT / "AGENTS.md", *ROOT.glob("docs/*.md")])
-PURE = ("segment", "values", "progress", "regret", "credit", "allocate", "stats")
+PURE = ("segment", "values", "progress", "regret", "credit", "allocate", "stats", "votes", "overthinking")
 AUTHORS = {"Qu", "Yang", "Setlur", "Tunstall", "Beeching", "Salakhutdinov", "Kumar"}
 
 
@@ -178,7 +178,7 @@ def test_the_flags_of_every_command_exist(file: Path) -> None:
 
 def test_every_flag_of_measure_is_explained() -> None:
     page = (ROOT / "docs/measuring.md").read_text(encoding="utf-8")
-    left_to_help = {"dtype", "trust_remote_code"}
+    left_to_help = {"dtype", "trust_remote_code", "extended"}
     flags = [f"--{field.replace('_', '-')}" for field in set(Settings.__struct_fields__) - left_to_help]
     assert [flag for flag in flags if f"`{flag}`" not in page] == []
 
@@ -196,7 +196,13 @@ def test_every_entry_of_the_report_is_explained(tmp_path: Path) -> None:
         measurement.all()
     report = json.loads((tmp_path / "run/report.json").read_text())
     entries = {*report, *report["pass_at_1"], *report["budget_curve"][0], *report["progress"][0]}
-    entries |= {*report["counts"], *report["branches"]}
+    entries |= {
+        *report["counts"],
+        *report["branches"],
+        *report["authors"],
+        *report["overthinking"],
+        *report["settled"],
+    }
     page = (ROOT / "docs/measuring.md").read_text(encoding="utf-8")
     assert [entry for entry in sorted(entries) if f"`{entry}`" not in page] == []
 

@@ -3,7 +3,18 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from headway.regret import best_of, budget_curve, cumulative_regret, normalized_regret, step_weights
+from headway.regret import (
+    authors_budget,
+    best_of,
+    best_so_far,
+    budget_curve,
+    cumulative_regret,
+    episode_regret,
+    mean_gap,
+    normalized_regret,
+    step_weights,
+    tokens_to_reach,
+)
 
 KINDS = pytest.mark.parametrize("kind", ["step", "linear"])
 TOKENS, VALUES = np.array([100.0, 200.0]), np.array([0.5, 1.0])
@@ -179,3 +190,56 @@ def test_step_weights_by_hand():
     assert step_weights(a(10, 40, 30, 90), 100.0) == pytest.approx([0.2, 0.0, 0.6, 0.1])  # the second is passed over
     assert step_weights(a(10, np.nan, 30), 20.0) == pytest.approx([0.5, 0.0, 0.0])
     assert step_weights(a(), 5.0).tolist() == []
+
+
+def test_the_mean_gap_by_hand():
+    # gaps 1, 0.5, 0: their means from the start
+    assert mean_gap(a(0, 0.25, 1), a(1, 0.75, 1)).tolist() == [1.0, 0.75, 0.5]
+
+
+def test_the_mean_gap_to_perfect_is_the_normalized_regret():
+    # boundaries lie on the edges of the cells, so the middle of a cell is its mean
+    middles, edges = np.arange(0.5, 400), np.arange(1.0, 401)
+    found = mean_gap(budget_curve(TOKENS, VALUES, middles), np.ones(400))
+    assert found == pytest.approx(normalized_regret(TOKENS, VALUES, edges))
+
+
+def test_no_regret_against_itself_and_none_below_zero_against_what_is_better():
+    accuracy = np.random.default_rng(2).random((3, 50))
+    assert mean_gap(accuracy, accuracy).tolist() == np.zeros((3, 50)).tolist()
+    best = best_so_far(accuracy)
+    assert (mean_gap(accuracy, best) >= 0).all()
+    assert (np.diff(best, axis=1) >= 0).all() and best[:, -1].tolist() == accuracy.max(axis=1).tolist()
+
+
+def test_tokens_to_reach_by_hand():
+    tokens = np.array([[10.0, 20.0, 30.0, 40.0]] * 5)
+    accuracy = np.array([[0.2, 0.4, 0.3, 0.8]] * 5)  # the third is passed over: 20 tokens give more
+    levels = a(0.1, 0.2, 0.3, 0.6, 0.9)
+    # at most the first: 10; half way from 0.2 to 0.4: 15; half way from 0.4 (held to 30 tokens) to 0.8: 35; never
+    assert tokens_to_reach(tokens, accuracy, levels)[:4].tolist() == pytest.approx([10, 10, 15, 35])
+    assert np.isnan(tokens_to_reach(tokens, accuracy, levels)[4])
+
+
+def test_twice_the_tokens_is_twice_as_far_at_every_level():
+    rng = np.random.default_rng(3)
+    tokens, accuracy = np.cumsum(rng.random((40, 6)), axis=1), rng.random((40, 6))
+    levels = rng.random(40) * accuracy.max(axis=1)
+    once, twice = (tokens_to_reach(k * tokens, accuracy, levels) for k in (1, 2))
+    assert twice == pytest.approx(2 * once)
+
+
+def test_episode_regret_by_hand():
+    # one block; voting 0.2, 0.4, 0.6, 0.7 against the line from 0.2 to 0.7 (0.2, 0.3, 0.5, 0.7) at x = 1, 2, 4, 6:
+    # the gap is 0, 0.1, 0.1, 0, its area 0.05 + 0.2 + 0.1; optimal 0.2, 0.4, 0.6, 0.7 has 0.3 + 1.0 + 1.3
+    votes = np.array([[0.2, 0.4, 0.6, 0.8], [0.7, 0.7, 0.7, 0.7]])
+    assert episode_regret(votes) == pytest.approx([0.35 / 2.6])
+    # a second block where going on is better: no gap, and the line from 0.7 to 0.9 over 5 has the area 4
+    more = np.vstack([votes[:1], [[0.7, 0.0, 0.0, 0.0]], [[0.9, 0.9, 0.9, 0.9]]])
+    assert episode_regret(more) == pytest.approx([0.35 / 2.6, 0.35 / 6.6])
+
+
+def test_episode_regret_of_what_is_never_right_is_unknown():
+    assert np.isnan(episode_regret(np.zeros((3, 4)))).all()
+    assert len(episode_regret(np.ones((1, 4)))) == 0
+    assert authors_budget(a(5), a(20), a(4)).tolist() == [23.0]

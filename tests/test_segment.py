@@ -5,7 +5,17 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from headway.segment import MARKERS, PARAGRAPH, boundaries, by_markers, by_tokens, merge, to_tokens
+from headway.segment import (
+    MARKERS,
+    PARAGRAPH,
+    boundaries,
+    by_backtracks,
+    by_markers,
+    by_tokens,
+    every,
+    merge,
+    to_tokens,
+)
 from headway.types import Episode
 
 # Paragraphs of a thought: markers, near-misses (a space before, another case, mid-sentence), plain lines, empty ones.
@@ -193,3 +203,46 @@ def test_limits_below_one_are_errors():
         by_tokens(3, size=0)
     with pytest.raises(ValueError, match="most >= 1"):
         merge([], most=0)
+
+
+BACKTRACKED = (
+    "Step 1: 2 + 2 = 5.\nBacktrack to Line 1\nStep 1: 2 + 2 = 4.\nBacktrack to beginning\n"
+    "So 4. Wait, this seems off. Let's try something else.\nStep 1: 4. This seems off. Let's backtrack to step 3. Yes."
+)
+
+
+def test_a_search_is_cut_where_it_goes_back_and_where_it_goes_on():
+    assert [BACKTRACKED[a:b] for a, b in by_backtracks(BACKTRACKED)] == [
+        "Step 1: 2 + 2 = 5.\n",
+        "Backtrack to Line 1\n",
+        "Step 1: 2 + 2 = 4.\n",
+        "Backtrack to beginning\n",
+        "So 4. ",
+        "Wait, this seems off. Let's try something else.\n",
+        "Step 1: 4. ",
+        "This seems off. Let's backtrack to step 3.",
+        " Yes.",
+    ]
+
+
+def test_a_search_that_never_goes_back_is_one_episode():
+    assert by_backtracks("We backtrack to line 3 in thought only.") == [(0, 39)]
+    assert by_backtracks("") == []
+    assert by_backtracks("Backtrack to beginning\n") == [(0, 23)]
+
+
+@given(
+    st.text() | st.lists(st.sampled_from(["a", "\n", "Backtrack to Line 12\n", "Backtrack to beginning"])).map("".join)
+)
+def test_cuts_at_backtracks_tile_any_text(text):
+    spans = by_backtracks(text)
+    assert "".join(text[a:b] for a, b in spans) == text
+    assert all(a < b for a, b in spans)
+
+
+def test_blocks_of_boundaries_by_hand():
+    assert every(12, 5) == [0, 5, 10, 12]
+    assert every(10, 5) == [0, 5, 10]
+    assert every(0, 5) == [0]
+    with pytest.raises(ValueError, match="need width >= 1"):
+        every(3, 0)

@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from headway.stats import bootstrap, by_problem, maj_at_k, mean, paired_difference, pass_at_k, wilson
+from headway.stats import bootstrap, bootstrapped, by_problem, mean, paired_difference, pass_at_k, wilson
 
 
 def clustered(rng, problems, traces, *, between=1.0, within=0.5):
@@ -152,27 +152,38 @@ def test_pass_at_k_is_the_share_of_subsets_with_a_right_one(n):
     assert np.isnan(pass_at_k(n, 0, n + 1))
 
 
-@pytest.mark.parametrize(
-    ("answers", "right", "expected"),
-    [
-        (["7", "7", "8"], [True, True, False], 1.0),
-        (["7", "8", "8"], [True, False, False], 0.0),
-        (["7", "8", "7", "8"], [True, False, True, False], 0.5),
-        (["7", "8", "9"], [True, False, False], 1 / 3),
-        (["7", None, None, None], [True, False, False, False], 1.0),
-        ([None, None], [False, False], 0.0),
-        (["7"], [False], 0.0),
-    ],
-)
-def test_a_vote_over_all_answers_by_hand(answers, right, expected):
-    assert maj_at_k(answers, np.array(right), len(answers)) == pytest.approx(expected)
+def test_a_bootstrapped_mean_has_the_clustered_error():
+    rng = np.random.default_rng(4)
+    values = rng.random(60)
+    got = bootstrapped(lambda w: w @ values / w.sum(axis=1), 60, n=60)
+    plain = mean(values, range(60))
+    assert got.value == pytest.approx(plain.value)
+    # the bootstrap divides by n, the other by n - 1; 2000 resamples have an error of 1.6%
+    assert got.stderr == pytest.approx(plain.stderr * np.sqrt(59 / 60), rel=0.06)
+    assert got.ci95 == pytest.approx(plain.ci95, abs=0.012)
 
 
-def test_a_vote_over_some_is_the_mean_over_subsets():
-    answers, right = ["7", "7", "8", None], np.array([True, True, False, False])
-    # the pairs: 77 1; 78 1/2 four ways less the two with None; 7- 1 twice; 78 1/2 twice; 8- 0
-    exact = (1 + 0.5 + 0.5 + 1 + 1 + 0) / 6
-    # a share of 4000 draws has an error of at most 0.008
-    assert maj_at_k(answers, right, 2, draws=4000) == pytest.approx(exact, abs=0.032)
-    assert maj_at_k(answers, right, 1, draws=4000) == pytest.approx(0.5, abs=0.032)
-    assert np.isnan(maj_at_k(answers, right, 5))
+def test_a_bootstrapped_ratio_covers_at_its_nominal_rate():
+    rng = np.random.default_rng(5)
+    hits, runs = 0, 300
+    for seed in range(runs):
+        size = rng.integers(1, 9, size=40)
+        share = rng.beta(2, 3, size=40)  # mean 0.4 whatever the size
+        right = rng.binomial(size, share)
+        low, high = bootstrapped(lambda w, r=right, s=size: (w @ r) / (w @ s), 40, n=40, resamples=400, seed=seed).ci95
+        hits += low <= 0.4 <= high
+    # nominal 0.95; four standard errors of a share of 300 are 0.05, and 40 problems cost a little
+    assert 0.89 <= hits / runs <= 1.0
+
+
+def test_few_problems_have_no_bootstrapped_error():
+    one = bootstrapped(lambda w: w[:, 0] * 2.0, 1, n=3)
+    assert (one.value, one.n, one.n_problems) == (2.0, 3, 1)
+    assert np.isnan([one.stderr, *one.ci95]).all()
+    assert np.isnan(bootstrapped(lambda w: w.sum(axis=1), 0, n=0).value)
+
+
+def test_resamples_without_a_value_are_left_out():
+    # the statistic is known only where both problems are drawn, once each
+    got = bootstrapped(lambda w: np.where(w.min(axis=1) > 0, 5.0, np.nan), 2, n=2)
+    assert (got.value, got.stderr, got.ci95) == (5.0, 0.0, (5.0, 5.0))

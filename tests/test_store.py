@@ -7,8 +7,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from headway import store
-from headway.store import Run, TraceKey
-from headway.types import Branch, HeadwayError, MetaProver, Problem, Trace
+from headway.records import TraceLine
+from headway.store import Run
+from headway.types import Attempt, Branch, HeadwayError, MetaProver, Problem, Trace
 
 REWARDS = st.none() | st.sampled_from([0.0, 1.0, 0.1 + 0.2])
 
@@ -32,7 +33,13 @@ def records(draw):
         draw(st.none() | st.text()), draw(REWARDS),
     )  # fmt: skip
     return draw(
-        st.sampled_from([made, Branch(made.problem_id, made.index, 0, 1, text, 3, 2, made.answer, made.reward)])
+        st.sampled_from(
+            [
+                made,
+                Branch(made.problem_id, made.index, 0, 1, text, 3, 2, made.answer, made.reward),
+                Attempt(made.problem_id, made.index, 2, text, 3, made.answer, made.reward),
+            ]
+        )
     )
 
 
@@ -43,6 +50,7 @@ def test_records_come_back_as_they_were(tmp_path_factory, made):
     run = Run.load(path)
     assert list(run.traces()) == [r for r in made if isinstance(r, Trace)]
     assert list(run.branches()) == [r for r in made if isinstance(r, Branch)]
+    assert list(run.attempts()) == [r for r in made if isinstance(r, Attempt)]
 
 
 def test_what_is_unknown_is_null_on_disk_and_none_in_memory(tmp_path):
@@ -75,7 +83,7 @@ def test_records_are_a_sequence_on_disk(tmp_path):
     assert list(there[1:3]) == made[1:3] and list(there[::-2]) == made[::-2] == list(reversed(made))[::2]
     assert list(there.take([3, 0, 3])[1:]) == [made[0], made[3]]
     assert made[2] in there and there.index(made[2]) == 2
-    assert list(there.read_as(TraceKey).take([4])) == [TraceKey("p/1", 4)]
+    assert list(there.read_as(TraceLine).take([4])) == [TraceLine("p/1", 4)]
     with pytest.raises(IndexError):
         there[5]
 
@@ -84,7 +92,7 @@ def test_keys_are_read_without_the_tokens_in_memory(tmp_path):
     run = Run.create(tmp_path, {})
     run.append([trace(i, "y" * 100_000) for i in range(40)])
     tracemalloc.start()
-    keys = [(k.problem_id, k.index) for k in run.traces().read_as(TraceKey)]
+    keys = [(k.problem_id, k.index) for k in run.traces().read_as(TraceLine)]
     _, peak = tracemalloc.get_traced_memory()
     tracemalloc.stop()
     assert keys == [("p/1", i) for i in range(40)]

@@ -12,10 +12,10 @@ from jaxtyping import Float, Int
 
 from headway.allocate import Places, around, for_each, group_prior, narrow, neyman
 from headway.prove import Segmenter, ValueCurve, ends_itself, forced_ids
+from headway.records import Drawn
 from headway.regret import step_weights
 from headway.sample import TraceKey
 from headway.segment import boundaries
-from headway.store import Drawn
 from headway.types import HeadwayError, MetaProver, Tokenizer, Trace
 
 Of = Literal["regret", "values"]

@@ -16,6 +16,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.table import Table
 
 from headway import __version__
+from headway.derive import extend_run, linearize_run
 from headway.imports.rows import Columns
 from headway.imports.traces import AUTHOR_TAGS, Untagged
 from headway.measure import EngineName, Measurement, Settings, compare_runs
@@ -123,7 +124,9 @@ def measure(
     grader: Annotated[
         str, typer.Option(help="auto (by the problems), exact, numeric, countdown, math-verify.")
     ] = "auto",
-    segment: Annotated[Segment, typer.Option(help="Cut thinking at markers, or on a grid of tokens.")] = "markers",
+    segment: Annotated[
+        Segment, typer.Option(help="Cut thinking at markers, at backtracks, or on a grid of tokens.")
+    ] = "markers",
     min_paragraphs: Annotated[int, typer.Option(help="Paragraphs an episode has at least (markers).")] = 3,
     episode_tokens: Annotated[int, typer.Option(help="Tokens an episode has (tokens).")] = 128,
     max_episodes: Annotated[int | None, typer.Option(help="Merge neighbours down to so many episodes.")] = None,
@@ -224,6 +227,33 @@ def report(out: Out) -> None:
     with progress() as tell, Measurement(Run.load(out), tell) as measurement:
         content = measurement.report()
     print_report(content, out)
+
+
+@app.command()
+def extend(
+    run: Annotated[Path, typer.Argument(help="Run folder whose traces go on.")],
+    out: Annotated[Path, typer.Option(help="Folder of the new run; an existing one goes on where it stopped.")],
+    rounds: Annotated[int, typer.Option(help='Times a thought is told "Wait" and the like.')] = 8,
+    round_tokens: Annotated[int, typer.Option(help="Tokens a round adds at most.")] = 2048,
+) -> None:
+    """Make a run whose traces go on past their end; prove and report it like any other."""
+    with progress() as tell:
+        extend_run(run, out, rounds=rounds, round_tokens=round_tokens, tell=tell)
+    typer.echo(f"next: headway prove --out {out}")
+
+
+@app.command()
+def linearize(
+    run: Annotated[Path, typer.Argument(help="Run folder: its model, its problems, and its traces to vote beside.")],
+    chains: Annotated[int, typer.Option(help="Chains a problem.")] = 4,
+    rounds: Annotated[int, typer.Option(help="Rounds a chain.")] = 8,
+    round_tokens: Annotated[int, typer.Option(help="Tokens a round samples at most.")] = 1024,
+    window: Annotated[int, typer.Option(help="Episodes that a round sees of its chain.")] = 2,
+) -> None:
+    """Run a backtracking model past its context with a sliding window of episodes; writes linearized.json."""
+    with progress() as tell:
+        file = linearize_run(run, chains=chains, rounds=rounds, round_tokens=round_tokens, window=window, tell=tell)
+    typer.echo(f"linearized: {file}")
 
 
 @app.command()

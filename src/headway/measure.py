@@ -11,22 +11,37 @@ import msgspec
 from headway.adaptive import Of, Rounds, Target, answer_costs, first_rounds, more_rounds, realized
 from headway.engines import model_path
 from headway.engines.scripted import Characters, ScriptedEngine, ramps
+from headway.equivalence import answer_classes
 from headway.graders import load_grader
 from headway.problems import ProblemSet, load_problems
 from headway.prompts import ThinkTags, find_think_tags, meta_prover
 from headway.prove import prove
+from headway.records import Drawn, Records, TraceLine
 from headway.report import charts
+from headway.report.authors import as_authors
 from headway.report.compare import compare, markdown_table
+from headway.report.diagnosis import diagnose
+from headway.report.evaluation import Voted, evaluate, voted
 from headway.report.page import render_compare, render_run
 from headway.report.summary import Measured, branch_counts, measured, summarize
+from headway.report.versus import regret_against_best, token_efficiency
 from headway.sample import sample
 from headway.segment import Segment, cut
-from headway.store import Drawn, Records, Run, TraceKey
+from headway.store import Run
 from headway.types import Engine, Episode, Grader, HeadwayError, MetaProver, Tokenizer, Trace
 
 EngineName = Literal["auto", "hf", "scripted"]
 Tell = Callable[[str, int, int], None]
 SCRIPTED = "scripted"
+ONE_RIGHT = ("exact", "numeric", "math-verify")  # graders that compare with a reference: right answers are one answer
+
+
+class Extension(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """How a run's traces were extended from those of another (`headway extend`)."""
+
+    source: str
+    rounds: int
+    round_tokens: int
 
 
 class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
@@ -62,6 +77,7 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=
     end: str | None = None
     dtype: str = "auto"
     trust_remote_code: bool = False
+    extended: Extension | None = None
 
     def check(self) -> None:
         """Refuses numbers that cannot be.
@@ -141,10 +157,15 @@ class Measurement:
         """The model behind its engine."""
         return open_engine(self.settings, self.problems)
 
+    @property
+    def grader_name(self) -> str:
+        """The grader's name."""
+        return self.problems.grader if self.settings.grader == "auto" else self.settings.grader
+
     @cached_property
     def grader(self) -> Grader:
         """The grader."""
-        grader = load_grader(self.problems.grader if self.settings.grader == "auto" else self.settings.grader)
+        grader = load_grader(self.grader_name)
         if hasattr(grader, "close"):
             self._stack.callback(grader.close)
         return grader
@@ -172,6 +193,12 @@ class Measurement:
             max_episodes=s.max_episodes,
         )
 
+    def ordered_traces(self) -> Records[Trace]:
+        """The traces by problem and index, on disk."""
+        there = self.run.traces()
+        keys = [(t.problem_id, t.index) for t in there.read_as(TraceLine)]
+        return there.take(sorted(range(len(keys)), key=keys.__getitem__))
+
     def sample(self) -> None:
         """Samples the traces that are not there yet.
 
@@ -183,7 +210,7 @@ class Measurement:
             raise HeadwayError(
                 f"{self.run.path} holds traces by {s.author} that were imported; there is nothing to sample"
             )
-        done = {(t.problem_id, t.index) for t in self.run.traces().read_as(TraceKey)}
+        done = {(t.problem_id, t.index) for t in self.run.traces().read_as(TraceLine)}
         total = len(self.problems.problems) * s.traces
         self._tell("sample", len(done), total)
         if len(done) >= total:
@@ -204,11 +231,9 @@ class Measurement:
         Raises:
             HeadwayError: there are no traces.
         """
-        there = self.run.traces()
-        keys = [(t.problem_id, t.index) for t in there.read_as(TraceKey)]
-        if not keys:
+        traces = self.ordered_traces()
+        if not traces:
             raise HeadwayError(f"{self.run.path} has no traces to prove; `headway sample` makes them")
-        traces = there.take(sorted(range(len(keys)), key=keys.__getitem__))
         target = self.settings.target
         if target is None:
             self._draw(traces, {(t.problem_id, t.index): [range(1)] * (len(self.segmenter(t)) + 1) for t in traces})
@@ -243,8 +268,23 @@ class Measurement:
         """The traces with their value curves."""
         return measured(self.run.traces(), self.run.branches(), self.segmenter)
 
-    def report(self) -> dict[str, Any]:
+    def voted(self) -> Voted:
+        """The traces with their value curves, and which answers vote together."""
+        made, branches = self.measured(), self.run.branches()
+        items = [(t.problem_id, t.answer, t.reward) for t in made.traces]
+        items += [(b.problem_id, b.answer, b.reward) for b in branches]
+        classes = answer_classes(
+            items,
+            one_right=self.grader_name in ONE_RIGHT,
+            same=self.grader if self.grader_name == "math-verify" else None,
+        )
+        return voted(made, branches, classes[: len(made.traces)], classes[len(made.traces) :])
+
+    def report(self, votes: Voted | None = None) -> dict[str, Any]:
         """Writes report.json and report.html, and returns the former.
+
+        Args:
+            votes: What `voted` returned, where it is there already.
 
         Raises:
             HeadwayError: there are no traces or no branches.
@@ -253,7 +293,8 @@ class Measurement:
         if not branches:
             raise HeadwayError(f"{self.run.path} has no branches to report on; `headway prove --out {self.run.path}`")
         self._tell("report", 0, 1)
-        s, made = self.settings, self.measured()
+        s, votes = self.settings, votes or self.voted()
+        made, most = votes.run, s.budget + s.answer_tokens
         report = summarize(
             made,
             model=s.author or s.model,
@@ -264,7 +305,9 @@ class Measurement:
         report["meta_prover"] = s.model
         report["branches"] = branch_counts(branches)
         keys = [(t.problem_id, t.index) for t in made.traces]
-        report["precision"] = realized(keys, made.curves, s.budget + s.answer_tokens)._asdict()
+        report["precision"] = realized(keys, made.curves, most)._asdict()
+        report |= evaluate(votes, budget=most) | diagnose(votes, budget=most)
+        report["authors"] = as_authors(votes, budget=most)
         by_id = {p.id: p for p in self.problems.problems}
         self.run.write_json("report.json", report)
         self.run.write_text("report.html", render_run(report, made, branches, problems=by_id))
@@ -304,12 +347,19 @@ def compare_runs(runs: Sequence[tuple[str, Path]], out: Path, *, budgets: Sequen
     Raises:
         HeadwayError: a folder is no run or has no branches, or two runs share no problem.
     """
-    labelled = []
+    labelled, votes = [], []
     for label, path in runs:
         with Measurement(Run.load(path)) as measurement:
-            labelled.append((label, measurement.measured(), measurement.report()))
+            own = measurement.voted()
+            votes.append((label, own))
+            labelled.append((label, own.run, measurement.report(own)))
     whole = labelled[0][2]["budget"]
     comparison = compare(labelled, budgets or (whole // 2, whole))
+    most = whole + labelled[0][2]["answer_tokens"]
+    comparison["token_efficiency"] = token_efficiency(votes)
+    comparison["regret_by_comparator"] = regret_against_best(
+        [(label, made) for label, made, _ in labelled], budget=most
+    )
     folder = Run(out, {})
     out.mkdir(parents=True, exist_ok=True)
     reports = [(label, report) for label, _, report in labelled]

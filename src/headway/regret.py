@@ -121,3 +121,77 @@ def _cheapest(x: Float[np.ndarray, " M"]) -> Bool[np.ndarray, " M"]:
     """Which budgets are below all later ones."""
     later = np.minimum.accumulate(x[::-1])[::-1]
     return np.append(x[:-1] < later[1:], True)[: len(x)]
+
+
+def mean_gap(
+    accuracy: Float[np.ndarray, "*rows C"], comparator: Float[np.ndarray, "*rows C"] | Float[np.ndarray, " C"]
+) -> Float[np.ndarray, "*rows C"]:
+    """Normalized regret against a comparator that depends on the budget, on a grid of equal cells from 0.
+
+        Reg(C_i) = (1/i) * sum_{c <= i} (V*(c) - acc(c))
+
+    Column c holds both curves in the middle of cell c, and the result is at the cell's end. A comparator's regret
+    against itself is 0, and one that is nowhere below the curve leaves none below 0. With the perfect comparator (1
+    everywhere) it is `normalized_regret`, up to the width of a cell.
+    """
+    gaps = comparator - accuracy
+    return np.cumsum(gaps, axis=-1) / np.arange(1.0, gaps.shape[-1] + 1)
+
+
+def best_so_far(accuracy: Float[np.ndarray, "*rows C"]) -> Float[np.ndarray, "*rows C"]:
+    """The comparator that stops at the best budget within the one given: the running maximum of a budget curve.
+
+    Noise makes a maximum too high, so take it of curves that many branches are behind, such as a problem's mean.
+    """
+    return np.maximum.accumulate(accuracy, axis=-1)
+
+
+def tokens_to_reach(
+    tokens: Float[np.ndarray, "rows k"], accuracy: Float[np.ndarray, "rows k"], level: Float[np.ndarray, " rows"]
+) -> Float[np.ndarray, " rows"]:
+    """The tokens at which curves first reach a level, by straight lines between their points.
+
+    A curve is read as its running maximum: who may spend more may spend less. Before its first point nothing is
+    cheaper, so a level at or below that costs the first point's tokens; one that is never reached is NaN.
+    """
+    best = best_so_far(accuracy)
+    reached = best >= level[:, None]
+    rows, first = np.arange(len(best)), reached.argmax(axis=1)
+    before = np.maximum(first - 1, 0)
+    low, high = best[rows, before], best[rows, first]
+    with np.errstate(invalid="ignore", divide="ignore"):
+        share = np.where(high > low, (level - low) / (high - low), 1.0)
+    found = tokens[rows, before] + share * (tokens[rows, first] - tokens[rows, before])
+    return np.where(reached.any(axis=1), np.where(first == 0, tokens[:, 0], found), np.nan)
+
+
+def authors_budget(
+    prompt: Float[np.ndarray, "*rows"], tokens: Float[np.ndarray, "*rows"], sampled: Float[np.ndarray, "*rows"]
+) -> Float[np.ndarray, "*rows"]:
+    """A boundary's budget as the authors' regret notebook counts it: prompt, prefix, suffix, half an answer.
+
+    The notebook divides the tokens of 8 answers by 16. `tokens` is our budget and `sampled` the answer's part of it.
+    """
+    return prompt + tokens - sampled / 2
+
+
+def episode_regret(votes: Float[np.ndarray, "J 4"]) -> Float[np.ndarray, " J-1"]:
+    """The authors' episode-based regret of one trace after its first b blocks, b = 1..J-1 (ICML version, appendix E).
+
+    Column p of `votes` is maj@1, 2, 4, 8 at each boundary. Over block i, at x = 1, 2, 4, 6 episodes,
+
+        thinking on   the line from maj@1 at boundary i (x = 1) to maj@1 at boundary i + 1 (x = 6)
+        voting        maj@1, maj@2, maj@4, (maj@4 + maj@8) / 2 at boundary i
+        optimal       the larger of the two at each x
+        regret_b      sum_{i <= b} area(optimal - thinking on) / sum_{i <= b} area(optimal)
+
+    Areas are trapezoids over the four x. NaN where nothing was ever right (no area) or a vote is unknown.
+    """
+    x = np.array([1.0, 2.0, 4.0, 6.0])
+    start, end = votes[:-1, :1], votes[1:, :1]
+    on = start + (end - start) * (x - 1) / 5
+    voting = np.column_stack([votes[:-1, :3], votes[:-1, 2:].mean(axis=1)])
+    optimal = np.maximum(on, voting)
+    gap, area = (np.cumsum(np.trapezoid(y, x, axis=1)) for y in (optimal - on, optimal))
+    with np.errstate(invalid="ignore", divide="ignore"):
+        return np.where(area > 0, gap / area, np.nan)

@@ -3,12 +3,13 @@
 import bisect
 import itertools
 import math
+import re
 from collections.abc import Sequence
 from typing import Literal
 
 from headway.types import Episode, Trace
 
-Segment = Literal["markers", "tokens"]
+Segment = Literal["markers", "tokens", "backtracks"]
 
 PARAGRAPH = "\n\n"
 
@@ -20,6 +21,12 @@ MARKERS = (
     "Is there another way to think about this?",
     "But let me double-check",
     "But hold on",
+)
+
+# What the authors' backtracking models write when they go back: the explicit forms, and the two that are said.
+BACKTRACK = re.compile(
+    r"Backtrack to (?:Line \d+|beginning)\n?"
+    r"|(?:Wait, )?[Tt]his seems off\. Let's (?:backtrack to [Ss]tep \d+|try something else)\.\n?"
 )
 
 
@@ -58,6 +65,15 @@ def by_markers(
     return [(a, b) for a, b in itertools.pairwise(starts) if a < b]
 
 
+def by_backtracks(text: str) -> list[tuple[int, int]]:
+    """Character spans of the episodes of a backtracking search: an attempt, the words that go back, an attempt...
+
+    Cut where a backtrack marker (`BACKTRACK`) begins and where it ends. The spans tile the text.
+    """
+    edges = [0, *(edge for found in BACKTRACK.finditer(text) for edge in found.span()), len(text)]
+    return [(a, b) for a, b in itertools.pairwise(edges) if a < b]
+
+
 def to_tokens(spans: Sequence[tuple[int, int]], offsets: Sequence[int]) -> list[Episode]:
     """The token ranges of character spans that tile a text. A token belongs to the span its first character is in.
 
@@ -91,6 +107,17 @@ def merge(episodes: Sequence[Episode], *, most: int) -> list[Episode]:
     return [Episode(r[0].start, r[-1].stop) for r in (episodes[i : i + run] for i in range(0, len(episodes), run))]
 
 
+def every(episodes: int, width: int) -> list[int]:
+    """The boundaries 0, width, 2 width, ... and the last of a trace with so many episodes: blocks of `width` episodes.
+
+    Raises:
+        ValueError: `width` is below 1.
+    """
+    if width < 1:
+        raise ValueError(f"need width >= 1 episode, got {width}")
+    return [*range(0, episodes, width), episodes]
+
+
 def boundaries(episodes: Sequence[Episode]) -> list[int]:
     """Token positions of the boundaries 0..K of episodes that tile a thought: `[0]` where there are none.
 
@@ -111,10 +138,12 @@ def boundaries(episodes: Sequence[Episode]) -> list[int]:
 def cut(
     trace: Trace, *, segment: Segment, min_paragraphs: int, episode_tokens: int, max_episodes: int | None
 ) -> list[Episode]:
-    """The episodes of a trace's thinking: at markers or on a token grid, merged down to `max_episodes`."""
+    """The episodes of a trace's thinking: at markers, backtracks or on a token grid, merged down to `max_episodes`."""
     if segment == "tokens":
         episodes = by_tokens(trace.thinking, size=episode_tokens)
     else:
-        spans = by_markers(trace.thought, min_paragraphs=min_paragraphs)
+        markers = segment == "markers"
+        thought = trace.thought
+        spans = by_markers(thought, min_paragraphs=min_paragraphs) if markers else by_backtracks(thought)
         episodes = to_tokens(spans, trace.offsets[: trace.thinking])
     return merge(episodes, most=max_episodes) if max_episodes and episodes else episodes

@@ -1,12 +1,12 @@
 """Uncertainty: means, differences and counts, each with its error. Problems are clusters: their traces are not
 independent, so errors are taken over problems."""
 
-from collections.abc import Hashable, Sequence
+from collections.abc import Callable, Hashable, Sequence
 from math import comb
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
-from jaxtyping import Bool, Float
+from jaxtyping import Float
 from scipy import stats as scipy_stats
 
 
@@ -79,8 +79,7 @@ def bootstrap(
         return bounds
     known = ~np.isnan(values[:, observed])
     totals = np.where(known, values[:, observed], 0.0)
-    rng = np.random.default_rng(seed)
-    counts = rng.multinomial(P, np.full(P, 1 / P), size=resamples).astype(float)
+    counts = resampled(P, resamples=resamples, seed=seed)
     with np.errstate(invalid="ignore", divide="ignore"):
         means = counts @ totals / (counts @ known)
     centre = totals.sum(axis=0) / known.sum(axis=0)
@@ -91,6 +90,41 @@ def bootstrap(
     half = float(np.quantile(largest, level)) * spread
     bounds[:, observed] = centre - half, centre + half
     return bounds
+
+
+def resampled(problems: int, *, resamples: int = 2000, seed: int = 0) -> Float[np.ndarray, "resamples P"]:
+    """How often each problem is drawn in each resample of a bootstrap over problems."""
+    rng = np.random.default_rng(seed)
+    return rng.multinomial(problems, np.full(problems, 1 / problems), size=resamples).astype(float)
+
+
+def bootstrapped(
+    statistic: Callable[[Float[np.ndarray, "rows P"]], Float[np.ndarray, " rows"]],
+    problems: int,
+    *,
+    n: int,
+    resamples: int = 2000,
+    seed: int = 0,
+) -> Estimate:
+    """A statistic of problems with its error by resampling them: for what is no mean, such as a crossing or a ratio.
+
+    The error is the deviation over resamples, the interval their 2.5% and 97.5% quantiles; resamples without a value
+    (NaN) are left out. Fewer than two problems: errors NaN; none: all NaN.
+
+    Args:
+        statistic: From weights, one row of them a resample and one column a problem, to a value for each row; the
+            value of the data themselves is that of weights 1.
+        n: The number of observations behind it.
+    """
+    if problems == 0:
+        return Estimate(np.nan, np.nan, (np.nan, np.nan), 0, 0)
+    value = float(statistic(np.ones((1, problems)))[0])
+    drawn = statistic(resampled(problems, resamples=resamples, seed=seed)) if problems > 1 else np.array([np.nan])
+    drawn = drawn[~np.isnan(drawn)]
+    if np.isnan(value) or len(drawn) < 2:
+        return Estimate(value, np.nan, (np.nan, np.nan), n, problems)
+    low, high = np.quantile(drawn, [0.025, 0.975])
+    return Estimate(value, float(drawn.std(ddof=1)), (float(low), float(high)), n, problems)
 
 
 def wilson(successes: float, n: int, *, z: float = 1.96) -> tuple[float, float]:
@@ -112,35 +146,3 @@ def pass_at_k(n: int, correct: int, k: int) -> float:
     if k > n:
         return np.nan
     return 1 - comb(n - correct, k) / comb(n, k)
-
-
-def maj_at_k(
-    answers: Sequence[Any], correct: Bool[np.ndarray, " n"], k: int, *, draws: int = 1000, seed: int = 0
-) -> float:
-    """The accuracy of a majority vote over k of the answers, averaged over random subsets of size k.
-
-    Equal answers vote together; None does not vote; a tie shares the point; no vote at all is wrong. NaN where there
-    are fewer than k answers. With k = n there is one subset and no randomness but the tie's share.
-    """
-    n = len(answers)
-    if k > n:
-        return np.nan
-    rng = np.random.default_rng(seed)
-    kinds = {a: i for i, a in enumerate(dict.fromkeys(a for a in answers if a is not None))}
-    if not kinds:
-        return 0.0
-    votes = np.zeros((n, len(kinds)))
-    for row, answer in zip(votes, answers, strict=True):
-        if answer is not None:
-            row[kinds[answer]] = 1
-    right = np.zeros(len(kinds), dtype=bool)
-    for answer, ok in zip(answers, correct, strict=True):
-        if answer is not None:
-            right[kinds[answer]] |= bool(ok)
-    subsets = [np.arange(n)] if k == n else [rng.choice(n, k, replace=False) for _ in range(draws)]
-    shares = []
-    for subset in subsets:
-        tally = votes[subset].sum(axis=0)
-        winners = (tally == tally.max()) & (tally > 0)
-        shares.append(float((winners & right).sum() / winners.sum()) if winners.any() else 0.0)
-    return float(np.mean(shares))

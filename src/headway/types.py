@@ -140,6 +140,21 @@ class Branch(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     logprob: float | None = None
 
 
+class Attempt(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """One round of a chain in the linearized evaluation: what it sampled, and what it answered in a box, if it did.
+
+    `tokens` are all completion tokens of the chain up to here, those that the window has dropped included.
+    """
+
+    problem_id: str
+    index: int
+    round: int
+    text: str
+    tokens: int
+    answer: str | None = None
+    reward: float | None = None
+
+
 class MetaProver(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """The policy forced to stop and answer: `suffix` after a boundary, `end` after a thought that ended by itself.
 
