@@ -402,8 +402,14 @@ def test_an_author_is_needed_and_a_run_is_never_written_over(tmp_path: Path) -> 
     [
         ("f.parquet", b"", "expected a Parquet file"),
         ("f.parquet", b"PAR1 and so on", "expected a Parquet file"),
-        ("f.eval", b"", "is empty; expected a log of inspect"),
-        ("f.eval", b"PK\x03\x04 and so on", "expected a log of inspect"),
+        ("f.eval", b"", "expected a whole .eval log of inspect, which is a zip"),
+        ("f.eval", (LOGS / "inspect_sums.eval").read_bytes()[:9000], "expected a whole .eval log of inspect"),
+        (
+            "f.eval",
+            (LOGS / "inspect_sums.eval").read_bytes().replace(b"PK\x01\x02", b"PK\x01\x03"),
+            "expected a whole",
+        ),
+        ("f.json", b"", "is empty; expected a log of inspect"),
         ("f.json", b'[{"prompt": "?"}]', "expected a log of inspect"),
         ("f.json", b'{"eval": {"model": "m", "task": "t"}}', "holds no sample"),
         ("nowhere", None, "no file"),
