@@ -48,10 +48,10 @@ def test_more_branches_go_where_the_steps_are_wide(tmp_path):
 
 
 def test_the_precision_asked_for_is_reached_and_reported(tmp_path):
-    measurement = proved(tmp_path, with_(precision=0.01))
+    measurement = proved(tmp_path, with_(precision=0.02))
     report = measurement.report()
     reached = report["precision"]
-    assert 0.008 < reached["regret"] < 0.0115
+    assert 0.016 < reached["regret"] < 0.023
     assert (reached["boundaries"], reached["left_out"]) == (8 * 2 * 7, 0)
     assert json.loads((tmp_path / "report.json").read_text())["precision"] == reached
     made, script = measurement.measured(), measurement.engine.values
@@ -59,7 +59,7 @@ def test_the_precision_asked_for_is_reached_and_reported(tmp_path):
     for trace, curve in zip(made.traces, made.curves, strict=True):
         V = np.array(script[trace.problem_id])
         known += np.sum(step_weights(curve.tokens, 332.0) ** 2 * V * (1 - V) / curve.values.n)
-    assert reached["regret"] == pytest.approx(np.sqrt(known) / len(made.traces), rel=0.1)
+    assert reached["regret"] == pytest.approx(np.sqrt(known) / len(made.traces), rel=0.15)
 
 
 def curve(*counts: tuple[int, int]) -> ValueCurve:
@@ -92,8 +92,8 @@ def test_branches_that_all_agree_or_stand_alone_are_not_certain():
 
 
 def test_each_value_may_be_asked_for(tmp_path):
-    measurement = proved(tmp_path, with_(value_precision=0.15))
-    assert 0.11 < measurement.report()["precision"]["value"] < 0.15
+    measurement = proved(tmp_path, with_(value_precision=0.2))
+    assert 0.14 < measurement.report()["precision"]["value"] < 0.2
     counts, script = per_boundary(measurement.run), measurement.engine.values
     by_variance = sorted((V * (1 - V), counts[p, i, j]) for p, i, j in counts for V in [script[p][j]])
     assert np.mean([n for _, n in by_variance[:30]]) < np.mean([n for _, n in by_variance[-30:]])
@@ -118,7 +118,7 @@ def test_a_resumed_run_equals_one_that_was_never_stopped(tmp_path):
 
 
 def test_more_precision_keeps_the_branches_of_less(tmp_path):
-    every = [keyed(proved(tmp_path / f"{p}", with_(precision=p)).run) for p in (0.1, 0.02, 0.01)]
+    every = [keyed(proved(tmp_path / f"{p}", with_(precision=p)).run) for p in (0.1, 0.03, 0.02)]
     assert len(every[0]) == 8 * 2 * 7 * 2 < len(every[1]) < len(every[2])
     assert all(every[2][key] == branch for fewer in every for key, branch in fewer.items() if key in every[2])
     plain = keyed(proved(tmp_path / "plain", ASKED).run)

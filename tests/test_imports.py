@@ -10,6 +10,7 @@ import pyarrow.parquet as pq
 import pytest
 
 import tiny
+from headway import cli
 from headway.engines.scripted import Characters
 from headway.imports.rows import Columns, Row, answer_of
 from headway.imports.run import Imported, import_traces
@@ -83,7 +84,7 @@ def test_a_completion_is_divided_at_its_authors_tags(given: Row, untagged: Any, 
 def test_the_thinking_ends_where_its_author_ended_it_though_it_names_the_meta_provers_tag() -> None:
     given = row("[T]I must not write </think> yet.[/T]4")
     said = divide(given, ThinkTags("[T]", "[/T]"))
-    trace, answer, faithful = encode(Characters(), given, said, AUTHOR_TAGS, problem_id="1", index=0)
+    trace, answer, faithful = encode(Characters(), given, said, AUTHOR_TAGS, key=("1", 0))
     assert (trace.thought, answer, faithful) == ("I must not write </think> yet.", "4", True)
     assert trace.text == "I must not write </think> yet.</think>4" and trace.closed
 
@@ -92,7 +93,7 @@ def test_tokens_are_the_meta_provers_and_an_end_of_text_is_none_of_them() -> Non
     tokenizer = tiny.tokenizer()
     tags = find_think_tags(tokenizer, think_open=None, think_close=None)
     given = row("<think>Wait\n\n4</think>\\boxed{4}<end>")
-    trace, answer, faithful = encode(tokenizer, given, divide(given, AUTHOR_TAGS), tags, problem_id="1", index=0)
+    trace, answer, faithful = encode(tokenizer, given, divide(given, AUTHOR_TAGS), tags, key=("1", 0))
     assert trace.prompt_ids == prompt_ids(tokenizer, "?", tags)
     assert trace.token_ids == tuple(tokenizer.encode("Wait\n\n4</think>\\boxed{4}", add_special_tokens=False))
     assert (trace.thinking, answer, faithful) == (3, "\\boxed{4}", True)
@@ -101,14 +102,12 @@ def test_tokens_are_the_meta_provers_and_an_end_of_text_is_none_of_them() -> Non
 def test_text_that_the_tokenizer_cannot_write_is_noticed() -> None:
     given = row("<think>½</think>4")
     said = divide(given, AUTHOR_TAGS)
-    assert not encode(tiny.tokenizer(), given, said, AUTHOR_TAGS, problem_id="1", index=0).faithful
+    assert not encode(tiny.tokenizer(), given, said, AUTHOR_TAGS, key=("1", 0)).faithful
 
 
 def test_a_thought_longer_than_the_budget_is_cut_there() -> None:
     given = row("abcdef</think>4")
-    trace, answer, _ = encode(
-        Characters(), given, divide(given, AUTHOR_TAGS), AUTHOR_TAGS, problem_id="1", index=0, budget=3
-    )
+    trace, answer, _ = encode(Characters(), given, divide(given, AUTHOR_TAGS), AUTHOR_TAGS, key=("1", 0), budget=3)
     assert (trace.text, trace.thinking, trace.closed, trace.stop, answer) == ("abc", 3, False, "length", None)
 
 
@@ -156,6 +155,32 @@ def test_a_run_that_went_out_as_text_and_came_back_is_the_same_run(tmp_path: Pat
     assert (report["model"], report["meta_prover"]) == ("someone", "scripted")
     page = (tmp_path / "b" / "report.html").read_text()
     assert "<dt>Traces by</dt><dd>someone</dd>" in page and "<dt>Meta-prover</dt><dd>scripted</dd>" in page
+
+
+def test_the_command_line_imports_proves_and_reports(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def run(*arguments: str) -> int:
+        monkeypatch.setattr("sys.argv", ["headway", *arguments])
+        try:
+            cli.main()
+        except SystemExit as ended:
+            return int(ended.code or 0)
+        return 0
+
+    file, out = str(jsonl(tmp_path / "f.jsonl", {**ONE, "q": "3 + 1?"})), str(tmp_path / "r")
+    asked = ["import", file, "--model", "scripted", "--grader", "exact", "--out", out]
+    assert run(*asked) == 2 and "--author" in capsys.readouterr().err
+    assert run(*asked, "--author", "someone", "--prompt-column", "q", "--branches", "3", "--budget", "5") == 0
+    assert "1 traces of 1 problems by someone: 0 without thinking, 1 not closed" in capsys.readouterr().out
+    assert run("prove", "--out", out) == 0 and run("report", "--out", out) == 0
+    report = json.loads((tmp_path / "r" / "report.json").read_text())
+    assert (report["model"], report["problems"], report["budget"]) == ("someone", "f", 5)
+    assert (
+        Run.load(tmp_path / "r").settings["branches"] == 3
+        and Run.load(tmp_path / "r").problems()[0].prompt == "3 + 1?"
+    )
+    assert run("measure", "--model", "scripted", "--out", out) == 2  # a run of other settings
 
 
 def test_an_imported_run_has_nothing_to_sample(tmp_path: Path) -> None:
@@ -377,8 +402,14 @@ def test_an_author_is_needed_and_a_run_is_never_written_over(tmp_path: Path) -> 
     [
         ("f.parquet", b"", "expected a Parquet file"),
         ("f.parquet", b"PAR1 and so on", "expected a Parquet file"),
-        ("f.eval", b"", "is empty; expected a log of inspect"),
-        ("f.eval", b"PK\x03\x04 and so on", "expected a log of inspect"),
+        ("f.eval", b"", "expected a whole .eval log of inspect, which is a zip"),
+        ("f.eval", (LOGS / "inspect_sums.eval").read_bytes()[:9000], "expected a whole .eval log of inspect"),
+        (
+            "f.eval",
+            (LOGS / "inspect_sums.eval").read_bytes().replace(b"PK\x01\x02", b"PK\x01\x03"),
+            "expected a whole",
+        ),
+        ("f.json", b"", "is empty; expected a log of inspect"),
         ("f.json", b'[{"prompt": "?"}]', "expected a log of inspect"),
         ("f.json", b'{"eval": {"model": "m", "task": "t"}}', "holds no sample"),
         ("nowhere", None, "no file"),

@@ -154,13 +154,13 @@ def sample(**values: Any) -> None:
     typer.echo(f"next: headway prove --out {out}")
 
 
-IMPORTED = ("problems", "limit", "traces", "budget", "temperature", "top_p")  # the file settles these
+SETTLED_BY_FILE = ("problems", "limit", "traces", "budget", "temperature", "top_p")
 
 
 def import_(
     file: Annotated[Path, typer.Argument(help="JSONL, Parquet, lighteval details (.parquet) or inspect log (.eval).")],
     author: Annotated[
-        str | None, typer.Option(help="The model that wrote the completions, if the file tells not.")
+        str | None, typer.Option(help="The model that wrote the completions, if the file does not say.")
     ] = None,
     budget: Annotated[
         int | None, typer.Option(help="Cut traces at so many thinking tokens; else the longest is the budget.")
@@ -180,12 +180,13 @@ def import_(
     """Make a run of traces made elsewhere; --model is the meta-prover that prove will use."""
     from headway.imports.run import import_traces
 
-    out = settings.pop("out")
+    out = settings["out"]
     columns = Columns(prompt_column, completion_column, answer_column, id_column, reasoning_column)
+    tags = ThinkTags(author_think_open, author_think_close)
+    asked = settings_from({**settings, "problems": str(file), "author": author})
     with progress() as tell:
         made = import_traces(
-            file, out, Settings(problems=str(file), author=author, **settings), budget=budget, columns=columns,
-            author_tags=ThinkTags(author_think_open, author_think_close), untagged=untagged, tell=tell,
+            file, out, asked, budget=budget, columns=columns, author_tags=tags, untagged=untagged, tell=tell
         )  # fmt: skip
     typer.echo(
         f"{made.traces} traces of {made.problems} problems by {made.author}: {made.without_thinking} without "
@@ -202,9 +203,9 @@ def import_(
 
 def _with_flags_of_measure(command: Callable[..., None]) -> Callable[..., None]:
     """The command with the flags of `measure` that it takes as `**settings`."""
-    own = [p for p in inspect.signature(command).parameters.values() if p.kind is not p.VAR_KEYWORD]
-    shared = [p for name, p in inspect.signature(measure).parameters.items() if name not in IMPORTED]
-    parameters = [p.replace(kind=p.KEYWORD_ONLY) for p in (*own, *shared)]
+    own = {name: p for name, p in inspect.signature(command).parameters.items() if p.kind is not p.VAR_KEYWORD}
+    shared = {name: p for name, p in inspect.signature(measure).parameters.items() if name not in SETTLED_BY_FILE}
+    parameters = [p.replace(kind=p.KEYWORD_ONLY) for p in (shared | own).values()]
     command.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
     command.__annotations__ = {p.name: p.annotation for p in parameters}
     return command

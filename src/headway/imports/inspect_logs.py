@@ -19,7 +19,7 @@ from headway.imports.rows import Row, Source, answer_of, content_of, conversatio
 from headway.types import HeadwayError
 
 MAX_SAMPLE_BYTES = 2**28  # of one decoded sample: events and all, far more than a completion
-ZSTANDARD = 93  # how inspect compresses since 0.3.2xx; zipfile itself reads it from Python 3.14 on
+ZSTANDARD = 93  # how inspect compresses; zipfile itself reads it from Python 3.14 on
 ATTACHED = "attachment://"
 T = TypeVar("T")
 
@@ -61,7 +61,6 @@ class Sample(msgspec.Struct):
     """What is read of a sample."""
 
     id: str | int
-    epoch: int
     input: str | list[dict[str, Any]]
     target: str | list[str]
     messages: list[dict[str, Any]] = []
@@ -75,14 +74,17 @@ def open_log(path: Path) -> Source:
     Raises:
         HeadwayError: it is no log of inspect; later, a sample is malformed.
     """
-    header, samples = _open_eval(path) if zipfile.is_zipfile(path) else _open_json(path)
+    header, samples = _open_eval(path) if path.suffix == ".eval" else _open_json(path)
     rows = (row for place, sample in samples for row in _of_sample(place, sample))
     return Source(header.eval.task, header.eval.model, rows)
 
 
 def _open_eval(path: Path) -> tuple[Header, Iterator[tuple[str, Sample]]]:
-    with zipfile.ZipFile(path) as archive:
-        members = {info.filename: info for info in archive.infolist()}
+    try:
+        with zipfile.ZipFile(path) as archive:
+            members = {info.filename: info for info in archive.infolist()}
+    except (zipfile.BadZipFile, ValueError, NotImplementedError) as error:
+        raise HeadwayError(f"{path}: {error}; expected a whole .eval log of inspect, which is a zip") from error
     head = members.get("header.json") or members.get("_journal/start.json")
     if head is None:
         raise HeadwayError(f"{path} has no header.json; expected an .eval log of inspect")
@@ -157,9 +159,8 @@ def _unpacked(packed: bytes, method: int) -> bytes:
 
 def _of_sample(place: str, sample: Sample) -> Iterator[Row]:
     """A row for each choice, or one without a completion where the request failed."""
-    spoken = [m.get("role") == "assistant" for m in sample.messages]
-    before = sample.messages[: len(spoken) - 1 - spoken[::-1].index(True)] if any(spoken) else sample.messages
-    conversation = conversation_of(_resolved(before or sample.input, sample.attachments), place)
+    last = max((i for i, m in enumerate(sample.messages) if m.get("role") == "assistant"), default=None)
+    conversation = conversation_of(_resolved(sample.messages[:last] or sample.input, sample.attachments), place)
     identity, answer = text_of(sample.id, "the id", place), answer_of(sample.target, place)
     if not sample.output.choices:
         yield Row(place, identity, conversation, answer, None)

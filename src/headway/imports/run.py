@@ -1,5 +1,6 @@
 """The procedure: a file of completions becomes a run folder whose traces were made elsewhere, all of it or nothing."""
 
+from collections import Counter
 from collections.abc import Iterator
 from contextlib import ExitStack
 from itertools import islice
@@ -12,7 +13,7 @@ import msgspec
 from headway.graders import extract_answer, load_grader
 from headway.imports import inspect_logs, lighteval, tables
 from headway.imports.rows import Columns, Row, Source
-from headway.imports.traces import AUTHOR_TAGS, Problems, Untagged, closes_unopened, divide, encode
+from headway.imports.traces import AUTHOR_TAGS, Encoded, Problems, Untagged, closes_unopened, divide, encode
 from headway.measure import Settings, Tell, open_tokenizer
 from headway.prompts import ThinkTags, find_think_tags
 from headway.sample import grade_answers
@@ -70,6 +71,8 @@ def import_traces(
             Nothing is left behind.
     """
     settings.check()
+    if budget is not None and budget < 1:
+        raise HeadwayError(f"--budget must be at least 1, got {budget}")
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise HeadwayError(f"{out} exists and is not empty; give an empty or new folder as --out")
     source = open_source(path, columns)
@@ -82,7 +85,7 @@ def import_traces(
         opened = any(closes_unopened(row, author_tags) for row in open_source(path, columns).rows)
         untagged = "thought" if opened else "answer"
     grader = load_grader(GRADER if settings.grader == "auto" else settings.grader)
-    made, problems, longest = Imported(author), Problems(), 1
+    problems, longest, counts = Problems(), 1, Counter[str]()
     out.parent.mkdir(parents=True, exist_ok=True)
     with ExitStack() as stack:
         if hasattr(grader, "close"):
@@ -90,27 +93,31 @@ def import_traces(
         folder = Path(stack.enter_context(TemporaryDirectory(prefix=f".{out.name}.", dir=out.parent)))
         staged = Run(folder, {})
         for rows in _chunks(source.rows):
-            made = made._replace(failed=made.failed + sum(row.text is None and row.thinking is None for row in rows))
-            encoded = []
-            for row in rows:
-                if row.text is None and row.thinking is None:
-                    continue
-                name, index = problems.of(row)
-                said = divide(row, author_tags, untagged=untagged)
-                encoded.append(encode(tokenizer, row, said, tags, problem_id=name, index=index, budget=budget))
-            traces = graded([(e.trace, e.answer) for e in encoded], problems, grader)
+            answered = [row for row in rows if row.text is not None or row.thinking is not None]
+            encoded = [
+                encode(
+                    tokenizer,
+                    row,
+                    divide(row, author_tags, untagged=untagged),
+                    tags,
+                    key=problems.of(row),
+                    budget=budget,
+                )
+                for row in answered
+            ]
+            traces = graded(encoded, problems, grader)
             staged.append(traces)
             longest = max([longest, *(t.thinking for t in traces)])
-            made = made._replace(
-                problems=len(problems.by_id),
-                traces=made.traces + len(traces),
-                without_thinking=made.without_thinking + sum(t.thinking == 0 for t in traces),
-                not_closed=made.not_closed + sum(not t.closed for t in traces),
-                changed=made.changed + sum(not e.faithful for e in encoded),
+            counts.update(
+                traces=len(traces),
+                without_thinking=sum(t.thinking == 0 for t in traces),
+                not_closed=sum(not t.closed for t in traces),
+                failed=len(rows) - len(answered),
+                changed=sum(not e.faithful for e in encoded),
             )
-            tell("import", made.traces, made.traces)
-        if not made.traces:
-            raise HeadwayError(f"{path} has no completion: the requests of all its {made.failed} rows failed")
+            tell("import", counts["traces"], counts["traces"])
+        if not counts["traces"]:
+            raise HeadwayError(f"{path} has no completion: the requests of all its {counts['failed']} rows failed")
         resolved = msgspec.structs.replace(
             settings,
             author=author,
@@ -118,16 +125,11 @@ def import_traces(
             traces=max(problems.traces.values()),
             budget=budget or longest,
         )
-        run = Run.create(
-            folder / "run",
-            msgspec.to_builtins(resolved),
-            list(problems.by_id.values()),
-            name=source.name,
-            grader=GRADER,
-        )
+        asked = list(problems.by_id.values())
+        run = Run.create(folder / "run", msgspec.to_builtins(resolved), asked, name=source.name, grader=GRADER)
         (folder / "traces.jsonl").replace(run.path / "traces.jsonl")
         run.path.replace(out)
-    return made
+    return Imported(author, len(asked), **counts)
 
 
 def open_source(path: Path, columns: Columns) -> Source:
@@ -145,13 +147,13 @@ def open_source(path: Path, columns: Columns) -> Source:
     return tables.open_table(path, columns)
 
 
-def graded(encoded: list[tuple[Trace, str | None]], problems: Problems, grader: Grader) -> list[Trace]:
+def graded(encoded: list[Encoded], problems: Problems, grader: Grader) -> list[Trace]:
     """Traces with the rewards of their authors' answers; no answer, or thinking that is not closed, is 0."""
-    answers = [None if text is None else extract_answer(text) for _, text in encoded]
-    rewards = grade_answers([t.problem_id for t, _ in encoded], answers, problems.by_id, grader)
+    answers = [None if e.answer is None else extract_answer(e.answer) for e in encoded]
+    rewards = grade_answers([e.trace.problem_id for e in encoded], answers, problems.by_id, grader)
     return [
-        msgspec.structs.replace(trace, answer=answer, reward=reward)
-        for (trace, _), answer, reward in zip(encoded, answers, rewards, strict=True)
+        msgspec.structs.replace(e.trace, answer=answer, reward=reward)
+        for e, answer, reward in zip(encoded, answers, rewards, strict=True)
     ]
 
 

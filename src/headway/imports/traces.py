@@ -7,6 +7,7 @@ import jinja2
 
 from headway.imports.rows import Row, asked
 from headway.prompts import ThinkTags, decode_with_offsets, prompt_ids
+from headway.sample import TraceKey
 from headway.types import HeadwayError, Problem, Tokenizer, Trace
 
 Untagged = Literal["auto", "answer", "thought"]
@@ -62,8 +63,7 @@ def encode(
     said: Said,
     tags: ThinkTags,
     *,
-    problem_id: str,
-    index: int,
+    key: TraceKey,
     budget: int | None = None,
 ) -> Encoded:
     """A completion as a trace in the tokens of a meta-prover, cut at `budget` thinking tokens.
@@ -90,7 +90,7 @@ def encode(
     if over := budget is not None and len(thought) > budget:
         thought, rest, answer, stop = thought[:budget], [], None, "length"
     text, offsets = decode_with_offsets(tokenizer, [*thought, *rest])
-    trace = Trace(problem_id, index, prompt, (*thought, *rest), text, offsets, len(thought), answer is not None, stop)
+    trace = Trace(*key, prompt, (*thought, *rest), text, offsets, len(thought), answer is not None, stop)
     return Encoded(trace, answer, over or text == thinking + ("" if answer is None else tags.close + answer))
 
 
@@ -106,8 +106,8 @@ class Problems:
         self.traces: Counter[str] = Counter()
         self._numbered: dict[str, str] = {}
 
-    def of(self, row: Row) -> tuple[str, int]:
-        """The problem's id, and how many of its traces came before.
+    def of(self, row: Row) -> TraceKey:
+        """The trace's key: its problem's id, and how many traces of the problem came before.
 
         Raises:
             HeadwayError: the row has another prompt or reference answer than an earlier row of the problem.
