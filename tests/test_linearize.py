@@ -126,10 +126,10 @@ def test_a_run_gets_its_chains_and_refuses_others(tmp_path: Path):
     content = json.loads(file.read_text())
     assert [r["k"] for r in content["parallel"]] == [1, 2, 3]
     assert len(content["last_answer"]) == len(content["majority"]) == 2
-    kept = Run.load(tmp_path).attempts()
+    kept = list(Run.load(tmp_path).attempts())
     (tmp_path / "attempts.jsonl").write_bytes((tmp_path / "attempts.jsonl").read_bytes()[:-100])
     linearize_run(tmp_path, **asked)
-    assert Run.load(tmp_path).attempts() == kept
+    assert list(Run.load(tmp_path).attempts()) == kept
     with pytest.raises(HeadwayError, match="attempts with other numbers"):
         linearize_run(tmp_path, **{**asked, "rounds": 3})
     with pytest.raises(HeadwayError, match="--window must be at least 1"):
