@@ -14,8 +14,9 @@ from headway.graders import load_grader
 from headway.problems import ProblemSet, load_problems
 from headway.prompts import ThinkTags, find_think_tags, meta_prover
 from headway.prove import prove
-from headway.report import charts
 from headway.report.compare import compare, markdown_table
+from headway.report.explorer import Shown
+from headway.report.files import Format, write_files
 from headway.report.page import render_compare, render_run
 from headway.report.summary import Measured, branch_counts, measured, summarize
 from headway.sample import sample
@@ -187,8 +188,8 @@ class Measurement:
         """The traces with their value curves."""
         return measured(self.run.traces(), self.run.branches(), self.segmenter)
 
-    def report(self) -> dict[str, Any]:
-        """Writes report.json and report.html, and returns the former.
+    def shown(self, label: str | None = None) -> Shown:
+        """The run as pages and files take it: with its report, under a label (its folder's name unless given).
 
         Raises:
             HeadwayError: there are no traces or no branches.
@@ -196,17 +197,27 @@ class Measurement:
         branches = self.run.branches()
         if not branches:
             raise HeadwayError(f"{self.run.path} has no branches to report on; `headway prove --out {self.run.path}`")
-        self._tell("report", 0, 1)
         s, made = self.settings, self.measured()
         report = summarize(
             made, model=s.model, problems=self.problems.name, budget=s.budget, answer_tokens=s.answer_tokens
         )
         report["branches"] = branch_counts(branches)
         by_id = {p.id: p for p in self.problems.problems}
-        self.run.write_json("report.json", report)
-        self.run.write_text("report.html", render_run(report, made, branches, problems=by_id))
+        return Shown(label or self.run.path.resolve().name, report, made, branches, by_id)
+
+    def report(self, formats: Sequence[Format] = ()) -> dict[str, Any]:
+        """Writes report.json, report.html and what other formats are asked for, and returns the first.
+
+        Raises:
+            HeadwayError: there are no traces or no branches.
+        """
+        self._tell("report", 0, 1)
+        shown = self.shown()
+        self.run.write_json("report.json", shown.report)
+        self.run.write_text("report.html", render_run(*shown[1:4], problems=shown.problems, label=shown.label))
+        write_files(self.run.path, formats, [shown])
         self._tell("report", 1, 1)
-        return report
+        return shown.report
 
     def all(self) -> dict[str, Any]:
         """Sample, prove, report."""
@@ -224,24 +235,29 @@ def open_engine(settings: Settings, problems: ProblemSet) -> Engine:
     return hf.load(model_path(settings.model), dtype=settings.dtype, trust_remote_code=settings.trust_remote_code)
 
 
-def compare_runs(runs: Sequence[tuple[str, Path]], out: Path, *, budgets: Sequence[int] | None = None) -> str:
-    """Puts run folders side by side into `out` (compare.json, report.html, budget_curve.png); returns it as a table.
+def compare_runs(
+    runs: Sequence[tuple[str, Path]],
+    out: Path,
+    *,
+    budgets: Sequence[int] | None = None,
+    formats: Sequence[Format] = ("png",),
+) -> str:
+    """Puts run folders side by side into `out`: compare.json, report.html, files of the formats; returns a table.
 
     Accuracy and regret are compared at the given budgets, or at half and all of the first run's.
 
     Raises:
         HeadwayError: a folder is no run or has no branches, or two runs share no problem.
     """
-    labelled = []
+    shown = []
     for label, path in runs:
         with Measurement(Run.load(path)) as measurement:
-            labelled.append((label, measurement.measured(), measurement.report()))
-    whole = labelled[0][2]["budget"]
-    comparison = compare(labelled, budgets or (whole // 2, whole))
+            shown.append(measurement.shown(label))
+    whole = shown[0].report["budget"]
+    comparison = compare([(s.label, s.measured, s.report) for s in shown], budgets or (whole // 2, whole))
     folder = Run(out, {})
     out.mkdir(parents=True, exist_ok=True)
-    reports = [(label, report) for label, _, report in labelled]
     folder.write_json("compare.json", comparison)
-    folder.write_text("report.html", render_compare(comparison, reports))
-    charts.save_png(charts.budget_curve(reports), out / "budget_curve.png")
+    folder.write_text("report.html", render_compare(comparison, [(s.label, s.report) for s in shown], shown))
+    write_files(out, formats, shown, comparison)
     return markdown_table(comparison)
