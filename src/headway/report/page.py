@@ -135,10 +135,10 @@ def _headline(report: dict[str, Any]) -> list[tuple[str, dict[str, Any], int]]:
 
 
 def _token_use(reports: charts.Reports) -> list[tuple[str, list[tuple[dict[str, Any], float]]]]:
-    """For each run its uses of tokens, each with its share of the largest sum of all runs, in percent."""
+    """For each run its uses of tokens, each with its share of the longest mean trace of all runs, in percent."""
     known = [(label, report["token_use"]) for label, report in reports if "token_use" in report]
     amounts = [[e["value"] if is_known(e["value"]) else 0.0 for e in entries] for _, entries in known]
-    most = max((sum(row) for row in amounts), default=0.0) or 1.0
+    most = max((sum(row[:-1]) for row in amounts), default=0.0) or 1.0  # the last use is no part of a trace
     return [
         (label, [(e, round(100 * amount / most, 2)) for e, amount in zip(entries, row, strict=True)])
         for (label, entries), row in zip(known, amounts, strict=True)

@@ -13,7 +13,7 @@ USES = {
     "thinking_before": "thinking until the answer last changed",
     "thinking_after": "thinking after that",
     "answer": "answer",
-    "forced_answers": "forced answers (the cost of measuring)",
+    "forced_answers": "forced answers",
 }
 
 
