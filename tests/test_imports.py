@@ -154,7 +154,7 @@ def test_a_run_that_went_out_as_text_and_came_back_is_the_same_run(tmp_path: Pat
         assert sorted(kept(a), key=str) == sorted(kept(b), key=str)  # type: ignore[arg-type]
     assert (report["model"], report["meta_prover"]) == ("someone", "scripted")
     page = (tmp_path / "b" / "report.html").read_text()
-    assert "<dt>Traces by</dt><dd>someone</dd>" in page and "<dt>Meta-prover</dt><dd>scripted</dd>" in page
+    assert "<dt>Traces by</dt><dd><bdi>someone</bdi>" in page and "<dt>Meta-prover</dt><dd><bdi>scripted</bdi>" in page
 
 
 def test_the_command_line_imports_proves_and_reports(

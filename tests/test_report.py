@@ -1,8 +1,10 @@
+import base64
 import json
 import math
 import re
 import shutil
 import subprocess
+import zlib
 from collections.abc import Sequence
 from html.parser import HTMLParser
 from typing import Any, NamedTuple
@@ -18,7 +20,7 @@ from headway.prompts import ThinkTags, meta_prover, prompt_ids
 from headway.prove import prove
 from headway.report import charts
 from headway.report.compare import compare, difference_rows, estimate_rows, markdown_table
-from headway.report.page import MAX_TRACES, render_compare, render_run
+from headway.report.page import render_compare, render_run
 from headway.report.summary import Measured, measured, summarize
 from headway.report.text import interval, plus_minus, visible
 from headway.sample import grade_traces, make_trace, sample
@@ -79,7 +81,13 @@ def page(r: Run, **keywords: Any) -> str:
 def embedded(html: str) -> dict[str, Any]:
     found = re.search(r'<script type="application/json" id="data">(.*?)</script>', html, re.DOTALL)
     assert found
-    return json.loads(found[1])
+    data = json.loads(found[1])
+    made = data["explorer"]
+    if made:
+        blocks = [json.loads(zlib.decompress(base64.b64decode(block))) for block in made["blocks"]]
+        places = zip(made["index"]["block"], made["index"]["place"], strict=True)
+        data["traces"] = [blocks[block][place] for block, place in places]
+    return data
 
 
 def dom(html: str) -> tuple[list[str], list[str]]:
@@ -264,18 +272,23 @@ def test_the_explorer_has_each_episode_between_its_boundaries(one):
         assert shown["question"].startswith("What is")
 
 
-def test_a_long_run_is_cut_to_the_first_traces_of_each_problem(one):
-    copies = MAX_TRACES // len(PROBLEMS) + 1
+def test_a_page_without_room_for_all_traces_has_the_first_of_each_problem(one):
+    copies = 34
     first = [i for i, t in enumerate(one.measured.traces) if t.index == 0]
     many = [(i, k) for i in first for k in range(copies)]
     traces = [msgspec.structs.replace(one.measured.traces[i], index=k) for i, k in many]
     long = Measured(traces, [one.measured.curves[i] for i, _ in many])
-    html = render_run({**one.report, "n_traces": len(many)}, long, [])
-    shown = embedded(html)["traces"]
-    assert len(many) == 204
-    assert f"{MAX_TRACES} of 204 traces" in html
-    assert len(shown) == MAX_TRACES
-    assert {t["problem"] for t in shown if t["index"] == copies - 2} == {f"p{i}" for i in range(6)}
+    report = {**one.report, "n_traces": len(many)}
+    assert len(embedded(render_run(report, long, one.branches))["traces"]) == 204
+    html = render_run(report, long, one.branches, limit=1_500)
+    data = embedded(html)
+    shown = data["traces"]
+    assert sum(map(len, data["explorer"]["blocks"])) <= 1_500
+    assert 6 < len(shown) < 204
+    assert f"{len(shown)} of 204 traces" in html
+    common = len(shown) // len(PROBLEMS)
+    assert {t["problem"] for t in shown if t["index"] == common - 1} == {f"p{i}" for i in range(6)}
+    assert max(t["index"] for t in shown) <= common
     assert [(t["problem"], t["index"]) for t in shown] == sorted((t["problem"], t["index"]) for t in shown)
 
 

@@ -154,7 +154,9 @@ def test_winners():
 def test_where_the_answer_stops_changing():
     rows = [[EIGHT, EIGHT], [SEVEN, SEVEN], [SEVEN, EIGHT], [SEVEN, SEVEN]]
     assert settled_at(np.array(rows)) == 1  # the tie agrees with 7
-    assert settled_at(np.array(rows[:3])) == 0  # and here with both
+    assert settled_at(np.array(rows[:3])) == 1  # 7 or 8 in the end, but 8 before was another answer than 7
     assert settled_at(np.array([*rows, [NINE, NINE]])) == 4
+    # ties do not hand over: 9 ties with 8, 8 with 7, and 7 stays alone
+    assert settled_at(np.array([[NINE, EIGHT], [EIGHT, SEVEN], [SEVEN, SEVEN]])) == 1
     assert settled_at(np.array([[SEVEN], [NO_VOTE]])) is None
     assert settled_at(np.array([[SEVEN], [NO_VOTE], [SEVEN]])) == 2  # no answer in between is a change

@@ -21,6 +21,7 @@ from headway.imports.rows import Columns
 from headway.imports.traces import AUTHOR_TAGS, Untagged
 from headway.measure import EngineName, Measurement, Settings, compare_runs
 from headway.prompts import ThinkTags
+from headway.report.files import parse_formats
 from headway.segment import Segment
 from headway.store import Run
 from headway.types import HeadwayError
@@ -37,6 +38,10 @@ Out = Annotated[
     Path, typer.Option(help="Run folder; an existing one with the same settings goes on where it stopped.")
 ]
 Model = Annotated[str, typer.Option(help="Model folder, hub name, builtin:countdown, or scripted.")]
+Formats = Annotated[
+    list[str] | None,
+    typer.Option("--format", help="Also write csv, parquet, md, png, svg or pdf; several by commas or repeated."),
+]
 Problems = Annotated[str, typer.Option(help="JSONL file (id, prompt, answer), or countdown: held-out problems.")]
 
 
@@ -223,10 +228,11 @@ def prove(out: Out) -> None:
 
 
 @app.command()
-def report(out: Out) -> None:
-    """Write a run's report.json and report.html."""
+def report(out: Out, formats: Formats = None) -> None:
+    """Write a run's report.json and report.html, and other forms of it."""
+    asked = parse_formats(formats or [])
     with progress() as tell, Measurement(Run.load(out), tell) as measurement:
-        content = measurement.report()
+        content = measurement.report(asked)
     print_report(content, out)
 
 
@@ -261,9 +267,11 @@ def linearize(
 def compare(
     runs: Annotated[list[Path], typer.Argument(help="Run folders; the first is what the others are held against.")],
     out: Annotated[Path, typer.Option(help="Folder for compare.json, report.html and the charts.")],
+    formats: Formats = None,
 ) -> None:
     """Put runs side by side, with paired differences on the problems they share."""
-    typer.echo(compare_runs([(path.resolve().name, path) for path in runs], out))
+    asked = parse_formats(formats or ["png"])
+    typer.echo(compare_runs([(path.resolve().name, path) for path in runs], out, formats=asked))
     typer.echo(f"report: {out / 'report.html'}")
 
 

@@ -17,11 +17,12 @@ from headway.problems import ProblemSet, load_problems
 from headway.prompts import ThinkTags, find_think_tags, meta_prover
 from headway.prove import prove
 from headway.records import Drawn, Records, TraceLine
-from headway.report import charts
 from headway.report.authors import as_authors
 from headway.report.compare import compare, markdown_table
 from headway.report.diagnosis import diagnose
 from headway.report.evaluation import Voted, evaluate, voted
+from headway.report.explorer import Shown
+from headway.report.files import Format, write_files
 from headway.report.page import render_compare, render_run
 from headway.report.summary import Measured, branch_counts, measured, summarize
 from headway.report.versus import regret_against_best, token_efficiency
@@ -271,17 +272,17 @@ class Measurement:
     def voted(self) -> Voted:
         """The traces with their value curves, and which answers vote together."""
         made, branches = self.measured(), self.run.branches()
-        items = [(t.problem_id, t.answer, t.reward) for t in made.traces]
+        items = [(f.problem_id, f.answer, f.reward) for f in made.facts]
         items += [(b.problem_id, b.answer, b.reward) for b in branches]
         classes = answer_classes(
             items,
             one_right=self.grader_name in ONE_RIGHT,
             same=self.grader if self.grader_name == "math-verify" else None,
         )
-        return voted(made, branches, classes[: len(made.traces)], classes[len(made.traces) :])
+        return voted(made, branches, classes[: len(made.facts)], classes[len(made.facts) :])
 
-    def report(self, votes: Voted | None = None) -> dict[str, Any]:
-        """Writes report.json and report.html, and returns the former.
+    def shown(self, label: str | None = None, votes: Voted | None = None) -> Shown:
+        """The run as pages and files take it: with its report, under a label (its folder's name unless given).
 
         Args:
             votes: What `voted` returned, where it is there already.
@@ -292,7 +293,6 @@ class Measurement:
         branches = self.run.branches()
         if not branches:
             raise HeadwayError(f"{self.run.path} has no branches to report on; `headway prove --out {self.run.path}`")
-        self._tell("report", 0, 1)
         s, votes = self.settings, votes or self.voted()
         made, most = votes.run, s.budget + s.answer_tokens
         report = summarize(
@@ -304,15 +304,26 @@ class Measurement:
         )
         report["meta_prover"] = s.model
         report["branches"] = branch_counts(branches)
-        keys = [(t.problem_id, t.index) for t in made.traces]
+        keys = [(f.problem_id, f.index) for f in made.facts]
         report["precision"] = realized(keys, made.curves, most)._asdict()
         report |= evaluate(votes, budget=most) | diagnose(votes, budget=most)
         report["authors"] = as_authors(votes, budget=most)
         by_id = {p.id: p for p in self.problems.problems}
-        self.run.write_json("report.json", report)
-        self.run.write_text("report.html", render_run(report, made, branches, problems=by_id))
+        return Shown(label or self.run.path.resolve().name, report, made, branches, by_id)
+
+    def report(self, formats: Sequence[Format] = ()) -> dict[str, Any]:
+        """Writes report.json, report.html and what other formats are asked for, and returns the first.
+
+        Raises:
+            HeadwayError: there are no traces or no branches.
+        """
+        self._tell("report", 0, 1)
+        shown = self.shown()
+        self.run.write_json("report.json", shown.report)
+        self.run.write_text("report.html", render_run(*shown[1:4], problems=shown.problems, label=shown.label))
+        write_files(self.run.path, formats, [shown])
         self._tell("report", 1, 1)
-        return report
+        return shown.report
 
     def all(self) -> dict[str, Any]:
         """Sample, prove, report."""
@@ -339,31 +350,34 @@ def open_tokenizer(settings: Settings) -> Tokenizer:
     return hf.load_tokenizer(model_path(settings.model), trust_remote_code=settings.trust_remote_code)
 
 
-def compare_runs(runs: Sequence[tuple[str, Path]], out: Path, *, budgets: Sequence[int] | None = None) -> str:
-    """Puts run folders side by side into `out` (compare.json, report.html, budget_curve.png); returns it as a table.
+def compare_runs(
+    runs: Sequence[tuple[str, Path]],
+    out: Path,
+    *,
+    budgets: Sequence[int] | None = None,
+    formats: Sequence[Format] = ("png",),
+) -> str:
+    """Puts run folders side by side into `out`: compare.json, report.html, files of the formats; returns a table.
 
     Accuracy and regret are compared at the given budgets, or at half and all of the first run's.
 
     Raises:
         HeadwayError: a folder is no run or has no branches, or two runs share no problem.
     """
-    labelled, votes = [], []
+    shown, votes = [], []
     for label, path in runs:
         with Measurement(Run.load(path)) as measurement:
             own = measurement.voted()
             votes.append((label, own))
-            labelled.append((label, own.run, measurement.report(own)))
-    whole = labelled[0][2]["budget"]
-    comparison = compare(labelled, budgets or (whole // 2, whole))
-    most = whole + labelled[0][2]["answer_tokens"]
+            shown.append(measurement.shown(label, own))
+    whole = shown[0].report["budget"]
+    comparison = compare([(s.label, s.measured, s.report) for s in shown], budgets or (whole // 2, whole))
+    most = whole + shown[0].report["answer_tokens"]
     comparison["token_efficiency"] = token_efficiency(votes)
-    comparison["regret_by_comparator"] = regret_against_best(
-        [(label, made) for label, made, _ in labelled], budget=most
-    )
+    comparison["regret_by_comparator"] = regret_against_best([(s.label, s.measured) for s in shown], budget=most)
     folder = Run(out, {})
     out.mkdir(parents=True, exist_ok=True)
-    reports = [(label, report) for label, _, report in labelled]
     folder.write_json("compare.json", comparison)
-    folder.write_text("report.html", render_compare(comparison, reports))
-    charts.save_png(charts.budget_curve(reports), out / "budget_curve.png")
+    folder.write_text("report.html", render_compare(comparison, [(s.label, s.report) for s in shown], shown))
+    write_files(out, formats, shown, comparison)
     return markdown_table(comparison)

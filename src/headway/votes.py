@@ -125,15 +125,15 @@ def winners(classes: Int[np.ndarray, " n"]) -> frozenset[int]:
 
 
 def settled_at(classes: Int[np.ndarray, "J B"]) -> int | None:
-    """The first boundary from which on the majority answer is that of the last boundary.
+    """The first boundary from which on one majority answer of the last boundary is in the majority.
 
-    A tie agrees with each answer in it. None where the last boundary has no answer. Branches are noisy, and noise
+    A tie counts for each answer in it. None where the last boundary has no answer. Branches are noisy, and noise
     unsettles: the true answer settles no later on average.
     """
     last = winners(classes[-1]) if len(classes) else frozenset()
     if not last:
         return None
     settled = len(classes) - 1
-    while settled > 0 and winners(classes[settled - 1]) & last:
+    while settled > 0 and (last := last & winners(classes[settled - 1])):
         settled -= 1
     return settled

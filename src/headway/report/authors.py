@@ -31,11 +31,11 @@ def regret(run: Voted, *, budget: int) -> list[Record]:
     """Lines from (0, 0), prompt and half the answer counted, perfect comparator (regret.ipynb)."""
     budgets = default_budgets(budget)
     rows = []
-    for trace, curve, ballots in zip(run.run.traces, run.run.curves, run.ballots, strict=True):
+    for fact, curve, ballots in zip(run.run.facts, run.run.curves, run.ballots, strict=True):
         drawn = ~np.isnan(ballots.sampled)
         with np.errstate(invalid="ignore", divide="ignore"):
             answer = np.where(drawn, ballots.sampled, 0.0).sum(axis=1) / drawn.sum(axis=1)
-        x = authors_budget(np.full(len(answer), float(len(trace.prompt_ids))), curve.tokens, answer)
+        x = authors_budget(np.full(len(answer), float(fact.prompt)), curve.tokens, answer)
         rows.append(normalized_regret(x, curve.values.values, budgets, kind="linear"))
     columns = np.array(rows).reshape(len(rows), len(budgets)).T
     return [
@@ -76,7 +76,7 @@ def maj(run: Voted, votes: list[np.ndarray]) -> list[Record]:
                     continue
                 at = [(i, every(len(run.ballots[i].rewards) - 1, BLOCK)[block]) for i in known]
                 tokens = [
-                    len(run.run.traces[i].prompt_ids)
+                    run.run.facts[i].prompt
                     + run.run.curves[i].tokens[j]
                     + (p - 1) * np.nanmean(run.ballots[i].sampled[j])
                     for i, j in at

@@ -10,14 +10,16 @@ from headway.report.text import is_known
 
 Reports = Sequence[tuple[str, dict[str, Any]]]
 Row = dict[str, Any]
+Picture = Literal["png", "svg", "pdf"]
 
 # Okabe and Ito's colour-blind-safe colours; those that stand out on white and on black come first
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#7F7F7F")
 WIDTH, HEIGHT = 440, 260
+SEVERAL = {"maj_at_k": "majority of k", "pass_at_k": "any of k"}
 
 
 def budget_curve(reports: Reports) -> alt.LayerChart:
-    """Accuracy at each budget, a step from one budget to the next, with pointwise 95% intervals.
+    """Accuracy at each budget, a step from one budget to the next, with 95% bands that hold for all budgets at once.
 
     Args:
         reports: Label and report (`summarize`) of each run.
@@ -26,7 +28,7 @@ def budget_curve(reports: Reports) -> alt.LayerChart:
 
 
 def normalized_regret(reports: Reports) -> alt.LayerChart:
-    """Normalized regret up to each budget, with pointwise 95% intervals; lower is better.
+    """Normalized regret up to each budget, with 95% bands that hold for all budgets at once; lower is better.
 
     Args:
         reports: Label and report (`summarize`) of each run.
@@ -67,9 +69,62 @@ def progress(reports: Reports) -> alt.LayerChart:
     return _finish(alt.LayerChart(layer=[zero, bars, points]), "Mean progress of each episode, with 95% intervals")
 
 
+def several_traces(reports: Reports) -> alt.LayerChart:
+    """Accuracy of several traces a problem against their tokens in all: the majority's, and of at least one of them.
+
+    Args:
+        reports: Label and report (`summarize`) of each run; those without `maj_at_k` and `pass_at_k` are not drawn.
+    """
+    rows = [
+        {**row, "quantity": name}
+        for series, name in SEVERAL.items()
+        for row in _rows([(label, r) for label, r in reports if series in r], series, "tokens", "value", also="k")
+    ]
+    colour = _colour(reports)
+    x = alt.X("tokens:Q", title="Tokens of k traces", scale=alt.Scale(zero=True, nice=False))
+    y, low = (alt.Y(f"{name}:Q", title="Accuracy", scale=alt.Scale(domain=[0, 1])) for name in ("value", "low"))
+    names = list(SEVERAL.values())
+    dash = alt.StrokeDash(
+        "quantity:N",
+        scale=alt.Scale(domain=names, range=[[1, 0], [5, 4]]),
+        legend=alt.Legend(title=None, orient="top", symbolType="stroke"),
+    )
+    bars = (
+        _chart([row for row in rows if row["low"] is not None])
+        .mark_rule(strokeWidth=1, opacity=0.5, clip=True)
+        .encode(x=x, y=low, y2="high:Q", color=colour)
+    )
+    lines = (
+        _chart(rows)
+        .mark_line(strokeWidth=2, point=alt.OverlayMarkDef(size=30, opacity=1))
+        .encode(x=x, y=y, color=colour, strokeDash=dash, tooltip=[alt.Tooltip("quantity:N"), *_tooltip("k", "tokens")])
+    )
+    return _finish(
+        alt.LayerChart(layer=[bars, lines]), "Accuracy of k traces against their tokens, with 95% intervals"
+    )
+
+
+def all_charts(reports: Reports) -> dict[str, tuple[str, alt.LayerChart]]:
+    """The charts that these reports have the numbers for, by name, each with what it shows in a sentence."""
+    drawn = {
+        "budget_curve": ("Accuracy at each budget: what a user who stops there gets.", budget_curve(reports)),
+        "normalized_regret": ("Normalized regret up to each budget: lower is better.", normalized_regret(reports)),
+        "progress": ("Progress of each episode: mean change of value.", progress(reports)),
+    }
+    if any(report.get(series) for _, report in reports for series in SEVERAL):
+        caption = "Several traces a problem: is the majority right, is any of them, and for how many tokens."
+        drawn["several_traces"] = (caption, several_traces(reports))
+    return drawn
+
+
+def save(chart: alt.LayerChart, path: Path, kind: Picture) -> None:
+    """Writes a chart as PNG (at twice its size in pixels), SVG or PDF; no browser is needed."""
+    chart.save(path, format=kind, scale_factor=2 if kind == "png" else 1)
+
+
 def save_png(chart: alt.LayerChart, path: Path) -> None:
-    """Writes a chart as PNG at twice its size in pixels; no browser is needed."""
-    chart.save(path, format="png", scale_factor=2)
+    """Writes a chart as PNG."""
+    save(chart, path, "png")
 
 
 def _over_budgets(
@@ -90,18 +145,20 @@ def _over_budgets(
         .mark_line(interpolate=interpolate, strokeWidth=2, point=alt.OverlayMarkDef(size=22, opacity=1))
         .encode(x=x, y=alt.Y("value:Q", title=title, scale=unit), color=colour, tooltip=_tooltip("budget"))
     )
-    return _finish(alt.LayerChart(layer=[bands, lines]), f"{title} at each budget, with 95% intervals")
+    return _finish(alt.LayerChart(layer=[bands, lines]), f"{title} at each budget, with 95% bands")
 
 
-def _rows(reports: Reports, series: str, x: str, name: str) -> list[Row]:
-    """A row for each point that is known; `low` and `high` are None where the interval is not."""
+def _rows(reports: Reports, series: str, x: str, name: str, *, also: str | None = None) -> list[Row]:
+    """A row for each point that is known; `low` and `high` are its simultaneous band where the report has one, else
+    its interval, and None where that is not known."""
     rows = []
     for label, report in reports:
-        for point in report[series]:
-            if is_known(point[name]):
-                low, high = point["ci95"] if is_known(point["ci95"][0]) else (None, None)
-                values = {"value": point[name], "low": low, "high": high, "n": point["n"]}
-                rows.append({"run": label, x: point[x], **values})
+        bands = report.get("bands", {}).get(series) or [point["ci95"] for point in report[series]]
+        for point, (low, high) in zip(report[series], bands, strict=True):
+            if is_known(point[name]) and point[x] is not None:
+                ends = {"low": low, "high": high} if is_known(low) else {"low": None, "high": None}
+                more = {also: point[also]} if also else {}
+                rows.append({"run": label, x: point[x], "value": point[name], **ends, "n": point.get("n"), **more})
     return rows
 
 

@@ -1,5 +1,6 @@
 """Several runs side by side: the estimates of each, and paired differences on the problems they share."""
 
+import re
 from collections.abc import Sequence
 from typing import Any
 
@@ -8,7 +9,7 @@ from jaxtyping import Float
 
 from headway import stats
 from headway.report.summary import Measured, entry
-from headway.report.text import interval, plus_minus
+from headway.report.text import interval, plus_minus, visible
 from headway.types import HeadwayError
 
 # how each quantity is called and how many decimals it is written with
@@ -87,9 +88,9 @@ def difference_rows(comparison: dict[str, Any]) -> list[list[str]]:
 
 def markdown_table(comparison: dict[str, Any]) -> str:
     """The estimates as a Markdown table, and the differences as a second one where there is more than one run."""
-    tables = [_markdown(estimate_rows(comparison))]
+    tables = [markdown(estimate_rows(comparison))]
     if len(comparison["runs"]) > 1:
-        tables.append(_markdown(difference_rows(comparison)))
+        tables.append(markdown(difference_rows(comparison)))
     return "\n".join(tables)
 
 
@@ -98,9 +99,9 @@ def _observations(run: Measured, budgets: Sequence[int]) -> dict[tuple[str, int 
     at = np.array(budgets, dtype=float)
     return {
         ("pass_at_1", None): run.pass_at_1(),
-        ("tokens", None): np.array([float(len(t.token_ids)) for t in run.traces]),
-        ("thinking_tokens", None): np.array([float(t.thinking) for t in run.traces]),
-        ("episodes", None): np.array([len(c.boundaries) - 1.0 for c in run.curves]),
+        ("tokens", None): run.tokens(),
+        ("thinking_tokens", None): run.thinking(),
+        ("episodes", None): run.episodes(),
         **{("normalized_regret", b): x for b, x in zip(budgets, run.regret(at).T, strict=True)},
         **{("accuracy", b): x for b, x in zip(budgets, run.accuracy(at).T, strict=True)},
     }
@@ -120,9 +121,15 @@ def _digits(record: dict[str, Any]) -> int:
     return QUANTITIES[record["quantity"]][1]
 
 
-def _markdown(rows: list[list[str]]) -> str:
-    cells = [[" ".join(cell.split()).replace("|", "\\|") for cell in row] for row in rows]
+def markdown(rows: list[list[str]]) -> str:
+    """A Markdown table; the first row is its header."""
+    cells = [[markdown_cell(cell) for cell in row] for row in rows]
     widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
     lines = ["| " + " | ".join(c.ljust(w) for c, w in zip(row, widths, strict=True)) + " |" for row in cells]
     lines.insert(1, "| " + " | ".join("-" * max(w, 3) for w in widths) + " |")
     return "\n".join(lines) + "\n"
+
+
+def markdown_cell(text: str) -> str:
+    """Foreign text for a Markdown table: on one line, without markup, links or characters that hide."""
+    return re.sub(r"[|<\[`]", r"\\\g<0>", visible(" ".join(text.split())))

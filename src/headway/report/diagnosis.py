@@ -11,6 +11,7 @@ from headway.overthinking import disagreement, overthinking
 from headway.progress import progress
 from headway.report.evaluation import Record, Voted, grid
 from headway.report.summary import entry
+from headway.report.token_use import token_use
 from headway.stats import Estimate, bootstrapped
 from headway.votes import settled_at
 
@@ -20,7 +21,10 @@ SHARE = 0.9
 
 def diagnose(run: Voted, *, budget: int) -> dict[str, Any]:
     """The entries of report.json about waste and noise; budgets go up to `budget` tokens."""
+    idle, problems = tokens_after(run), run.run.problems
+    uses = token_use(run.run.tokens(), run.run.thinking(), idle, run.run.forced)
     return {
+        "token_use": [{"use": use, **entry(stats.mean(tokens, problems))} for use, tokens in uses.items()],
         "progress_histogram": progress_histogram(run),
         "overthinking": overthinking_rates(run),
         "budget_to_90": entry(budget_to(run, SHARE, budget=budget)),
@@ -75,18 +79,23 @@ def budget_to(run: Voted, share: float, *, budget: int) -> Estimate:
 
 
 def settled(run: Voted) -> dict[str, Record]:
-    """Thinking after the majority answer stopped changing: tokens, and as a share of the trace's thinking.
+    """Thinking after the majority answer stopped changing: tokens, and as a share of the trace's thinking."""
+    tokens, problems = tokens_after(run), run.run.problems
+    shares = tokens / np.maximum(run.run.thinking(), 1)
+    return {"tokens_after": entry(stats.mean(tokens, problems)), "share_after": entry(stats.mean(shares, problems))}
 
-    A trace whose last boundary has no answer, or that did not think, is left out.
+
+def tokens_after(run: Voted) -> Float[np.ndarray, " traces"]:
+    """Each trace's thinking after its majority answer stopped changing (`headway.votes.settled_at`), in tokens.
+
+    NaN for a trace whose last boundary has no answer, or that did not think.
     """
     tokens = np.full(len(run.ballots), np.nan)
     for i, (ballots, curve) in enumerate(zip(run.ballots, run.run.curves, strict=True)):
         at = settled_at(ballots.classes)
         if at is not None and curve.boundaries[-1] > 0:
             tokens[i] = curve.boundaries[-1] - curve.boundaries[at]
-    shares = tokens / np.array([max(c.boundaries[-1], 1) for c in run.run.curves])
-    problems = run.run.problems
-    return {"tokens_after": entry(stats.mean(tokens, problems)), "share_after": entry(stats.mean(shares, problems))}
+    return tokens
 
 
 def calibration(run: Voted) -> Estimate:

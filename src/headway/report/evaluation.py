@@ -69,8 +69,8 @@ def voted(
     for branch, kind in zip(branches, branch_classes, strict=True):
         of_trace[branch.problem_id, branch.index].append((branch, kind))
     ballots = []
-    for trace, curve in zip(run.traces, run.curves, strict=True):
-        own = of_trace[trace.problem_id, trace.index]
+    for fact, curve in zip(run.facts, run.curves, strict=True):
+        own = of_trace[fact.problem_id, fact.index]
         shape = (len(curve.boundaries), max((b.branch for b, _ in own), default=0) + 1)
         rewards, sampled, logprobs = (np.full(shape, np.nan) for _ in range(3))
         classes = np.full(shape, NO_VOTE)
@@ -99,8 +99,7 @@ def evaluate(run: Voted, *, budget: int) -> dict[str, Any]:
 
 def trace_votes(run: Voted) -> Votes:
     """pass@k and maj@k of whole traces by their own answers."""
-    tokens = np.array([float(len(t.token_ids)) for t in run.run.traces])
-    return _votes(run.run.problems, run.run.pass_at_1(), run.classes, tokens)
+    return _votes(run.run.problems, run.run.pass_at_1(), run.classes, run.run.tokens())
 
 
 def direct_votes(run: Voted) -> Votes:

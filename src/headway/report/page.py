@@ -7,8 +7,6 @@ page may run only the scripts that were put into it here (their hashes are in it
 import base64
 import functools
 import hashlib
-import itertools
-from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from importlib import resources
 from typing import Any
@@ -17,16 +15,16 @@ import altair as alt
 import jinja2
 import vl_convert
 
-from headway import stats
-from headway.progress import progress, progress_stderr
-from headway.prove import ValueCurve
+from headway import __version__
 from headway.report import charts
 from headway.report.compare import difference_rows, estimate_rows
+from headway.report.explorer import LIMIT, Shown, explorer
 from headway.report.summary import Measured, branch_counts
 from headway.report.text import interval, is_known, number, plus_minus, visible
-from headway.types import Branch, Problem, Trace
+from headway.report.token_use import USES
+from headway.types import Branch, Problem
 
-MAX_TRACES = 200
+SCRIPTS = ("page.js", "trace.js", "explorer.js")
 
 
 def render_run(
@@ -35,60 +33,47 @@ def render_run(
     branches: Sequence[Branch],
     *,
     problems: Mapping[str, Problem] | None = None,
+    label: str | None = None,
+    limit: int = LIMIT,
 ) -> str:
-    """The content of report.html: a run's numbers, charts, budget curve and its traces to look into.
-
-    At most `MAX_TRACES` traces are put into the page, the first of each problem first.
+    """The content of report.html for one run: its numbers, charts, tables and traces to look into.
 
     Args:
         report: What `summarize` returned, or report.json.
         measured: The run's traces with their curves.
         branches: The run's branches.
         problems: The questions and reference answers by id, to show beside the traces.
+        label: What links call the run; the model's name unless given.
+        limit: Bytes of traces that the page may hold (`explorer`).
     """
-    of_trace: dict[tuple[str, int], list[Branch]] = defaultdict(list)
-    for branch in branches:
-        of_trace[branch.problem_id, branch.index].append(branch)
-    traces = [
-        _trace(t, curve, of_trace[t.problem_id, t.index], (problems or {}).get(t.problem_id))
-        for t, curve in _first_of_each(measured)
-    ]
-    accuracy, regret = report["budget_curve"], report["normalized_regret"]
-    return _render(
-        "run.html.jinja",
-        {"charts": _charts([(report["model"], report)]), "traces": traces},
-        report=report,
-        headline=[
-            ("pass@1", report["pass_at_1"], 3),
-            ("tokens", report["tokens"], 1),
-            ("episodes", report["episodes"], 2),
-            (f"normalized regret at {regret[-1]['budget']} tokens", regret[-1], 3),
-            ("accuracy without thinking", report["forced_at_start"], 3),
-        ],
-        budgets=list(zip(accuracy, regret, strict=True)),
-        branch_counts=branch_counts(branches),
-        shown=len(traces),
-    )
+    shown = Shown(label or report["model"], report, measured, branches, problems or {})
+    return _render([(shown.label, report)], [shown], limit, branch_counts=branch_counts(branches))
 
 
-def render_compare(comparison: dict[str, Any], labelled_reports: charts.Reports) -> str:
-    """Several runs side by side: estimates, paired differences and charts with all runs.
+def render_compare(
+    comparison: dict[str, Any], labelled_reports: charts.Reports, shown: Sequence[Shown] = (), *, limit: int = LIMIT
+) -> str:
+    """The content of report.html for any number of runs: estimates, paired differences, charts, and their traces.
 
     Args:
         comparison: What `compare` returned.
         labelled_reports: Label and report (`summarize`) of each run.
+        shown: The runs whose traces can be looked into.
+        limit: Bytes of traces that the page may hold (`explorer`).
     """
     return _render(
-        "compare.html.jinja",
-        {"charts": _charts(labelled_reports)},
+        labelled_reports,
+        shown,
+        limit,
         comparison=comparison,
         estimates=estimate_rows(comparison),
         differences=difference_rows(comparison),
     )
 
 
-def _render(template: str, data: dict[str, Any], **context: Any) -> str:
-    scripts = [_bundle(), resources.files("headway").joinpath("report", "page.js").read_text("utf-8")]
+def _render(reports: charts.Reports, shown: Sequence[Shown], limit: int, **context: Any) -> str:
+    folder = resources.files("headway").joinpath("report")
+    scripts = [_bundle(), "\n".join(folder.joinpath(name).read_text("utf-8") for name in SCRIPTS)]
     hashes = " ".join(f"'sha256-{base64.b64encode(hashlib.sha256(s.encode()).digest()).decode()}'" for s in scripts)
     # Vega interprets its expressions (`ast` in page.js), so no 'unsafe-eval'; Vega-Embed writes style elements
     policy = (
@@ -106,8 +91,22 @@ def _render(template: str, data: dict[str, Any], **context: Any) -> str:
     # `tojson` writes <, >, & and ' as \u003c and so on, and all that is not ASCII; NaN is no JSON
     environment.policies["json.dumps_kwargs"] = {"allow_nan": False, "separators": (",", ":")}
     environment.filters.update(plus_minus=plus_minus, interval=interval, number=number)
-    page = environment.get_template(template)
-    return page.render(data=data, policy=policy, scripts=scripts, **context)
+    named = [(visible(label), report) for label, report in reports]
+    drawn = charts.all_charts(named)
+    traces = explorer(shown, limit=limit) if shown else None
+    return environment.get_template("page.html.jinja").render(
+        data={"charts": {name: _in_page(chart) for name, (_, chart) in drawn.items()}, "explorer": traces},
+        policy=policy,
+        scripts=scripts,
+        reports=named,
+        figures={name: caption for name, (caption, _) in drawn.items()},
+        headline=_headline(named[0][1]),
+        uses=USES,
+        token_use=_token_use(named),
+        shown=traces and {name: traces[name] for name in ("shown", "total")},
+        version=__version__,
+        **{"comparison": None, "branch_counts": None, **context},
+    )
 
 
 @functools.cache
@@ -119,80 +118,28 @@ def _bundle() -> str:
     return script.replace("</script", "<\\/script").replace("<!--", "<\\!--")
 
 
-def _charts(reports: charts.Reports) -> dict[str, dict[str, Any]]:
-    """The specification of each chart, by the id of its place in the page."""
-    shown = [(visible(label), report) for label, report in reports]
-    return {
-        "budget-curve": charts.budget_curve(shown).to_dict(),
-        "normalized-regret": charts.normalized_regret(shown).to_dict(),
-        "progress": charts.progress(shown).to_dict(),
-    }
+def _in_page(chart: alt.LayerChart) -> dict[str, Any]:
+    """A chart's specification for the page, as wide as its place there."""
+    return {**chart.to_dict(), "width": "container", "autosize": {"type": "fit-x", "contains": "padding"}}
 
 
-def _first_of_each(measured: Measured) -> list[tuple[Trace, ValueCurve]]:
-    """At most `MAX_TRACES` traces in the order they are in: every problem's first, then every second, and so on."""
-    seen: dict[str, int] = defaultdict(int)
-    turns = []
-    for position, problem in enumerate(measured.problems):
-        turns.append((seen[problem], position))
-        seen[problem] += 1
-    kept = sorted(position for _, position in sorted(turns)[:MAX_TRACES])
-    return [(measured.traces[i], measured.curves[i]) for i in kept]
+def _headline(report: dict[str, Any]) -> list[tuple[str, dict[str, Any], int]]:
+    regret = report["normalized_regret"][-1]
+    return [
+        ("pass@1", report["pass_at_1"], 3),
+        ("tokens", report["tokens"], 1),
+        ("episodes", report["episodes"], 2),
+        (f"normalized regret at {regret['budget']} tokens", regret, 3),
+        ("accuracy without thinking", report["forced_at_start"], 3),
+    ]
 
 
-def _trace(trace: Trace, curve: ValueCurve, branches: list[Branch], problem: Problem | None) -> dict[str, Any]:
-    """A trace as page.js reads it; None where a number is not known."""
-    starts = [*trace.offsets, len(trace.text)]
-    made = zip(
-        itertools.pairwise(curve.boundaries),
-        progress(curve.values.values),
-        progress_stderr(curve.values.stderr),
-        strict=True,
-    )
-    at_boundary: dict[int, list[Branch]] = defaultdict(list)
-    for branch in sorted(branches, key=lambda b: (b.boundary, b.branch)):
-        at_boundary[branch.boundary].append(branch)
-    return {
-        "problem": visible(trace.problem_id),
-        "index": trace.index,
-        "question": problem and visible(problem.prompt),
-        "reference": problem and visible(problem.answer),
-        "outcome": trace.outcome,
-        "tokens": len(trace.token_ids),
-        "thinking": trace.thinking,
-        "answer": trace.answer and visible(trace.answer),
-        "after": visible(trace.text[len(trace.thought) :]),
-        "episodes": [
-            {
-                "start": start,
-                "stop": stop,
-                "text": visible(trace.text[starts[start] : starts[stop]]),
-                "progress": _or_none(gain),
-                "stderr": _or_none(error),
-            }
-            for (start, stop), gain, error in made
-        ],
-        "boundaries": [
-            {
-                "budget": _or_none(budget),
-                "value": _or_none(value),
-                "stderr": _or_none(error),
-                "n": int(n),
-                "ci95": [_or_none(end) for end in stats.wilson(value * n, int(n))],
-                "branches": [{"text": visible(b.text), "verdict": _verdict(b)} for b in at_boundary[j]],
-            }
-            for j, (budget, value, error, n) in enumerate(zip(curve.tokens, *curve.values, strict=True))
-        ],
-    }
-
-
-def _verdict(branch: Branch) -> str:
-    if branch.reward is None:
-        return "undecided"
-    if branch.reward > 0:
-        return "right"
-    return "wrong" if branch.answer else "no answer"
-
-
-def _or_none(value: float) -> float | None:
-    return float(value) if is_known(value) else None
+def _token_use(reports: charts.Reports) -> list[tuple[str, list[tuple[dict[str, Any], float]]]]:
+    """For each run its uses of tokens, each with its share of the longest mean trace of all runs, in percent."""
+    known = [(label, report["token_use"]) for label, report in reports if "token_use" in report]
+    amounts = [[e["value"] if is_known(e["value"]) else 0.0 for e in entries] for _, entries in known]
+    most = max((sum(row[:-1]) for row in amounts), default=0.0) or 1.0  # the last use is no part of a trace
+    return [
+        (label, [(e, round(100 * amount / most, 2)) for e, amount in zip(entries, row, strict=True)])
+        for (label, entries), row in zip(known, amounts, strict=True)
+    ]

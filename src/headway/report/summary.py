@@ -1,9 +1,11 @@
 """A run's numbers: what report.json holds. Every estimate with its error; problems are clusters."""
 
+import sys
 from collections import defaultdict
-from collections.abc import Sequence
-from typing import Any, NamedTuple, get_args
+from collections.abc import Iterable, Sequence
+from typing import Any, get_args, overload
 
+import msgspec
 import numpy as np
 from jaxtyping import Float
 
@@ -15,20 +17,62 @@ from headway.stats import Estimate
 from headway.types import Branch, Outcome, Trace
 
 
-class Measured(NamedTuple):
-    """The traces of a run and the value curve of each."""
+class Facts(msgspec.Struct, frozen=True):
+    """What the numbers need of a trace: its outcome, and the tokens of the prompt, the completion and its thinking.
 
-    traces: list[Trace]
-    curves: list[ValueCurve]
+    Its tokens and its text stay where they are, which may be a disk.
+    """
+
+    problem_id: str
+    index: int
+    prompt: int
+    tokens: int
+    thinking: int
+    outcome: Outcome
+    reward: float | None
+    answer: str | None
+
+
+class Measured:
+    """The traces of a run, the value curve of each, and what is light enough to keep of all of them.
+
+    `traces` may be a sequence that reads from a disk: go through it once, or by position. `forced` holds the tokens
+    sampled for each trace's branches; NaN where that is not known.
+    """
+
+    def __init__(
+        self,
+        traces: Sequence[Trace],
+        curves: list[ValueCurve],
+        *,
+        facts: list[Facts] | None = None,
+        forced: Float[np.ndarray, " traces"] | None = None,
+    ) -> None:
+        self.traces = traces
+        self.curves = curves
+        self.facts = [facts_of(t) for t in traces] if facts is None else facts
+        self.forced = np.full(len(curves), np.nan) if forced is None else forced
 
     @property
     def problems(self) -> list[str]:
         """The problem of each trace."""
-        return [t.problem_id for t in self.traces]
+        return [f.problem_id for f in self.facts]
 
     def pass_at_1(self) -> Float[np.ndarray, " traces"]:
         """The outcome of each trace; NaN where undecided."""
-        return np.array([np.nan if t.reward is None else t.reward for t in self.traces])
+        return np.array([np.nan if f.reward is None else f.reward for f in self.facts], dtype=float)
+
+    def tokens(self) -> Float[np.ndarray, " traces"]:
+        """The completion tokens of each trace, answer included."""
+        return np.array([float(f.tokens) for f in self.facts])
+
+    def thinking(self) -> Float[np.ndarray, " traces"]:
+        """The thinking tokens of each trace."""
+        return np.array([float(f.thinking) for f in self.facts])
+
+    def episodes(self) -> Float[np.ndarray, " traces"]:
+        """The number of episodes of each trace."""
+        return np.array([len(c.boundaries) - 1.0 for c in self.curves])
 
     def accuracy(self, budgets: Float[np.ndarray, " C"]) -> Float[np.ndarray, "traces C"]:
         """The budget curve of each trace."""
@@ -39,13 +83,60 @@ class Measured(NamedTuple):
         return np.array([normalized_regret(c.tokens, c.values.values, budgets) for c in self.curves])
 
 
-def measured(traces: Sequence[Trace], branches: Sequence[Branch], segmenter: Segmenter) -> Measured:
-    """Puts each trace's branches back on its boundaries; traces are ordered by problem and index."""
+def facts_of(trace: Trace) -> Facts:
+    """The facts of a trace."""
+    return Facts(
+        problem_id=sys.intern(trace.problem_id),
+        index=trace.index,
+        prompt=len(trace.prompt_ids),
+        tokens=len(trace.token_ids),
+        thinking=trace.thinking,
+        outcome=trace.outcome,
+        reward=trace.reward,
+        answer=trace.answer,
+    )
+
+
+class _Ordered(Sequence[Trace]):
+    """Traces in another order, each read when it is asked for."""
+
+    def __init__(self, traces: Sequence[Trace], order: Sequence[int]) -> None:
+        self._traces, self._order = traces, order
+
+    def __len__(self) -> int:
+        return len(self._order)
+
+    @overload
+    def __getitem__(self, position: int) -> Trace: ...
+    @overload
+    def __getitem__(self, position: slice) -> Sequence[Trace]: ...
+    def __getitem__(self, position: int | slice) -> Trace | Sequence[Trace]:
+        if isinstance(position, slice):
+            return _Ordered(self._traces, self._order[position])
+        return self._traces[self._order[position]]
+
+
+def measured(traces: Sequence[Trace], branches: Iterable[Branch], segmenter: Segmenter) -> Measured:
+    """Puts each trace's branches back on its boundaries; traces are ordered by problem and index.
+
+    Traces and branches are read once, one by one, and of each no more is kept than the numbers need.
+    """
     of_trace: dict[tuple[str, int], list[Branch]] = defaultdict(list)
-    for branch in branches:
-        of_trace[branch.problem_id, branch.index].append(branch)
-    ordered = sorted(traces, key=lambda t: (t.problem_id, t.index))
-    return Measured(ordered, [value_curve(t, of_trace[t.problem_id, t.index], segmenter(t)) for t in ordered])
+    for b in branches:
+        light = msgspec.structs.replace(b, problem_id=sys.intern(b.problem_id), text="")
+        of_trace[light.problem_id, light.index].append(light)
+    made = []
+    for position, trace in enumerate(traces):
+        drawn = of_trace.pop((trace.problem_id, trace.index), [])
+        curve = value_curve(trace, drawn, segmenter(trace))
+        made.append((position, facts_of(trace), curve, float(sum(b.sampled for b in drawn))))
+    made.sort(key=lambda m: (m[1].problem_id, m[1].index))
+    return Measured(
+        _Ordered(traces, [position for position, *_ in made]),
+        [curve for _, _, curve, _ in made],
+        facts=[facts for _, facts, *_ in made],
+        forced=np.array([forced for *_, forced in made], dtype=float),
+    )
 
 
 def default_budgets(budget: int, points: int = 16) -> Float[np.ndarray, " C"]:
@@ -60,6 +151,7 @@ def summarize(run: Measured, *, model: str, problems: str, budget: int, answer_t
     """
     ids = run.problems
     budgets = default_budgets(budget + answer_tokens)
+    accuracy, regret = run.accuracy(budgets), run.regret(budgets)
 
     def over(columns: Float[np.ndarray, "traces C"], name: str) -> list[dict[str, Any]]:
         estimates = [stats.mean(column, ids) for column in columns.T]
@@ -73,30 +165,47 @@ def summarize(run: Measured, *, model: str, problems: str, budget: int, answer_t
         "model": model,
         "problems": problems,
         "n_problems": len(set(ids)),
-        "n_traces": len(run.traces),
+        "n_traces": len(run.facts),
         "budget": budget,
         "answer_tokens": answer_tokens,
         "comparator": "perfect (accuracy 1 at every budget)",
         "pass_at_1": entry(stats.mean(run.pass_at_1(), ids)),
         "forced_at_start": entry(stats.mean(np.array([c.values.values[0] for c in run.curves]), ids)),
-        "budget_curve": over(run.accuracy(budgets), "accuracy"),
-        "normalized_regret": over(run.regret(budgets), "value"),
-        "episodes": entry(stats.mean(np.array([len(c.boundaries) - 1.0 for c in run.curves]), ids)),
-        "tokens": entry(stats.mean(np.array([float(len(t.token_ids)) for t in run.traces]), ids)),
-        "thinking_tokens": entry(stats.mean(np.array([float(t.thinking) for t in run.traces]), ids)),
+        "budget_curve": over(accuracy, "accuracy"),
+        "normalized_regret": over(regret, "value"),
+        "bands": {"budget_curve": band(accuracy, ids), "normalized_regret": band(regret, ids)},
+        "episodes": entry(stats.mean(run.episodes(), ids)),
+        "tokens": entry(stats.mean(run.tokens(), ids)),
+        "thinking_tokens": entry(stats.mean(run.thinking(), ids)),
         "progress": [{"episode": j, **entry(stats.mean(column, ids))} for j, column in enumerate(steps.T)],
-        "counts": {outcome: sum(t.outcome == outcome for t in run.traces) for outcome in get_args(Outcome)},
+        "counts": {outcome: sum(f.outcome == outcome for f in run.facts) for outcome in get_args(Outcome)},
     }
 
 
-def branch_counts(branches: Sequence[Branch]) -> dict[str, int]:
+def band(columns: Float[np.ndarray, "traces C"], problems: Sequence[str]) -> list[list[float]]:
+    """Simultaneous 95% bounds around the mean of each column, from the bootstrap over problems (`stats.bootstrap`)."""
+    names, row = np.unique(problems, return_inverse=True)
+    known = ~np.isnan(columns)
+    totals, counts = np.zeros((2, len(names), columns.shape[1]))
+    np.add.at(totals, row, np.where(known, columns, 0.0))
+    np.add.at(counts, row, known)
+    means = np.divide(totals, counts, out=np.full_like(totals, np.nan), where=counts > 0)
+    low, high = stats.bootstrap(means)
+    observed = known.sum(axis=0)
+    centre = np.divide(totals.sum(axis=0), observed, out=np.full(len(observed), np.nan), where=observed > 0)
+    half = (high - low) / 2  # problems may differ in their number of traces: around the mean over traces, as the curve
+    return np.stack([centre - half, centre + half], axis=1).tolist()
+
+
+def branch_counts(branches: Iterable[Branch]) -> dict[str, int]:
     """What became of the branches, and the tokens sampled for them."""
-    return {
-        "branches": len(branches),
-        "undecided": sum(b.reward is None for b in branches),
-        "no_answer": sum(b.answer is None for b in branches),
-        "tokens": sum(b.sampled for b in branches),
-    }
+    counts = {"branches": 0, "undecided": 0, "no_answer": 0, "tokens": 0}
+    for b in branches:
+        counts["branches"] += 1
+        counts["undecided"] += b.reward is None
+        counts["no_answer"] += b.answer is None
+        counts["tokens"] += b.sampled
+    return counts
 
 
 def entry(estimate: Estimate, name: str = "value") -> dict[str, Any]:

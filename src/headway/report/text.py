@@ -1,11 +1,16 @@
 """How numbers and foreign text are written for people: estimates with their errors, and no character that hides."""
 
+import functools
 import math
+import re
+import sys
 import unicodedata
 from typing import Any, TypeGuard
 
 UNKNOWN = "–"
 HIDDEN = {"Cc", "Cf", "Cs", "Zl", "Zp"}  # control, format (bidi, zero width, tags), surrogate, line, paragraph
+# letters and marks that are drawn as nothing: joiners, fillers, variation selectors (Unicode's Default_Ignorable)
+BLANK = "\u034f\u115f\u1160\u17b4\u17b5\u180b-\u180d\u180f\u2800\u3164\ufe00-\ufe0f\uffa0\U000e0100-\U000e01ef"
 
 
 def is_known(value: float | None) -> TypeGuard[float]:
@@ -35,8 +40,22 @@ def interval(entry: dict[str, Any], digits: int = 2, *, signed: bool = False) ->
 
 def visible(text: str) -> str:
     r"""The text with what hides or reorders characters written out, as in `\u202e`; line ends and tabs stay."""
-    written = (c if c in "\n\t" or unicodedata.category(c) not in HIDDEN else _escape(c) for c in text)
-    return "".join(written)
+    return _hidden().sub(lambda found: _escape(found[0]), text)
+
+
+@functools.cache
+def _hidden() -> re.Pattern[str]:
+    """One character that `visible` writes out."""
+    points = (chr(point) for point in range(sys.maxunicode + 1) if chr(point) not in "\n\t")
+    runs: list[list[str]] = []
+    for c in points:
+        if unicodedata.category(c) in HIDDEN:
+            if runs and ord(c) == ord(runs[-1][1]) + 1:
+                runs[-1][1] = c
+            else:
+                runs.append([c, c])
+    spans = "".join(f"{_escape(first)}-{_escape(last)}" for first, last in runs)
+    return re.compile(f"[{spans}{BLANK}]")
 
 
 def _escape(character: str) -> str:
