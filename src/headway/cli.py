@@ -15,6 +15,7 @@ from rich.table import Table
 
 from headway import __version__
 from headway.measure import EngineName, Measurement, Settings, compare_runs
+from headway.prompts import ThinkFormat
 from headway.segment import Segment
 from headway.store import Run
 from headway.types import HeadwayError
@@ -31,7 +32,13 @@ Out = Annotated[
     Path, typer.Option(help="Run folder; an existing one with the same settings goes on where it stopped.")
 ]
 Model = Annotated[str, typer.Option(help="Model folder, hub name, builtin:countdown, or scripted.")]
-Problems = Annotated[str, typer.Option(help="JSONL file (id, prompt, answer), or countdown: held-out problems.")]
+Problems = Annotated[
+    str,
+    typer.Option(
+        help="JSONL, CSV or Parquet file; a known set (aime24, aime25, amc, math500, minerva, gsm8k, omni-math, "
+        "countdown); hub:owner/name[:config][@split]; gym:TASK of reasoning-gym."
+    ),
+]
 
 
 @contextmanager
@@ -82,6 +89,10 @@ def measure(
     out: Out,
     problems: Problems = "countdown",
     limit: Annotated[int | None, typer.Option(help="Use the first so many problems.")] = None,
+    prompt_column: Annotated[str | None, typer.Option(help="Column of the question, if not prompt.")] = None,
+    answer_column: Annotated[str | None, typer.Option(help="Column of the answer, if not answer.")] = None,
+    id_column: Annotated[str | None, typer.Option(help="Column of the id, if not id or the row's number.")] = None,
+    prompt_template: Annotated[str | None, typer.Option(help="What is asked, with {problem} in it.")] = None,
     traces: Annotated[int, typer.Option(help="Traces a problem.")] = 4,
     branches: Annotated[int, typer.Option(help="Forced answers at each boundary.")] = 4,
     budget: Annotated[int, typer.Option(help="Thinking tokens a trace may take.")] = 1024,
@@ -91,12 +102,15 @@ def measure(
     seed: Annotated[int, typer.Option(help="Each request's seed derives from it.")] = 0,
     engine: Annotated[EngineName, typer.Option(help="auto: by the model.")] = "auto",
     grader: Annotated[
-        str, typer.Option(help="auto (by the problems), exact, numeric, countdown, math-verify.")
+        str, typer.Option(help="auto (by the problems), exact, numeric, countdown, math-verify, gym.")
     ] = "auto",
     segment: Annotated[Segment, typer.Option(help="Cut thinking at markers, or on a grid of tokens.")] = "markers",
     min_paragraphs: Annotated[int, typer.Option(help="Paragraphs an episode has at least (markers).")] = 3,
     episode_tokens: Annotated[int, typer.Option(help="Tokens an episode has (tokens).")] = 128,
     max_episodes: Annotated[int | None, typer.Option(help="Merge neighbours down to so many episodes.")] = None,
+    think_format: Annotated[
+        ThinkFormat | None, typer.Option(help="Tags of the thinking; by default the tokenizer tells.")
+    ] = None,
     think_open: Annotated[str | None, typer.Option(help="What opens the thinking, if not <think>.")] = None,
     think_close: Annotated[str | None, typer.Option(help="What ends the thinking, if not </think>.")] = None,
     suffix: Annotated[str | None, typer.Option(help="What forces an answer in mid-thought.")] = None,

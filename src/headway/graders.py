@@ -1,8 +1,8 @@
 """Graders: what counts as right. They get the text after the thinking and nothing else.
 
 `exact`, `numeric` and `countdown` are bounded by construction (a length limit and linear work) and run in place.
-`math-verify` parses LaTeX, which can hang or eat the memory: it runs in worker processes that are killed at a deadline
-and respawned. What it cannot decide is None.
+`math-verify` parses LaTeX and the verifiers of `gym` parse this and that, which can hang or eat the memory: they run
+in worker processes that are killed at a deadline and respawned. What they cannot decide is None.
 """
 
 import logging
@@ -11,16 +11,17 @@ import re
 from collections.abc import Callable, Sequence
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import suppress
+from operator import attrgetter
 from typing import Literal, get_args
 
 from pebble import ProcessPool
 
-from headway.tasks import countdown
+from headway.tasks import countdown, gym
 from headway.types import Grader, HeadwayError, Problem
 
 logger = logging.getLogger(__name__)
 
-GraderName = Literal["exact", "numeric", "countdown", "math-verify"]
+GraderName = Literal["exact", "numeric", "countdown", "math-verify", "gym"]
 
 BOX = "\\boxed{"
 MAX_ANSWER_CHARS = 2000
@@ -88,7 +89,8 @@ class InPlace:
 class Pooled:
     """A grader in worker processes. A worker past its deadline is killed and replaced.
 
-    Use it as a context manager, or call `close`; processes start with the first call.
+    Use it as a context manager, or call `close`; processes start with the first call. The judge gets the answer and
+    what `reference` takes of the problem.
     """
 
     def __init__(
@@ -97,8 +99,10 @@ class Pooled:
         *,
         workers: int = 2,
         deadline_s: float = DEADLINE_S,
+        reference: Callable[[Problem], str] = attrgetter("answer"),
     ) -> None:
         self._judge = judge
+        self._reference = reference
         self._deadline_s = deadline_s
         self._workers = workers
         self._pool: ProcessPool | None = None
@@ -118,7 +122,7 @@ class Pooled:
 
     def grade(self, items: Sequence[tuple[Problem, str]]) -> list[float | None]:
         """Grades each different (reference, answer) once; None where the judge says so, crashed or ran out of time."""
-        keys = [(problem.answer, answer) for problem, answer in items]
+        keys = [(self._reference(problem), answer) for problem, answer in items]
         rewards: dict[tuple[str, str], float | None] = {key: 0.0 for key in keys if len(key[1]) > MAX_ANSWER_CHARS}
         for attempt in reversed(range(ATTEMPTS)):
             try:
@@ -188,10 +192,13 @@ def load_grader(name: str) -> Grader:
     """The grader of a name.
 
     Raises:
-        HeadwayError: there is no such grader.
+        HeadwayError: there is no such grader, or what it needs is not installed.
     """
     if name == "math-verify":
         return Pooled(judge_math)
+    if name == "gym":
+        gym.check_installed()
+        return Pooled(gym.judge, reference=attrgetter("id"))
     in_place = {"exact": exact, "numeric": numeric, "countdown": countdown.is_solution}
     if name not in in_place:
         raise HeadwayError(f"no grader '{name}'; there are {', '.join(get_args(GraderName))}")

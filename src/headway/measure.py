@@ -11,8 +11,8 @@ import msgspec
 from headway.engines import model_path
 from headway.engines.scripted import ScriptedEngine, ramps
 from headway.graders import load_grader
-from headway.problems import ProblemSet, load_problems
-from headway.prompts import ThinkTags, find_think_tags, meta_prover
+from headway.problems import Columns, ProblemSet, load_problems
+from headway.prompts import ThinkFormat, ThinkTags, find_think_tags, meta_prover
 from headway.prove import prove
 from headway.report import charts
 from headway.report.compare import compare, markdown_table
@@ -34,6 +34,10 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=
     model: str
     problems: str
     limit: int | None = None
+    prompt_column: str | None = None
+    answer_column: str | None = None
+    id_column: str | None = None
+    prompt_template: str | None = None
     traces: int = 4
     branches: int = 4
     budget: int = 1024
@@ -47,6 +51,7 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=
     min_paragraphs: int = 3
     episode_tokens: int = 128
     max_episodes: int | None = None
+    think_format: ThinkFormat | None = None
     think_open: str | None = None
     think_close: str | None = None
     suffix: str | None = None
@@ -89,7 +94,7 @@ class Measurement:
     def create(cls, path: Path, settings: Settings, tell: Tell = lambda stage, done, total: None) -> "Measurement":
         """A new measurement, or the one at `path` to go on with; what cannot be used is refused before it is made."""
         settings.check()
-        load_problems(settings.problems, limit=settings.limit)
+        problems_of(settings)
         if not (path / "run.json").exists():
             load_grader(settings.grader) if settings.grader != "auto" else None
         return cls(Run.create(path, msgspec.to_builtins(settings)), tell)
@@ -103,7 +108,7 @@ class Measurement:
     @cached_property
     def problems(self) -> ProblemSet:
         """The problems."""
-        return load_problems(self.settings.problems, limit=self.settings.limit)
+        return problems_of(self.settings)
 
     @cached_property
     def engine(self) -> Engine:
@@ -122,7 +127,9 @@ class Measurement:
     def tags(self) -> ThinkTags:
         """The think tags."""
         s = self.settings
-        return find_think_tags(self.engine.tokenizer, think_open=s.think_open, think_close=s.think_close)
+        return find_think_tags(
+            self.engine.tokenizer, think_open=s.think_open, think_close=s.think_close, think_format=s.think_format
+        )
 
     @property
     def prover(self) -> MetaProver:
@@ -213,6 +220,19 @@ class Measurement:
         self.sample()
         self.prove()
         return self.report()
+
+
+def problems_of(settings: Settings) -> ProblemSet:
+    """The problems that settings ask for."""
+    s, default = settings, Columns()
+    columns = Columns(s.prompt_column or default.prompt, s.answer_column or default.answer, s.id_column)
+    return load_problems(
+        s.problems,
+        limit=s.limit,
+        seed=s.seed,
+        columns=None if columns == default else columns,
+        template=s.prompt_template,
+    )
 
 
 def open_engine(settings: Settings, problems: ProblemSet) -> Engine:

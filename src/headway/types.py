@@ -178,9 +178,9 @@ class Tokenizer(Protocol):
         """The text of token ids."""
 
     def apply_chat_template(
-        self, conversation: list[dict[str, str]], *, add_generation_prompt: bool, tokenize: bool
+        self, conversation: list[dict[str, str]], *, add_generation_prompt: bool, tokenize: bool, **switches: bool
     ) -> str:
-        """A conversation as the text that the model expects."""
+        """A conversation as the text that the model expects; `switches` are variables that the template names."""
 
 
 @runtime_checkable
