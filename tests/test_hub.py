@@ -89,7 +89,7 @@ def test_configurations_and_splits() -> None:
         return len(load_problems(f"hub:{spec}", columns=columns).problems)
 
     assert [size("me/sums:easy@train"), size("me/sums:easy@test"), size("me/sums:hard")] == [1, 2, 3]
-    with pytest.raises(HeadwayError, match=r"has the splits train, test; say which, e.g. hub:me/sums:easy@train"):
+    with pytest.raises(HeadwayError, match=r"has the splits test, train; say which, e.g. hub:me/sums:easy@test"):
         size("me/sums:easy")
     for spec, says in (("me/sums", "easy"), ("me/sums:odd", "odd"), ("me/sums:easy@dev", "dev")):
         with pytest.raises(HeadwayError, match=rf"cannot load the data set '{spec}': .*{says}"):

@@ -7,7 +7,9 @@ in worker processes that are killed at a deadline and respawned. What they canno
 
 import logging
 import math
+import os
 import re
+import sys
 from collections.abc import Callable, Sequence
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import suppress
@@ -166,6 +168,7 @@ class Pooled:
 def _start_worker(judge: Callable[[str, str], bool | None]) -> None:
     import resource
 
+    sys.stdout = open(os.devnull, "w", encoding="utf-8")  # noqa: SIM115  (as long as the worker) judges print things
     logging.disable(logging.WARNING)  # math-verify warns, once a worker, that its own timeouts are off
     resource.setrlimit(resource.RLIMIT_AS, (WORKER_MEMORY_BYTES, WORKER_MEMORY_BYTES))
     # A judge imports when it is first called. Here that time is not an answer's, in a worker's replacement too.

@@ -126,11 +126,17 @@ def opening_of(tags: ThinkTags) -> str:
     return next((known.open.strip() for known in FORMATS.values() if known.close == tags.close), "")
 
 
+def thinking_switches(tokenizer: Tokenizer) -> dict[str, bool]:
+    """What a chat template that can ask for thinking or for none must be told, to ask for thinking."""
+    return {name: True for name in _SWITCHES if name in str(tokenizer.chat_template)}
+
+
 def _templated(tokenizer: Tokenizer, prompt: str) -> str:
-    """A question through the chat template, up to where the model goes on; templates that can think are told to."""
-    switches = {name: True for name in _SWITCHES if name in str(tokenizer.chat_template)}
+    """A question through the chat template, up to where the model goes on."""
     conversation = [{"role": "user", "content": prompt}]
-    return tokenizer.apply_chat_template(conversation, add_generation_prompt=True, tokenize=False, **switches)
+    return tokenizer.apply_chat_template(
+        conversation, add_generation_prompt=True, tokenize=False, **thinking_switches(tokenizer)
+    )
 
 
 def prompt_ids(tokenizer: Tokenizer, prompt: str, tags: ThinkTags) -> TokenIds:

@@ -47,7 +47,7 @@ def load_hub(source: HubSet) -> Any:
     try:
         loaded = datasets.load_dataset(source.name, source.config, split=source.split)
     except Exception as error:  # of the network, the hub, the file formats: no class is common to them
-        reason = next(iter(str(error).strip().splitlines()), type(error).__name__)
+        reason = " ".join(str(error).split("\n")[:2]) or type(error).__name__
         raise HeadwayError(
             f"cannot load the data set '{source}': {reason}; expected hub:owner/name[:config][@split] and a way to "
             "the hub, or the data set in its cache (HF_HOME); a private one needs HF_TOKEN. A JSONL, CSV or Parquet "

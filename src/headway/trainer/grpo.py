@@ -23,7 +23,7 @@ from trl import GRPOTrainer
 from headway import credit
 from headway.engines.hf import HFEngine
 from headway.graders import extract_answer
-from headway.prompts import answer_part, find_think_tags, meta_prover, opening_of
+from headway.prompts import answer_part, find_think_tags, meta_prover, opening_of, thinking_switches
 from headway.prove import ValueCurve, prove, value_curve
 from headway.sample import derive_seed, grade_answers, make_trace
 from headway.segment import boundaries, cut
@@ -109,6 +109,7 @@ class MRTTrainer(GRPOTrainer):  # type: ignore[misc]
             callbacks=[*(callbacks or []), _StopAtTokens(self)],
             **rest,
         )
+        self.chat_template_kwargs = thinking_switches(processing_class) | self.chat_template_kwargs
 
     # -- the seam -------------------------------------------------------------------------------------------------
 
