@@ -31,6 +31,11 @@ DEADLINE_S = 5.0
 WORKER_MEMORY_BYTES = 2 * 2**30
 ATTEMPTS = 4
 
+# Words next to each other or before a colon, a unit after a number, a formula set off, more than one line.
+_WORDS = re.compile(r"[A-Za-z]{2,}(?:[ ,]+[A-Za-z]{2,}|:)|\d\s+[A-Za-z]{2,}\W*$|\$|\\[(\[]|\n")
+_COMMAND = re.compile(r"\\(?:text|textbf|mbox|mathrm|operatorname)\s*\{[^{}]*\}|\\[A-Za-z]+")
+_E_NOTATION = re.compile(r"(?<![\w.])(\d+\.?\d*|\.\d+)[eE]([-+]?\d{1,4})(?![\w.^])")
+_POWER = r"\1 \\times 10^{\2}"
 _NUMBER = re.compile(r"[-+]?(?:\d[\d,]*)?\.?\d+(?:[eE][-+]?\d{1,3})?")
 
 
@@ -179,15 +184,19 @@ def _start_worker(judge: Callable[[str, str], bool | None]) -> None:
 def judge_math(answer: str, reference: str) -> bool | None:
     """Whether math-verify finds the answer equal to the reference; None if it cannot read the reference.
 
-    Its own timeouts are off: they use signals, and here the process is killed instead.
+    Both are read as expressions, and an answer in words is also searched for its number or formula; an expression is
+    not, for the last number of `8n^2 + 1` is no answer. `4.5e33` is a number. Math-verify's own timeouts are off: they
+    use signals, and here the process is killed instead.
     """
     from math_verify import parse, verify
 
-    gold = parse(f"{BOX}{reference}}}", parsing_timeout=None)
+    gold = parse(f"{BOX}{_E_NOTATION.sub(_POWER, reference)}}}", parsing_timeout=None)
     if not gold:
         return None
-    # a bare expression needs the box to be read as one; a sentence is searched for its answer
-    found = (parse(text, parsing_timeout=None) for text in (f"{BOX}{answer}}}", answer))
+    texts = [f"{BOX}{_E_NOTATION.sub(_POWER, answer)}}}"]
+    if _WORDS.search(_COMMAND.sub(" ", answer)):
+        texts.append(_E_NOTATION.sub(f"${_POWER}$", answer))
+    found = (parse(text, parsing_timeout=None) for text in texts)
     return any(verify(gold, f, timeout_seconds=None) for f in found if f)
 
 
