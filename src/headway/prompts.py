@@ -5,6 +5,7 @@ Prompts and suffixes are encoded here, once; what was sampled is never encoded a
 
 import bisect
 import itertools
+import re
 from collections.abc import Sequence
 from typing import Literal, NamedTuple
 
@@ -128,7 +129,7 @@ def opening_of(tags: ThinkTags) -> str:
 
 def thinking_switches(tokenizer: Tokenizer) -> dict[str, bool]:
     """What a chat template that can ask for thinking or for none must be told, to ask for thinking."""
-    return {name: True for name in _SWITCHES if name in str(tokenizer.chat_template)}
+    return {name: True for name in _SWITCHES if re.search(rf"\b{name}\b", str(tokenizer.chat_template))}
 
 
 def _templated(tokenizer: Tokenizer, prompt: str) -> str:
