@@ -73,7 +73,7 @@ def _known(spec: str, limit: int | None, seed: int) -> tuple[ProblemSet, str | N
     """A set that says itself what it holds, and its prompt template."""
     if spec in PRESETS:
         preset = PRESETS[spec]
-        return ProblemSet(spec, _of_preset(spec, preset, limit), preset.grader), preset.template
+        return ProblemSet(spec, _of_preset(spec, preset, limit), "math-verify"), preset.template
     if spec.startswith(GYM):
         made = gym.problems(spec.removeprefix(GYM), limit or NAMED_SIZE, seed=seed)
         return ProblemSet(spec, list(made), "gym"), gym.TEMPLATE

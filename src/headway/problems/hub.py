@@ -67,7 +67,8 @@ def load_hub(source: HubSet) -> Any:
 def read_hub(source: HubSet, data: Any, columns: Columns) -> Iterator[Row]:
     """The rows of a data set, with the columns that are there and needed (others may be images or whatever)."""
     wanted = {columns.prompt, columns.answer, columns.id or "id"}
-    if not {columns.prompt, columns.answer, columns.id or columns.prompt} <= set(data.column_names):
-        yield f"the data set '{source}'", dict.fromkeys(data.column_names)
-    for number, row in enumerate(data.select_columns([c for c in data.column_names if c in wanted])):
+    there = data.column_names
+    if not {columns.prompt, columns.answer, columns.id or columns.prompt} <= set(there):
+        yield f"the data set '{source}'", dict.fromkeys(there)  # all of its columns, for the error to tell
+    for number, row in enumerate(data.select_columns([c for c in there if c in wanted])):
         yield f"the data set '{source}', row {number}", row

@@ -39,7 +39,6 @@ class Preset(NamedTuple):
     reference: Callable[[str], str] = str
     skip_unanswered: bool = False
     template: str = BOXED
-    grader: str = "math-verify"
 
 
 _PROBLEM, _QUESTION = Columns("problem"), Columns("question")

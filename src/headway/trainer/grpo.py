@@ -109,7 +109,7 @@ class MRTTrainer(GRPOTrainer):  # type: ignore[misc]
             callbacks=[*(callbacks or []), _StopAtTokens(self)],
             **rest,
         )
-        self.chat_template_kwargs = thinking_switches(processing_class) | self.chat_template_kwargs
+        self.chat_template_kwargs = {**thinking_switches(processing_class), **(args.chat_template_kwargs or {})}
 
     # -- the seam -------------------------------------------------------------------------------------------------
 

@@ -29,7 +29,7 @@ def dataset_of(problems: Sequence[Problem]) -> Dataset:
 class TrainArguments:
     """What is trained on, and how it is graded."""
 
-    problems: str = field(metadata={"help": "JSONL file (id, prompt, answer), or countdown-train."})
+    problems: str = field(metadata={"help": "A file, a known set, hub:owner/name, gym:TASK, countdown-train."})
     limit: int | None = field(default=None, metadata={"help": "Use the first so many problems."})
     grader: str = field(default="auto", metadata={"help": "auto (by the problems), exact, numeric, ..."})
 
