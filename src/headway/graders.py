@@ -210,7 +210,7 @@ def load_grader(name: str) -> Grader:
         return Pooled(judge_math)
     if name == "gym":
         gym.check_installed()
-        return Pooled(gym.judge, reference=attrgetter("id"))
+        return Pooled(gym.judge, reference=gym.entry_id)
     in_place = {"exact": exact, "numeric": numeric, "countdown": countdown.is_solution}
     if name not in in_place:
         raise HeadwayError(f"no grader '{name}'; there are {', '.join(get_args(GraderName))}")

@@ -24,7 +24,9 @@ TEMPLATE = "{problem}\n\nPut your final answer within \\boxed{}."
 SIZE = 2000  # entries of a set; those of some tasks depend on it, so it is the same for all
 TOLERANCE = 1e-9  # of a full score
 
-_ARITHMETIC = re.compile(r"(?!.*\*\*)[\d\s+\-*/().]*")
+_ID = re.compile(r"\w+/\d{1,9}/\d{1,9}", re.ASCII)
+
+_ARITHMETIC = re.compile(r"(?s)(?!.*\*\*)[\d\s+\-*/().]*")
 _ALGEBRA = re.compile(
     r"(?:[\d\s+\-*/^(),]|\.(?=\d)|\b(?:[A-Za-z]|a?(?:sin|cos|tan)h?|sec|csc|cot|exp|log|ln|sqrt|pi|Abs)\b)*"
 )
@@ -66,6 +68,17 @@ def problems(task: str, n: int, *, seed: int = 0) -> Iterator[Problem]:
         yield Problem(f"{task}/{seed}/{number}", entry["question"], answer)
 
 
+def entry_id(problem: Problem) -> str:
+    """The problem's id, from which its entry is made again.
+
+    Raises:
+        HeadwayError: it is not one of a `gym:` set.
+    """
+    if not _ID.fullmatch(problem.id):
+        raise HeadwayError(f"the gym grader needs the problems of a gym: set, got one with the id '{problem.id}'")
+    return problem.id
+
+
 def judge(answer: str, problem_id: str) -> bool:
     """Whether a verifier gives the answer to the problem of this id its full score.
 
@@ -73,13 +86,11 @@ def judge(answer: str, problem_id: str) -> bool:
     catch what they cannot read.
 
     Raises:
-        HeadwayError: this is no problem of reasoning-gym's, or the score is none (so that it counts as undecided).
+        HeadwayError: the score is none, so that the answer counts as undecided; or there is no such problem.
     """
     _library()  # the first call, with whatever, is when a worker imports
-    found = re.fullmatch(r"(\w+)/(\d+)/(\d+)", problem_id, re.ASCII)
-    if found is None:
-        raise HeadwayError(f"the gym grader needs problems of a gym: set, got the id '{problem_id}'")
-    task, seed, number = found[1], int(found[2]), int(found[3])
+    task, of_seed, of_number = problem_id.split("/")
+    seed, number = int(of_seed), int(of_number)
     if task in EVALUATED and not EVALUATED[task].fullmatch(answer):
         return False
     made, entry = _made(task, seed), _entry(task, seed, number)
