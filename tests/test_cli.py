@@ -96,6 +96,11 @@ def test_an_extended_run_and_a_linearized_one_from_the_command_line(
         (["measure", "--model", "no/such/folder", "--limit", "2"], "cannot load the model 'no/such/folder'"),
         (["measure", "--model", "builtin:chess"], "builtin:countdown"),
         (["measure", "--model", "scripted", "--problems", "nowhere.jsonl"], "no problem file or named set"),
+        (["measure", "--model", "scripted", "--problems", "gym:sudoku"], "answers have several lines"),
+        (["measure", "--model", "scripted", "--problems", "hub:a:b:c"], "expected hub:owner/name"),
+        (["measure", "--model", "scripted", "--id-column", "nr"], "'countdown' has its own columns"),
+        (["measure", "--model", "scripted", "--prompt-template", "Solve."], "--prompt-template needs {problem}"),
+        (["measure", "--model", "scripted", "--think-format", "xml"], "xml"),
         (["measure", "--model", "scripted", "--traces", "0"], "--traces must be at least 1, got 0"),
         (["measure", "--model", "scripted", "--grader", "vibes"], "no grader 'vibes'"),
         (["measure", "--model", "scripted", "--speed", "9"], "No such option"),
@@ -132,6 +137,23 @@ def test_bad_problem_lines_are_named(
         arguments = ["measure", "--model", "scripted", "--problems", str(file), "--out", str(tmp_path / "r")]
         assert run(*arguments, monkeypatch=monkeypatch) == 2
         assert says in capsys.readouterr().err
+
+
+def test_columns_and_template_reach_the_problems_and_stay_with_the_run(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "p.csv").write_text("question,out,nr\n2 + 2?,4,a\n3 + 3?,6,b\n")
+    columns = ["--prompt-column", "question", "--answer-column", "out", "--id-column", "nr"]
+    asked = [*columns, "--prompt-template", "What is {problem}"]
+    arguments = ["sample", "--model", "scripted", "--problems", str(tmp_path / "p.csv"), *asked, "--traces", "1"]
+    assert run(*arguments, "--out", str(tmp_path / "r"), monkeypatch=monkeypatch) == 0
+    traces = [json.loads(line) for line in (tmp_path / "r" / "traces.jsonl").read_text().splitlines()]
+    assert [t["problem_id"] for t in traces] == ["a", "b"]
+    assert "".join(map(chr, traces[0]["prompt_ids"])).startswith("<user>What is 2 + 2?<assistant>")
+    assert run("prove", "--out", str(tmp_path / "r"), monkeypatch=monkeypatch) == 0
+    capsys.readouterr()
+    assert run(*arguments[:-8], "--out", str(tmp_path / "n"), monkeypatch=monkeypatch) == 2
+    assert "no column 'answer'; the columns are 'question', 'out', 'nr'" in " ".join(capsys.readouterr().err.split())
 
 
 def test_other_settings_are_refused_and_named(

@@ -216,6 +216,15 @@ def test_math_grading_by_hand_and_hostile_answers():
         items = asked("42", "42.0", "\\boxed{42}", "the answer is 42", "41", "", "nonsense")
         assert grader.grade(items) == [1.0, 1.0, 1.0, 1.0, 0.0, 0.0, 0.0]
         assert grader.grade(asked("\\frac{1}{4}", "1/4", "0.26", reference="0.25")) == [1.0, 1.0, 0.0]
+        right = ["the answer is 42", "It is 42.", "Answer: 42", "so $x = 42$", "42 apples", "x = 42", "One\ntwo\n42"]
+        assert grader.grade(asked(*right)) == [1.0] * len(right)
+        # the last number of an expression is not its value
+        assert grader.grade(asked("8n^2 + 4n + 1", "2x1", "1 + x", "x^1", reference="1")) == [0.0] * 4
+        assert grader.grade(asked("7 \\times 10^{37}", "10^{10}", reference="10")) == [0.0] * 2
+        powers = ["4.49 \\times 10^{33}", "4.49E+33", "4490e30", "it is about $4.49 \\times 10^{33}$"]
+        assert grader.grade(asked(*powers, reference="4.49e33")) == [1.0] * 4
+        assert grader.grade(asked("4.49", "33", "4.49 e 33", "10", reference="4.49e33")) == [0.0] * 4
+        assert grader.grade(asked("2e", "5.436563656918090", "2 \\times 10", reference="2e")) == [1.0, 1.0, 0.0]
         verdicts = dict(zip(HOSTILE, grader.grade(asked(*HOSTILE)), strict=True))
         assert {h[:20] for h, verdict in verdicts.items() if verdict not in (None, 0.0)} == set()
         assert verdicts["9^{9^{9^9}}"] is None  # a number no machine holds: nothing can say it is wrong

@@ -1,12 +1,16 @@
+import csv
+import io
 import itertools
 import json
 import random
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from headway.problems import load_problems
+from headway.problems import Columns, load_problems
 from headway.tasks import countdown
 from headway.types import HeadwayError, Problem
 
@@ -42,6 +46,9 @@ def test_a_file_of_problems(tmp_path):
         '{"id": "2", "prompt": "", "answer": "4"}',
         '{"id": "", "prompt": "?", "answer": "4"}',
         '{"id": "2", "prompt": "\udce4", "answer": "4"}',
+        '{"id": "2", "prompt": "?", "answer": true}',
+        '{"id": "2", "prompt": "?", "answer": 1e999}',
+        "[" * 100_000,
     ],
 )
 def test_a_malformed_line_is_named_with_its_file(tmp_path, line):
@@ -49,7 +56,7 @@ def test_a_malformed_line_is_named_with_its_file(tmp_path, line):
     with pytest.raises(HeadwayError) as error:
         load_problems(path)
     assert str(error.value).startswith(f"{path}, line 3: ")
-    assert "expected a JSON object with 'id', 'prompt' and 'answer'" in str(error.value)
+    assert any(what in str(error.value) for what in ("expected a JSON object", "must hold", "no column", "non-empty"))
 
 
 def test_an_id_seen_twice_is_an_error_even_as_text_and_number(tmp_path):
@@ -80,15 +87,100 @@ def test_a_directory_is_not_a_problem_file(tmp_path):
         load_problems(str(tmp_path))
 
 
-@given(st.dictionaries(st.text(min_size=1).filter(str.strip), st.tuples(*[st.text().filter(str.strip)] * 2)))
-def test_problems_survive_a_file(tmp_path_factory, made):
+def in_csv(rows):
+    columns = list(rows[0])
+    out = io.StringIO(newline="")
+    writer = csv.DictWriter(out, columns)
+    writer.writeheader()
+    writer.writerows(rows)
+    return out.getvalue().encode()
+
+
+def in_parquet(rows):
+    out = io.BytesIO()
+    pq.write_table(pa.Table.from_pylist(rows), out)
+    return out.getvalue()
+
+
+def in_jsonl(rows):
+    return "".join(json.dumps(row) + "\n" for row in rows).encode()
+
+
+FORMATS = [(".jsonl", in_jsonl), (".csv", in_csv), (".parquet", in_parquet)]
+# the reader of CSV ends a line at a bare carriage return; other texts survive
+TEXT = st.text(st.characters(codec="utf-8", exclude_characters="\r"), min_size=1).filter(str.strip)
+
+
+@given(st.dictionaries(TEXT, st.tuples(TEXT, TEXT), min_size=1), st.sampled_from(FORMATS))
+def test_problems_survive_a_file(tmp_path_factory, made, form):
+    suffix, written_as = form
     problems = [Problem(i, prompt, answer) for i, (prompt, answer) in made.items()]
-    if problems:
-        path = tmp_path_factory.mktemp("sets") / "set.jsonl"
-        path.write_text(
-            "".join(json.dumps({"id": p.id, "prompt": p.prompt, "answer": p.answer}) + "\n" for p in problems)
-        )
-        assert load_problems(str(path)).problems == problems
+    path = tmp_path_factory.mktemp("sets") / f"set{suffix}"
+    path.write_bytes(written_as([{"id": p.id, "prompt": p.prompt, "answer": p.answer} for p in problems]))
+    assert load_problems(str(path)).problems == problems
+
+
+@pytest.mark.parametrize(("suffix", "written_as"), FORMATS)
+def test_other_columns_are_named_and_rows_are_numbered(tmp_path, suffix, written_as):
+    path = tmp_path / f"set{suffix}"
+    path.write_bytes(written_as([{"question": "2 + 2?", "n": 7, "out": 4}, {"question": 'a, "b"?', "n": 8, "out": 5}]))
+    columns = Columns("question", "out")
+    made = load_problems(str(path), columns=columns).problems
+    assert made == [Problem("0", "2 + 2?", "4"), Problem("1", 'a, "b"?', "5")]
+    assert [p.id for p in load_problems(str(path), columns=columns._replace(id="n")).problems] == ["7", "8"]
+    assert load_problems(str(path), columns=columns, limit=1).problems == made[:1]
+    with pytest.raises(HeadwayError) as error:
+        load_problems(str(path))
+    for said in (str(path), "no column 'prompt'", "'question', 'n', 'out'", "--prompt-column"):
+        assert said in str(error.value)
+
+
+def test_what_a_csv_cell_holds_stays_as_it_is(tmp_path):
+    path = tmp_path / "aime.csv"
+    path.write_bytes("\ufeffid,prompt,answer\n1,?,025\n2,½,1e3\n".encode())
+    assert [p.answer for p in load_problems(str(path)).problems] == ["025", "1e3"]
+
+
+def test_a_whole_number_has_no_point_whatever_the_type_of_its_column(tmp_path):
+    path = tmp_path / "set.parquet"
+    path.write_bytes(in_parquet([{"prompt": "?", "answer": a} for a in (142.0, 0.5, 1e300)]))
+    assert [p.answer for p in load_problems(str(path)).problems] == ["142", "0.5", "1e+300"]
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "says"),
+    [
+        ("set.csv", b"prompt,answer\n1,2\n1,2,3\n", "line 3: expected 2 cells"),
+        ("set.csv", b"prompt,answer\n1\n", "line 2: expected 2 cells"),
+        ("set.csv", b'prompt,answer\n1,"2\n', "expected CSV in UTF-8"),
+        ("set.csv", b"prompt,answer\n\xe4,2\n", "expected CSV in UTF-8"),
+        ("set.csv", b"", "holds no problem"),
+        ("set.parquet", b"", "expected a Parquet file"),
+        ("set.parquet", b"PAR1 no PAR1", "expected a Parquet file"),
+        ("set.parquet", in_parquet([{"prompt": "?", "answer": None}]), "row 1: 'answer' must hold a text or a number"),
+        ("set.parquet", in_parquet([{"prompt": "?", "answer": float("nan")}]), "row 1: 'answer' must hold"),
+        ("set.parquet", in_parquet([{"prompt": {"role": "user"}, "answer": "4"}]), "row 1: 'prompt' must hold a text"),
+    ],
+)
+def test_a_file_that_cannot_be_read_says_where(tmp_path, name, content, says):
+    (tmp_path / name).write_bytes(content)
+    with pytest.raises(HeadwayError) as error:
+        load_problems(str(tmp_path / name))
+    assert says in str(error.value) and name in str(error.value)
+
+
+def test_a_template_asks_and_has_a_place_for_the_problem(tmp_path):
+    line = '{"id": "1", "prompt": "What is $\\\\frac{4}{2}$, {x}?", "answer": "2"}'
+    made = load_problems(written(tmp_path, line), template="Solve {problem} in \\boxed{}.").problems
+    assert made[0].prompt == "Solve What is $\\frac{4}{2}$, {x}? in \\boxed{}."
+    with pytest.raises(HeadwayError, match=r"--prompt-template needs \{problem\}"):
+        load_problems("countdown", template="Solve it.")
+
+
+def test_sets_that_say_their_columns_take_no_others():
+    for spec in ("countdown", "aime24", "gym:countdown"):
+        with pytest.raises(HeadwayError, match="--prompt-column and the like are for files and hub: sets"):
+            load_problems(spec, columns=Columns("question"))
 
 
 @pytest.mark.parametrize(("name", "split"), [("countdown", "heldout"), ("countdown-train", "train")])

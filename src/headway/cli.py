@@ -20,7 +20,7 @@ from headway.derive import extend_run, linearize_run
 from headway.imports.rows import Columns
 from headway.imports.traces import AUTHOR_TAGS, Untagged
 from headway.measure import EngineName, Measurement, Settings, compare_runs
-from headway.prompts import ThinkTags
+from headway.prompts import ThinkFormat, ThinkTags
 from headway.report.files import parse_formats
 from headway.segment import Segment
 from headway.store import Run
@@ -42,7 +42,13 @@ Formats = Annotated[
     list[str] | None,
     typer.Option("--format", help="Also write csv, parquet, md, png, svg or pdf; several by commas or repeated."),
 ]
-Problems = Annotated[str, typer.Option(help="JSONL file (id, prompt, answer), or countdown: held-out problems.")]
+Problems = Annotated[
+    str,
+    typer.Option(
+        help="JSONL, CSV or Parquet file; a known set (aime24, aime25, amc, math500, minerva, gsm8k, omni-math, "
+        "countdown); hub:owner/name[:config][@split]; gym:TASK of reasoning-gym."
+    ),
+]
 
 
 @contextmanager
@@ -111,6 +117,10 @@ def measure(
     out: Out,
     problems: Problems = "countdown",
     limit: Annotated[int | None, typer.Option(help="Use the first so many problems.")] = None,
+    prompt_column: Annotated[str | None, typer.Option(help="Column of the question, if not prompt.")] = None,
+    answer_column: Annotated[str | None, typer.Option(help="Column of the answer, if not answer.")] = None,
+    id_column: Annotated[str | None, typer.Option(help="Column of the id, if not id or the row's number.")] = None,
+    prompt_template: Annotated[str | None, typer.Option(help="What is asked, with {problem} in it.")] = None,
     traces: Annotated[int, typer.Option(help="Traces a problem.")] = 4,
     branches: Annotated[int, typer.Option(help="Forced answers at each boundary.")] = 4,
     precision: Annotated[
@@ -127,7 +137,7 @@ def measure(
     seed: Annotated[int, typer.Option(help="Each request's seed derives from it.")] = 0,
     engine: Annotated[EngineName, typer.Option(help="auto: by the model.")] = "auto",
     grader: Annotated[
-        str, typer.Option(help="auto (by the problems), exact, numeric, countdown, math-verify.")
+        str, typer.Option(help="auto (by the problems), exact, numeric, countdown, math-verify, gym.")
     ] = "auto",
     segment: Annotated[
         Segment, typer.Option(help="Cut thinking at markers, at backtracks, or on a grid of tokens.")
@@ -135,6 +145,9 @@ def measure(
     min_paragraphs: Annotated[int, typer.Option(help="Paragraphs an episode has at least (markers).")] = 3,
     episode_tokens: Annotated[int, typer.Option(help="Tokens an episode has (tokens).")] = 128,
     max_episodes: Annotated[int | None, typer.Option(help="Merge neighbours down to so many episodes.")] = None,
+    think_format: Annotated[
+        ThinkFormat | None, typer.Option(help="Tags of the thinking; by default the tokenizer tells.")
+    ] = None,
     think_open: Annotated[str | None, typer.Option(help="What opens the thinking, if not <think>.")] = None,
     think_close: Annotated[str | None, typer.Option(help="What ends the thinking, if not </think>.")] = None,
     suffix: Annotated[str | None, typer.Option(help="What forces an answer in mid-thought.")] = None,

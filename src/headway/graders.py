@@ -1,26 +1,29 @@
 """Graders: what counts as right. They get the text after the thinking and nothing else.
 
 `exact`, `numeric` and `countdown` are bounded by construction (a length limit and linear work) and run in place.
-`math-verify` parses LaTeX, which can hang or eat the memory: it runs in worker processes that are killed at a deadline
-and respawned. What it cannot decide is None.
+`math-verify` parses LaTeX and the verifiers of `gym` parse this and that, which can hang or eat the memory: they run
+in worker processes that are killed at a deadline and respawned. What they cannot decide is None.
 """
 
 import logging
 import math
+import os
 import re
+import sys
 from collections.abc import Callable, Sequence
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import suppress
+from operator import attrgetter
 from typing import Literal, get_args
 
 from pebble import ProcessPool
 
-from headway.tasks import countdown
+from headway.tasks import countdown, gym
 from headway.types import Grader, HeadwayError, Problem
 
 logger = logging.getLogger(__name__)
 
-GraderName = Literal["exact", "numeric", "countdown", "math-verify"]
+GraderName = Literal["exact", "numeric", "countdown", "math-verify", "gym"]
 
 BOX = "\\boxed{"
 MAX_ANSWER_CHARS = 2000
@@ -28,6 +31,11 @@ DEADLINE_S = 5.0
 WORKER_MEMORY_BYTES = 2 * 2**30
 ATTEMPTS = 4
 
+# Words next to each other or before a colon, a unit after a number, a formula set off, more than one line.
+_WORDS = re.compile(r"[A-Za-z]{2,}(?:[ ,]+[A-Za-z]{2,}|:)|\d\s+[A-Za-z]{2,}\W*$|\$|\\[(\[]|\n")
+_COMMAND = re.compile(r"\\(?:text|textbf|mbox|mathrm|operatorname)\s*\{[^{}]*\}|\\[A-Za-z]+")
+_E_NOTATION = re.compile(r"(?<![\w.])(\d+\.?\d*|\.\d+)[eE]([-+]?\d{1,4})(?![\w.^])")
+_POWER = r"\1 \\times 10^{\2}"
 _NUMBER = re.compile(r"[-+]?(?:\d[\d,]*)?\.?\d+(?:[eE][-+]?\d{1,3})?")
 
 
@@ -88,7 +96,8 @@ class InPlace:
 class Pooled:
     """A grader in worker processes. A worker past its deadline is killed and replaced.
 
-    Use it as a context manager, or call `close`; processes start with the first call.
+    Use it as a context manager, or call `close`; processes start with the first call. The judge gets the answer and
+    what `reference` takes of the problem.
     """
 
     def __init__(
@@ -97,8 +106,10 @@ class Pooled:
         *,
         workers: int = 2,
         deadline_s: float = DEADLINE_S,
+        reference: Callable[[Problem], str] = attrgetter("answer"),
     ) -> None:
         self._judge = judge
+        self._reference = reference
         self._deadline_s = deadline_s
         self._workers = workers
         self._pool: ProcessPool | None = None
@@ -118,7 +129,7 @@ class Pooled:
 
     def grade(self, items: Sequence[tuple[Problem, str]]) -> list[float | None]:
         """Grades each different (reference, answer) once; None where the judge says so, crashed or ran out of time."""
-        keys = [(problem.answer, answer) for problem, answer in items]
+        keys = [(self._reference(problem), answer) for problem, answer in items]
         rewards: dict[tuple[str, str], float | None] = {key: 0.0 for key in keys if len(key[1]) > MAX_ANSWER_CHARS}
         for attempt in reversed(range(ATTEMPTS)):
             try:
@@ -162,6 +173,7 @@ class Pooled:
 def _start_worker(judge: Callable[[str, str], bool | None]) -> None:
     import resource
 
+    sys.stdout = open(os.devnull, "w", encoding="utf-8")  # noqa: SIM115  (as long as the worker) judges print things
     logging.disable(logging.WARNING)  # math-verify warns, once a worker, that its own timeouts are off
     resource.setrlimit(resource.RLIMIT_AS, (WORKER_MEMORY_BYTES, WORKER_MEMORY_BYTES))
     # A judge imports when it is first called. Here that time is not an answer's, in a worker's replacement too.
@@ -172,15 +184,19 @@ def _start_worker(judge: Callable[[str, str], bool | None]) -> None:
 def judge_math(answer: str, reference: str) -> bool | None:
     """Whether math-verify finds the answer equal to the reference; None if it cannot read the reference.
 
-    Its own timeouts are off: they use signals, and here the process is killed instead.
+    Both are read as expressions, and an answer in words is also searched for its number or formula; an expression is
+    not, for the last number of `8n^2 + 1` is no answer. `4.5e33` is a number. Math-verify's own timeouts are off: they
+    use signals, and here the process is killed instead.
     """
     from math_verify import parse, verify
 
-    gold = parse(f"{BOX}{reference}}}", parsing_timeout=None)
+    gold = parse(f"{BOX}{_E_NOTATION.sub(_POWER, reference)}}}", parsing_timeout=None)
     if not gold:
         return None
-    # a bare expression needs the box to be read as one; a sentence is searched for its answer
-    found = (parse(text, parsing_timeout=None) for text in (f"{BOX}{answer}}}", answer))
+    texts = [f"{BOX}{_E_NOTATION.sub(_POWER, answer)}}}"]
+    if _WORDS.search(_COMMAND.sub(" ", answer)):
+        texts.append(_E_NOTATION.sub(f"${_POWER}$", answer))
+    found = (parse(text, parsing_timeout=None) for text in texts)
     return any(verify(gold, f, timeout_seconds=None) for f in found if f)
 
 
@@ -188,10 +204,13 @@ def load_grader(name: str) -> Grader:
     """The grader of a name.
 
     Raises:
-        HeadwayError: there is no such grader.
+        HeadwayError: there is no such grader, or what it needs is not installed.
     """
     if name == "math-verify":
         return Pooled(judge_math)
+    if name == "gym":
+        gym.check_installed()
+        return Pooled(gym.judge, reference=gym.entry_id)
     in_place = {"exact": exact, "numeric": numeric, "countdown": countdown.is_solution}
     if name not in in_place:
         raise HeadwayError(f"no grader '{name}'; there are {', '.join(get_args(GraderName))}")

@@ -13,8 +13,8 @@ from headway.engines import model_path
 from headway.engines.scripted import Characters, ScriptedEngine, ramps
 from headway.equivalence import answer_classes
 from headway.graders import load_grader
-from headway.problems import ProblemSet, load_problems
-from headway.prompts import ThinkTags, find_think_tags, meta_prover
+from headway.problems import Columns, ProblemSet, load_problems
+from headway.prompts import ThinkFormat, ThinkTags, find_think_tags, meta_prover
 from headway.prove import prove
 from headway.records import Drawn, Records, TraceLine
 from headway.report.authors import as_authors
@@ -56,6 +56,10 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=
     problems: str
     author: str | None = None
     limit: int | None = None
+    prompt_column: str | None = None
+    answer_column: str | None = None
+    id_column: str | None = None
+    prompt_template: str | None = None
     traces: int = 4
     branches: int = 4
     precision: float | None = None
@@ -72,6 +76,7 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=
     min_paragraphs: int = 3
     episode_tokens: int = 128
     max_episodes: int | None = None
+    think_format: ThinkFormat | None = None
     think_open: str | None = None
     think_close: str | None = None
     suffix: str | None = None
@@ -133,7 +138,7 @@ class Measurement:
     def create(cls, path: Path, settings: Settings, tell: Tell = lambda stage, done, total: None) -> "Measurement":
         """A new measurement, or the one at `path` to go on with; what cannot be used is refused before it is made."""
         settings.check()
-        asked = load_problems(settings.problems, limit=settings.limit)
+        asked = problems_of(settings)
         if not (path / "run.json").exists():
             load_grader(settings.grader) if settings.grader != "auto" else None
         run = Run.create(path, msgspec.to_builtins(settings), asked.problems, name=asked.name, grader=asked.grader)
@@ -151,7 +156,7 @@ class Measurement:
         kept, about = self.run.problems(), self.run.problem_set
         if kept and about:
             return ProblemSet(about["name"], kept, about["grader"])
-        return load_problems(self.settings.problems, limit=self.settings.limit)  # an older version made the run
+        return problems_of(self.settings)  # an older version made the run
 
     @cached_property
     def engine(self) -> Engine:
@@ -175,7 +180,9 @@ class Measurement:
     def tags(self) -> ThinkTags:
         """The think tags."""
         s = self.settings
-        return find_think_tags(self.engine.tokenizer, think_open=s.think_open, think_close=s.think_close)
+        return find_think_tags(
+            self.engine.tokenizer, think_open=s.think_open, think_close=s.think_close, think_format=s.think_format
+        )
 
     @property
     def prover(self) -> MetaProver:
@@ -330,6 +337,19 @@ class Measurement:
         self.sample()
         self.prove()
         return self.report()
+
+
+def problems_of(settings: Settings) -> ProblemSet:
+    """The problems that settings ask for."""
+    s, default = settings, Columns()
+    columns = Columns(s.prompt_column or default.prompt, s.answer_column or default.answer, s.id_column)
+    return load_problems(
+        s.problems,
+        limit=s.limit,
+        seed=s.seed,
+        columns=None if columns == default else columns,
+        template=s.prompt_template,
+    )
 
 
 def open_engine(settings: Settings, problems: ProblemSet) -> Engine:

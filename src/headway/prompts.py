@@ -5,8 +5,9 @@ Prompts and suffixes are encoded here, once; what was sampled is never encoded a
 
 import bisect
 import itertools
+import re
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 from headway.types import HeadwayError, Message, MetaProver, TokenIds, Tokenizer
 
@@ -14,12 +15,33 @@ TIME_IS_UP = "\n\nTime is up.\n"
 FINAL_ANSWER = "\n\n**Final Answer**\n\n\\boxed{"
 UNFINISHED = "\ufffd"  # what a tokenizer decodes half a character to
 
+ThinkFormat = Literal["think", "harmony", "magistral"]
+
 
 class ThinkTags(NamedTuple):
-    """The texts that open and close the thinking; `open` may be empty (the model just starts)."""
+    """The texts that open and close the thinking.
+
+    `open` is what the prompt ends with. Where it is empty the prompt does not open the thinking: the model writes the
+    format's own tag, if it thinks, or (with a closing text of the user's) just starts.
+    """
 
     open: str
     close: str
+
+
+FORMATS: dict[ThinkFormat, ThinkTags] = {
+    "think": ThinkTags("<think>\n", "</think>"),
+    "harmony": ThinkTags("<|channel|>analysis<|message|>", "<|end|><|start|>assistant<|channel|>final<|message|>"),
+    "magistral": ThinkTags("[THINK]", "[/THINK]"),
+}
+# What gives a format away: a token of the vocabulary, or a text in the chat template.
+_SIGNS: dict[ThinkFormat, tuple[str, str]] = {
+    "think": ("</think>", "<think>"),
+    "harmony": ("<|channel|>", "<|channel|>"),
+    "magistral": ("[/THINK]", "[THINK]"),
+}
+# Variables by which chat templates of models that can do both are told to think.
+_SWITCHES = ("enable_thinking", "thinking")
 
 
 class Decoded(NamedTuple):
@@ -29,11 +51,33 @@ class Decoded(NamedTuple):
     offsets: tuple[int, ...]
 
 
-def find_think_tags(tokenizer: Tokenizer, *, think_open: str | None, think_close: str | None) -> ThinkTags:
-    """The think tags of a model: as given, else `<think>` and `</think>` where its tokenizer or template has them.
+class Thought(NamedTuple):
+    """Where a completion's thinking is: characters `start` to `stop`, and where its answer begins.
+
+    `answer` is None while the thinking is not closed.
+    """
+
+    start: int
+    stop: int
+    answer: int | None
+
+
+def find_think_tags(
+    tokenizer: Tokenizer,
+    *,
+    think_open: str | None,
+    think_close: str | None,
+    think_format: ThinkFormat | None = None,
+) -> ThinkTags:
+    """The think tags of a model: as given, else those of the format that its tokenizer and chat template show.
+
+    A format is shown by its tag as one token of the vocabulary or by its tag in the chat template; the template
+    decides where the vocabulary has several. `open` is what the prompt will end with, whoever writes it: the
+    template's own opening counts even where `think_open` is empty.
 
     Raises:
-        HeadwayError: the tokenizer has no chat template, or no tags were given and none are known.
+        HeadwayError: the tokenizer has no chat template, no format or several are found, or the template closes the
+            thinking in the prompt.
     """
     if not tokenizer.chat_template:
         raise HeadwayError(
@@ -42,24 +86,67 @@ def find_think_tags(tokenizer: Tokenizer, *, think_open: str | None, think_close
             "the model"
         )
     if think_close:
-        return ThinkTags(think_open or "", think_close)
-    one_token = len(tokenizer.encode("</think>", add_special_tokens=False)) == 1
-    if one_token or "<think>" in str(tokenizer.chat_template):
-        return ThinkTags("<think>\n" if think_open is None else think_open, "</think>")
+        tags = ThinkTags(think_open or "", think_close)
+    else:
+        tags = FORMATS[think_format or _detect(tokenizer)]
+        tags = tags if think_open is None else tags._replace(open=think_open)
+    prompt = _templated(tokenizer, "1 + 1?").rstrip()
+    if prompt.endswith(tags.close.strip()):
+        raise HeadwayError(
+            f"this model's chat template ends the prompt with {tags.close!r}: it asks for an answer without thinking, "
+            "and there is nothing to measure; use the template of the thinking mode"
+        )
+    opening = opening_of(tags)
+    return tags._replace(open=opening) if not tags.open and opening and prompt.endswith(opening) else tags
+
+
+def _detect(tokenizer: Tokenizer) -> ThinkFormat:
+    template = str(tokenizer.chat_template)
+    shown = [name for name, (_, text) in _SIGNS.items() if text in template]
+    found = shown or [
+        name for name, (token, _) in _SIGNS.items() if len(tokenizer.encode(token, add_special_tokens=False)) == 1
+    ]
+    if len(found) == 1:
+        return found[0]
+    known = ", ".join(f"{name} ({tags.open.strip()} {tags.close})" for name, tags in FORMATS.items())
+    if found:
+        raise HeadwayError(
+            f"this model knows several think formats: {', '.join(found)}; say which with --think-format"
+        )
     raise HeadwayError(
-        "this model has no think tags that Headway knows: '</think>' is not in its vocabulary or chat template; say "
-        "what ends its thinking with --think-close (and what opens it with --think-open), e.g. "
+        f"this model has no think tags that Headway knows: neither its vocabulary nor its chat template has {known}; "
+        "say what ends its thinking with --think-close (and what opens it with --think-open), e.g. "
         "--think-close 'The answer is'"
+    )
+
+
+def opening_of(tags: ThinkTags) -> str:
+    """The opening tag as a model writes it itself; empty where no opening is known."""
+    if tags.open:
+        return tags.open.strip()
+    return next((known.open.strip() for known in FORMATS.values() if known.close == tags.close), "")
+
+
+def thinking_switches(tokenizer: Tokenizer) -> dict[str, bool]:
+    """What a chat template that can ask for thinking or for none must be told, to ask for thinking."""
+    return {name: True for name in _SWITCHES if re.search(rf"\b{name}\b", str(tokenizer.chat_template))}
+
+
+def _templated(tokenizer: Tokenizer, prompt: str | Sequence[Message]) -> str:
+    """A question through the chat template, up to where the model goes on."""
+    conversation = [{"role": "user", "content": prompt}] if isinstance(prompt, str) else list(prompt)
+    return tokenizer.apply_chat_template(
+        conversation, add_generation_prompt=True, tokenize=False, **thinking_switches(tokenizer)
     )
 
 
 def prompt_ids(tokenizer: Tokenizer, prompt: str | Sequence[Message], tags: ThinkTags) -> TokenIds:
     """The tokens of a question, ready for thinking: chat template, and the opening tag if the template left it out.
 
-    The question is a user's turn, or a conversation that ends with one.
+    The question is a user's turn, or a conversation that ends with one. Special tokens are those that the template
+    writes; the tokenizer adds none, so there is never a second BOS.
     """
-    conversation = [{"role": "user", "content": prompt}] if isinstance(prompt, str) else list(prompt)
-    text = tokenizer.apply_chat_template(conversation, add_generation_prompt=True, tokenize=False)
+    text = _templated(tokenizer, prompt)
     if tags.open and not text.rstrip().endswith(tags.open.strip()):
         text += tags.open
     return tuple(tokenizer.encode(text, add_special_tokens=False))
@@ -80,10 +167,31 @@ def meta_prover(
     )
 
 
+def read_thought(text: str, tags: ThinkTags) -> Thought:
+    """Where the thinking of a completion is. The prompt alone does not tell; what the model wrote does.
+
+    - It wrote the closing tag: the thinking is what stands before the first one.
+    - It did not, and the thinking was opened (by the prompt, by the model's own opening tag, or without a tag by a
+      model that just starts): the thinking goes on to the end, and there is no answer.
+    - Neither opened nor closed: there is no thinking, and all is answer.
+
+    Where the prompt does not open the thinking, it begins after the opening tag that the model wrote.
+    """
+    opening = "" if tags.open else opening_of(tags)
+    written = bool(opening) and text.lstrip().startswith(opening)
+    start = text.index(opening) + len(opening) if written else 0
+    closing = text.find(tags.close, start)
+    if closing >= 0:
+        return Thought(start, closing, closing + len(tags.close))
+    if opening and not written:
+        return Thought(0, 0, 0)
+    return Thought(start, len(text), None)
+
+
 def answer_part(text: str, tags: ThinkTags) -> str | None:
-    """What follows the first closing tag, or None if the thinking is not closed."""
-    _, closing, answer = text.partition(tags.close)
-    return answer if closing else None
+    """What follows the thinking, or None if the thinking is not closed."""
+    answer = read_thought(text, tags).answer
+    return None if answer is None else text[answer:]
 
 
 def token_at(offsets: Sequence[int], position: int) -> int:

@@ -4,7 +4,7 @@ import hashlib
 from collections.abc import Collection, Iterator, Sequence
 
 from headway.graders import extract_answer
-from headway.prompts import ThinkTags, answer_part, decode_with_offsets, prompt_ids, token_at
+from headway.prompts import ThinkTags, decode_with_offsets, prompt_ids, read_thought, token_at
 from headway.types import Completion, Engine, Grader, Problem, SamplingParams, TokenIds, Tokenizer, Trace
 
 TraceKey = tuple[str, int]
@@ -64,23 +64,39 @@ def make_trace(
     *,
     budget: int | None = None,
 ) -> Trace:
-    """An ungraded trace: the completion with its text, offsets and thinking, cut at `budget` thinking tokens."""
+    """An ungraded trace: the completion with its text, offsets and thinking, cut at `budget` thinking tokens.
+
+    An opening tag that the model wrote itself goes to the prompt, where the template would have put it: the thought
+    begins after it, and budgets count the same either way.
+    """
     ids, stop = completion.token_ids, completion.stop
     text, offsets = decode_with_offsets(tokenizer, ids)
-    closing = text.find(tags.close)
-    closed = closing >= 0
-    thinking = token_at(offsets, closing) if closed else len(ids)
+    thought = read_thought(text, tags)
+    closed = thought.answer is not None
+    thinking = token_at(offsets, thought.stop) if closed else len(ids)
+    if opened := token_at(offsets, thought.start) if thought.start else 0:
+        shift = offsets[opened] if opened < len(ids) else len(text)
+        prompt, ids, text = prompt + ids[:opened], ids[opened:], text[shift:]
+        offsets, thinking = tuple(o - shift for o in offsets[opened:]), thinking - opened
     if budget is not None and thinking > budget:
         ids, text, offsets = ids[:budget], text[: offsets[budget]], offsets[:budget]
         thinking, closed, stop = budget, False, "length"
     return Trace(problem_id, index, prompt, ids, text, offsets, thinking, closed, stop)
 
 
+def answer_of(trace: Trace, tags: ThinkTags) -> str | None:
+    """The answer in what follows a trace's thinking, or in all of a trace that did not think."""
+    if not trace.closed:
+        return None
+    _, closing, answer = trace.text.partition(tags.close)
+    return extract_answer(answer if closing else trace.text)
+
+
 def grade_traces(
     traces: Sequence[Trace], problems: dict[str, Problem], grader: Grader, tags: ThinkTags
 ) -> list[Trace]:
     """The traces with their answers and rewards. No answer, or thinking that is not closed, is a reward of 0."""
-    answers = [extract_answer(answer_part(t.text, tags) or "") for t in traces]
+    answers = [answer_of(t, tags) for t in traces]
     rewards = grade_answers([t.problem_id for t in traces], answers, problems, grader)
     return [
         Trace(

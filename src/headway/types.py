@@ -193,8 +193,10 @@ class Tokenizer(Protocol):
     def decode(self, token_ids: Sequence[int], *, skip_special_tokens: bool) -> str:
         """The text of token ids."""
 
-    def apply_chat_template(self, conversation: list[Message], *, add_generation_prompt: bool, tokenize: bool) -> str:
-        """A conversation as the text that the model expects."""
+    def apply_chat_template(
+        self, conversation: list[Message], *, add_generation_prompt: bool, tokenize: bool, **switches: bool
+    ) -> str:
+        """A conversation as the text that the model expects; `switches` are variables that the template names."""
 
 
 @runtime_checkable

@@ -12,6 +12,7 @@ from peft import LoraConfig
 from trl import GRPOConfig, GRPOTrainer
 
 import tiny
+from headway.prompts import prompt_ids
 from headway.trainer import MRTConfig, MRTTrainer, dataset_of
 from headway.types import HeadwayError, Problem
 
@@ -126,6 +127,32 @@ def test_all_tokens_are_counted_and_the_count_ends_the_training(tmp_path: Path) 
     trainer = trained(tmp_path, max_steps=50, max_generated_tokens=300, segment="tokens", episode_tokens=6)
     assert trainer.generated_tokens >= 300
     assert trainer.state.global_step == 1  # 8 traces of up to 24 tokens, 5 boundaries each, 4 branches of up to 32
+
+
+def trainer_of(path: Path, template: str, **options: Any) -> MRTTrainer:
+    tokenizer = tiny.tokenizer()
+    tokenizer.chat_template = template
+    args = MRTConfig(output_dir=str(path), **{**COMMON, **options})
+    return MRTTrainer(
+        tiny.model(), args=args, train_dataset=dataset_of(PROBLEMS), grader=Parity(), processing_class=tokenizer
+    )
+
+
+def test_training_asks_for_thinking_as_measuring_does(tmp_path: Path) -> None:
+    asks = (
+        "{{ messages[0].content }}<assistant>{% if not enable_thinking | default(false) %}<think></think>{% endif %}"
+    )
+    trainer = trainer_of(tmp_path / "a", asks)
+    [ids], _, _ = trainer._tokenize_prompts([[{"role": "user", "content": "2 + 2?"}]])
+    assert tuple(ids) == prompt_ids(trainer.processing_class, "2 + 2?", trainer.tags)
+    assert trainer.processing_class.decode(ids) == "2 + 2?<assistant><think>\n"
+    without = trainer_of(tmp_path / "b", asks, chat_template_kwargs={"enable_thinking": False})
+    assert without.chat_template_kwargs == {"enable_thinking": False}
+
+
+def test_training_does_not_leave_the_opening_to_the_model(tmp_path: Path) -> None:
+    with pytest.raises(HeadwayError, match="leave think_open out"):
+        trainer_of(tmp_path, "{{ messages[0].content }}<assistant>", think_open="")
 
 
 def test_lora_trains_only_its_adapter(tmp_path: Path) -> None:

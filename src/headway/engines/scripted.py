@@ -31,7 +31,7 @@ class Characters:
         return "".join(map(chr, token_ids))
 
     def apply_chat_template(
-        self, conversation: list[dict[str, str]], *, add_generation_prompt: bool, tokenize: bool
+        self, conversation: list[dict[str, str]], *, add_generation_prompt: bool, tokenize: bool, **switches: bool
     ) -> str:
         """The last message as a prompt."""
         return self.chat_template.format(content=conversation[-1]["content"])

@@ -80,7 +80,9 @@ def import_traces(
     if author is None:
         raise HeadwayError(f"{path} does not say who wrote its completions; name the model with --author")
     tokenizer = open_tokenizer(settings)
-    tags = find_think_tags(tokenizer, think_open=settings.think_open, think_close=settings.think_close)
+    tags = find_think_tags(
+        tokenizer, think_open=settings.think_open, think_close=settings.think_close, think_format=settings.think_format
+    )
     if untagged == "auto":
         opened = any(closes_unopened(row, author_tags) for row in open_source(path, columns).rows)
         untagged = "thought" if opened else "answer"

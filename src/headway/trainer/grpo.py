@@ -23,13 +23,13 @@ from trl import GRPOTrainer
 from headway import credit
 from headway.engines.hf import HFEngine
 from headway.graders import extract_answer
-from headway.prompts import answer_part, find_think_tags, meta_prover
+from headway.prompts import answer_part, find_think_tags, meta_prover, opening_of, thinking_switches
 from headway.prove import ValueCurve, prove, value_curve
 from headway.sample import derive_seed, grade_answers, make_trace
 from headway.segment import boundaries, cut
 from headway.trainer.config import MRTConfig
 from headway.trainer.logs import metrics, records
-from headway.types import Branch, Completion, Episode, Grader, Problem, SamplingParams, TokenIds, Trace
+from headway.types import Branch, Completion, Episode, Grader, HeadwayError, Problem, SamplingParams, TokenIds, Trace
 
 TRACES_FILE = "traces.jsonl"
 
@@ -84,6 +84,11 @@ class MRTTrainer(GRPOTrainer):  # type: ignore[misc]
             )
         self.grader = grader
         self.tags = find_think_tags(processing_class, think_open=args.think_open, think_close=args.think_close)
+        if opening_of(self.tags) and not self.tags.open:
+            raise HeadwayError(
+                f"training opens the thinking in the prompt, so that all completions begin in it: got think_open '' "
+                f"where the model's own tag is {opening_of(self.tags)!r}; leave think_open out"
+            )
         self.prover = meta_prover(
             self.tags,
             suffix=args.meta_prover_suffix,
@@ -104,6 +109,7 @@ class MRTTrainer(GRPOTrainer):  # type: ignore[misc]
             callbacks=[*(callbacks or []), _StopAtTokens(self)],
             **rest,
         )
+        self.chat_template_kwargs = {**thinking_switches(processing_class), **(args.chat_template_kwargs or {})}
 
     # -- the seam -------------------------------------------------------------------------------------------------
 

@@ -30,7 +30,8 @@ class TrainArguments:
     """What is trained on, and how it is graded."""
 
     problems: str | None = field(
-        default=None, metadata={"help": "JSONL file (id, prompt, answer), or countdown-train. Required."}
+        default=None,
+        metadata={"help": "A file, a known set, hub:owner/name, gym:TASK, countdown-train. Required."},
     )
     limit: int | None = field(default=None, metadata={"help": "Use the first so many problems."})
     grader: str = field(default="auto", metadata={"help": "auto (by the problems), exact, numeric, ..."})

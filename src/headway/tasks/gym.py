@@ -1,0 +1,147 @@
+"""Procedural problems of reasoning-gym, graded by its own verifiers.
+
+A verifier needs the entry it made the problem from. Task, seed and number make that entry again, so they are the
+problem's id, and a worker that grades has all it needs from there.
+
+Some verifiers evaluate what the model wrote as Python. Those of one version were read (and are tested) for that: what
+they may see is spelled out below, all else is wrong before they see it, and other versions are refused.
+"""
+
+import functools
+import io
+import math
+import re
+from collections.abc import Iterator
+from contextlib import redirect_stdout
+from importlib import metadata
+from typing import Any
+
+from headway.types import HeadwayError, Problem
+
+CHECKED_VERSION = "0.1.25"
+INSTALL = f"pip install 'reasoning-gym=={CHECKED_VERSION}'"
+TEMPLATE = "{problem}\n\nPut your final answer within \\boxed{}."
+SIZE = 2000  # entries of a set; those of some tasks depend on it, so it is the same for all
+TOLERANCE = 1e-9  # of a full score
+
+_ID = re.compile(r"\w+/\d{1,9}/\d{1,9}", re.ASCII)
+
+_ARITHMETIC = re.compile(r"(?s)(?!.*\*\*)[\d\s+\-*/().]*")
+_ALGEBRA = re.compile(
+    r"(?:[\d\s+\-*/^(),]|\.(?=\d)|\b(?:[A-Za-z]|a?(?:sin|cos|tan)h?|sec|csc|cot|exp|log|ln|sqrt|pi|Abs)\b)*"
+)
+# What the verifiers that evaluate text may see: no name but a variable or a function of mathematics, no attribute. It
+# has room for every right answer, and not for an integral that is only written down again.
+EVALUATED = {
+    "countdown": _ARITHMETIC,
+    "intermediate_integration": _ALGEBRA,
+    "polynomial_multiplication": _ALGEBRA,
+    "simple_integration": _ALGEBRA,
+    "spiral_matrix": re.compile(r"[\d\s]*"),
+    "string_insertion": re.compile(r"[A-Z]*"),
+}
+REFUSED = {
+    "composite": "it is a mixture of other tasks; name one of those",
+    "game_of_life_halting": "its verifier takes any text as right",
+    "puzzle24": "its verifier does not look at which numbers were used",
+}
+
+
+def problems(task: str, n: int, *, seed: int = 0) -> Iterator[Problem]:
+    """The first `n` problems that a task makes from a seed.
+
+    Raises:
+        HeadwayError: reasoning-gym is not installed or of another version, it has no such task, or Headway cannot
+            grade the task: it has no reference answers or some of several lines, or its verifier is not to be trusted.
+    """
+    if n > SIZE:
+        raise HeadwayError(f"a gym: set has at most {SIZE} problems, got --limit {n}; other seeds have others")
+    for number in range(n):
+        entry = _entry(task, seed, number)
+        answer = entry["answer"]
+        if not isinstance(answer, str) or not answer.strip():
+            raise HeadwayError(f"gym:{task} cannot be measured: it makes problems without a reference answer")
+        if "\n" in answer.strip():
+            raise HeadwayError(
+                f"gym:{task} cannot be measured: its answers have several lines, a forced answer has one"
+            )
+        yield Problem(f"{task}/{seed}/{number}", entry["question"], answer)
+
+
+def entry_id(problem: Problem) -> str:
+    """The problem's id, from which its entry is made again.
+
+    Raises:
+        HeadwayError: it is not one of a `gym:` set.
+    """
+    if not _ID.fullmatch(problem.id):
+        raise HeadwayError(f"the gym grader needs the problems of a gym: set, got one with the id '{problem.id}'")
+    return problem.id
+
+
+def judge(answer: str, problem_id: str) -> bool:
+    """Whether a verifier gives the answer to the problem of this id its full score.
+
+    Part of the score is not right. An answer that it stumbles over is wrong too: verifiers differ in whether they
+    catch what they cannot read.
+
+    Raises:
+        HeadwayError: the score is none, so that the answer counts as undecided; or there is no such problem.
+    """
+    _library()  # the first call, with whatever, is when a worker imports
+    task, of_seed, of_number = problem_id.split("/")
+    seed, number = int(of_seed), int(of_number)
+    if task in EVALUATED and not EVALUATED[task].fullmatch(answer):
+        return False
+    made, entry = _made(task, seed), _entry(task, seed, number)
+    try:
+        score = float(made.score_answer(answer, entry))
+    except (ValueError, TypeError, LookupError, ArithmeticError, AttributeError, SyntaxError):
+        return False
+    if not (math.isfinite(score) and 0 <= score <= 1 + TOLERANCE):
+        raise HeadwayError(f"the verifier of gym:{task} gave {score}; expected a score from 0 to 1")
+    return score >= 1 - TOLERANCE
+
+
+def check_installed() -> None:
+    """Looks whether reasoning-gym is there, in the version that was checked.
+
+    Raises:
+        HeadwayError: it is not.
+    """
+    try:
+        version = metadata.version("reasoning-gym")
+    except metadata.PackageNotFoundError as error:
+        raise HeadwayError(f"gym: problems need reasoning-gym; {INSTALL}") from error
+    if version != CHECKED_VERSION:
+        raise HeadwayError(
+            f"gym: problems need reasoning-gym {CHECKED_VERSION}, got {version}: its verifiers may run what a model "
+            f"wrote, and were checked in that version; {INSTALL}"
+        )
+
+
+@functools.lru_cache(maxsize=1)
+def _library() -> Any:
+    check_installed()
+    from reasoning_gym import factory
+
+    return factory
+
+
+@functools.lru_cache(maxsize=4)
+def _made(task: str, seed: int) -> Any:
+    """The set of a task and a seed."""
+    library = _library()
+    if task not in library.DATASETS:
+        raise HeadwayError(f"reasoning-gym has no task '{task}'; there are {', '.join(sorted(library.DATASETS))}")
+    if task in REFUSED:
+        raise HeadwayError(f"gym:{task} cannot be measured: {REFUSED[task]}")
+    return library.create_dataset(task, seed=seed, size=SIZE)
+
+
+@functools.lru_cache(maxsize=SIZE)
+def _entry(task: str, seed: int, number: int) -> Any:
+    """An entry of a set: what is asked, a right answer, and what the verifier needs."""
+    made = _made(task, seed)
+    with redirect_stdout(io.StringIO()):  # some tasks print as they go
+        return made[number]
