@@ -10,7 +10,7 @@ is strict: an unknown or missing field is an error that names file and line. NaN
 """
 
 import json
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -31,8 +31,8 @@ class Run:
         self.settings = settings
 
     @classmethod
-    def create(cls, path: Path, settings: dict[str, Any]) -> "Run":
-        """A new run with these settings, or the one at `path` to go on with.
+    def create(cls, path: Path, settings: dict[str, Any], *, may_change: Collection[str] = ()) -> "Run":
+        """A new run with these settings, or the one at `path` to go on with; it takes over what `may_change`.
 
         Raises:
             HeadwayError: the folder holds a run with other settings (says which differ), or something else.
@@ -40,19 +40,23 @@ class Run:
         if (path / "run.json").exists():
             run = cls.load(path)
             now = _as_on_disk(settings)
-            differ = [k for k in sorted({*now, *run.settings}) if now.get(k) != run.settings.get(k)]
+            changed = [k for k in sorted({*now, *run.settings}) if now.get(k) != run.settings.get(k)]
+            differ = [k for k in changed if k not in may_change]
             if differ:
                 told = "; ".join(f"{k}: there {run.settings.get(k)!r}, now {now.get(k)!r}" for k in differ)
                 raise HeadwayError(
                     f"{path} holds a run with other settings ({told}); give the same settings to go on with it, or "
                     "another --out"
                 )
+            if changed:
+                run.settings = now
+                run._write_head()
             return run
         if path.exists() and (not path.is_dir() or any(path.iterdir())):
             raise HeadwayError(f"{path} exists and is not a run folder; give an empty or new folder as --out")
         path.mkdir(parents=True, exist_ok=True)
         run = cls(path, _as_on_disk(settings))
-        run.write_json("run.json", {"schema": SCHEMA, "headway": __version__, "settings": run.settings})
+        run._write_head()
         return run
 
     @classmethod
@@ -111,6 +115,9 @@ class Run:
         partial = self.path / f".{name}.partial"
         partial.write_text(content, encoding="utf-8")
         partial.replace(self.path / name)
+
+    def _write_head(self) -> None:
+        self.write_json("run.json", {"schema": SCHEMA, "headway": __version__, "settings": self.settings})
 
     def _read(self, name: str, kind: type[Record]) -> list[Record]:
         file = self.path / name
