@@ -29,7 +29,7 @@ class Server(ThreadingHTTPServer):
         super().__init__(("127.0.0.1", port), Handler)
         self.engine, self.ids, self.key = engine, ids, key
         self.asked: list[dict[str, Any]] = []
-        self.faults: deque[Fault] = deque()
+        self.faults: deque[Fault | None] = deque()  # of the next requests; None is none
         self.dies_after: int | None = None  # requests
         self.lock = threading.Lock()
 

@@ -1,5 +1,6 @@
 """What every engine promises; one suite for all."""
 
+import socket
 import subprocess
 import sys
 import time
@@ -13,9 +14,9 @@ import torch
 
 import server
 import tiny
-from headway.engines import Connection, model_path
+from headway.engines import Connection
 from headway.engines.api import APIEngine
-from headway.engines.hf import HFEngine, Request, find_trunks, load
+from headway.engines.hf import HFEngine, Request, find_trunks
 from headway.engines.scripted import ScriptedEngine, ramps
 from headway.graders import InPlace, exact
 from headway.prompts import find_think_tags, meta_prover, prompt_ids
@@ -23,30 +24,37 @@ from headway.prove import prove
 from headway.sample import sample
 from headway.segment import by_tokens
 from headway.tasks import countdown
-from headway.types import Completion, Engine, SamplingParams, TokenIds
+from headway.types import Completion, Engine, HeadwayError, SamplingParams, TokenIds
 
-BUILTIN = model_path("builtin:countdown")
+VLLM_HEAD = 32  # the smallest that vLLM computes on a CPU
 
 
 @pytest.fixture(scope="module")
-def vllm_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Engine]:
-    """vLLM's own server on loopback, with the built-in model under the name "m", behind the api engine."""
-    port, log = 18231, tmp_path_factory.mktemp("vllm") / "log"
-    command = [str(Path(sys.executable).parent / "vllm"), "serve", BUILTIN, "--served-model-name", "m"]
-    command += ["--host", "127.0.0.1", "--port", str(port), "--dtype", "float32", "--max-model-len", "1024"]
-    with log.open("wb") as out, subprocess.Popen(command, stdout=out, stderr=out) as process:
+def vllm_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tiny.folder(tmp_path_factory.mktemp("vllm") / "m", head_dim=VLLM_HEAD)
+
+
+@pytest.fixture(scope="module")
+def vllm_server(vllm_folder: Path) -> Iterator[Engine]:
+    """vLLM's own server on loopback, behind the api engine."""
+    with socket.socket() as s:
+        s.bind(("127.0.0.1", 0))
+        port, log = s.getsockname()[1], vllm_folder / "log"
+    command = f"{Path(sys.executable).parent / 'vllm'} serve {vllm_folder} --served-model-name m --host 127.0.0.1"
+    command += f" --port {port} --dtype float32 --kv-cache-memory-bytes {2**27} --tokenizer-mode hf"
+    with log.open("wb") as out, subprocess.Popen(command.split(), stdout=out, stderr=out) as process:
+        engine = APIEngine("m", tiny.tokenizer(), Connection(f"http://127.0.0.1:{port}/v1", retries=0))
         try:
-            engine = APIEngine("m", load(BUILTIN).tokenizer, Connection(f"http://127.0.0.1:{port}/v1", retries=0))
-            for _ in range(180):
+            for _ in range(240):
                 assert process.poll() is None, log.read_text()[-3000:]
                 try:
                     engine.check()
                     break
-                except ValueError:
+                except HeadwayError:
                     time.sleep(1)
             yield engine
-            engine.close()
         finally:
+            engine.close()
             process.terminate()
 
 
@@ -68,7 +76,9 @@ def engine(request: pytest.FixtureRequest) -> Iterator[Engine]:
         case "vllm":
             from headway.engines import vllm
 
-            yield vllm.load(BUILTIN, dtype="float32", arguments={"max_model_len": 1024})
+            arguments = {"kv_cache_memory_bytes": 2**27, "tokenizer_mode": "hf"}
+            folder = str(request.getfixturevalue("vllm_folder"))
+            yield vllm.load(folder, dtype="float32", arguments=arguments)
         case "vllm-serve":
             yield request.getfixturevalue("vllm_server")
         case kind:
@@ -81,7 +91,7 @@ def model_behind(engine: Engine, request: pytest.FixtureRequest) -> Any:
         pytest.skip("no model")
     if isinstance(engine, HFEngine):
         return engine.model
-    return tiny.model() if request.node.callspec.params["engine"] == "api" else load(BUILTIN).model
+    return tiny.model(head_dim=8 if request.node.callspec.params["engine"] == "api" else VLLM_HEAD)
 
 
 def prompts_of(engine: Engine) -> list[TokenIds]:

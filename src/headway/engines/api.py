@@ -23,7 +23,7 @@ from headway.types import Completion, HeadwayError, SamplingParams, TokenIds, To
 logger = logging.getLogger(__name__)
 
 ANSWER_BYTES = 2**28  # of one response; a token takes some 50 with its logprob
-KEPT = "what was measured is kept, and the same command goes on"
+KEPT = "What was measured is kept, and the same command goes on"
 # the model's own distribution, whatever the server's defaults are; 'ids' and 'stop' as vLLM and SGLang spell them
 PLAIN = {"top_k": -1, "min_p": 0.0, "repetition_penalty": 1.0}
 WHOLE = {
@@ -63,6 +63,7 @@ class APIEngine:
         self.model = model
         self.tokenizer: Any = tokenizer
         self.connection = connection
+        self._end = getattr(tokenizer, "eos_token_id", None)
         self._server = f"the server at {connection.base_url}"
         self._takes_ids = True
         self._client = openai.OpenAI(
@@ -90,8 +91,11 @@ class APIEngine:
         asked = [pool.submit(self._complete, p, each, s) for p, s in zip(prompts, seeds, strict=True)]
         try:
             return [request.result() * (params.n // each.n) for request in asked]
+        except HeadwayError:
+            pool.shutdown(cancel_futures=True)
+            raise
         finally:
-            pool.shutdown(wait=False, cancel_futures=True)  # after Ctrl-C or a failure: what is in flight ends alone
+            pool.shutdown(wait=False, cancel_futures=True)  # after Ctrl-C what is in flight ends alone
 
     def check(self) -> None:
         """Asks for the list of models, once.
@@ -175,7 +179,7 @@ class APIEngine:
         ids, logprob = choice.token_ids, None
         if ids is None:
             ids = self.tokenizer.encode(choice.text, add_special_tokens=False)[: params.max_tokens]
-            by_itself = ids[-1:] == [self.tokenizer.eos_token_id]
+            by_itself = ids[-1:] == [self._end]
         else:
             logprob = _sum(choice.logprobs, ids, params)
             stopped_by = choice.stop_reason if choice.matched_stop is None else choice.matched_stop
