@@ -80,7 +80,7 @@ def test_a_server_that_knows_text_only_gives_the_same_with_a_warning(
         out = ask(there.url, concurrency=1)
         assert tokens(out) == tokens(scripted.sample(PROMPTS, PARAMS, seeds=[1, 2, 3]))
         assert all(c.logprob is None for samples in out for c in samples)
-        # the first goes out twice, as ids and as text; the others as text at once
+        # the first of all goes out twice, as ids and as text; the others as text at once
         assert [type(body["prompt"]) for body in there.asked] == [list, str, str, str]
     [record] = [r for r in caplog.records if r.name.startswith("headway")]
     assert "takes no token ids" in record.message
@@ -135,13 +135,16 @@ CHOICE = b'{"text": "a", "index": 0, "finish_reason": "stop", "token_ids": [97, 
         (server.sends(200, b'{"choices": [' + CHOICE.replace(b"97", b"97," * 999 + b"1") + b"]}"), "of at most 1001"),
         (server.sends(200, b"x" * 9, content_length="99", connection="close"), "cannot reach the server at"),
         (server.sends(200, b"x" * 9, content_encoding="gzip"), "cannot reach the server at"),
-        (server.sends(429, b'{"error": {"message": "slow down"}}', retry_after="3600"), "answers 429"),
+        (
+            server.sends(429, b'{"error": {"message": "slow down"}}', retry_after="3600"),
+            "answers 429 in one try: slow down",
+        ),
     ],
 )
 def test_each_fault_is_one_clear_message(there: server.Server, fault: server.Fault, says: str) -> None:
     there.faults.extend([fault] * len(PROMPTS))
     with pytest.raises(HeadwayError) as error:
-        ask(there.url, timeout=0.3)
+        ask(there.url, timeout=0.3, retries=int("429" in says))  # an hour's wait is not worth a try
     text = str(error.value)
     assert says in text and there.url in text and "What was measured is kept" in text
     assert text.isprintable() and len(text) < 700
@@ -156,6 +159,13 @@ def test_a_server_that_is_down_is_told_before_anything_is_asked(tmp_path: Path) 
 def test_a_refused_prompt_a_wrong_key_and_an_unknown_model_say_what_to_do(there: server.Server) -> None:
     with pytest.raises(HeadwayError, match=r"refuses a prompt of \d+ tokens with room for 4096 more: maximum context"):
         ask(there.url, params=SamplingParams(max_tokens=4096))
+    # ids that were taken once are not tried as text: a prompt that is too long stays that
+    there.asked.clear()
+    there.faults.extend([None, server.sends(400, b'{"error": {"message": "too long"}}')])
+    with pytest.raises(HeadwayError, match=r"refuses a prompt .*: too long\. What was measured is kept"):
+        ask(there.url, concurrency=1)
+    assert [type(body["prompt"]) for body in there.asked[:2]] == [list, list]
+    assert not any(isinstance(body["prompt"], str) for body in there.asked)
     with pytest.raises(HeadwayError, match=r"has no model 'unknown'.*give --model the name the server knows"):
         ask(there.url, model="unknown")
     there.key = "secret"

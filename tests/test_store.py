@@ -108,6 +108,15 @@ def test_other_settings_are_an_error_that_says_which(tmp_path):
     assert "(budget: there 64, now 128; top_p: there None, now 0.9)" in str(error.value)
 
 
+def test_what_may_change_is_taken_over_and_nothing_else(tmp_path):
+    Run.create(tmp_path / "run", {"budget": 5, "base_url": "a"})
+    with pytest.raises(HeadwayError, match="budget: there 5, now 6"):
+        Run.create(tmp_path / "run", {"budget": 6, "base_url": "b"}, may_change=["base_url"])
+    assert Run.load(tmp_path / "run").settings == {"budget": 5, "base_url": "a"}
+    Run.create(tmp_path / "run", {"budget": 5, "base_url": "b"}, may_change=["base_url"])
+    assert Run.load(tmp_path / "run").settings == {"budget": 5, "base_url": "b"}
+
+
 def test_a_folder_of_something_else_is_left_alone(tmp_path):
     (tmp_path / "thesis.tex").write_text("...")
     with pytest.raises(HeadwayError, match="exists and is not a run folder"):

@@ -10,7 +10,7 @@ import os
 import time
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from typing import Annotated, Any, Literal, NoReturn
+from typing import Annotated, Any, Literal
 
 import httpx2
 import msgspec
@@ -30,6 +30,7 @@ WHOLE = {
     "return_token_ids": True, "skip_special_tokens": False, "add_special_tokens": False,
     "include_stop_str_in_output": True, "no_stop_trim": True,
 }  # fmt: skip
+REFUSALS = (openai.BadRequestError, openai.UnprocessableEntityError)
 
 
 class _Logprobs(msgspec.Struct):
@@ -65,7 +66,7 @@ class APIEngine:
         self.connection = connection
         self._end = getattr(tokenizer, "eos_token_id", None)
         self._server = f"the server at {connection.base_url}"
-        self._takes_ids = True
+        self._takes_ids: bool | None = None  # not known yet
         self._client = openai.OpenAI(
             base_url=connection.base_url,
             api_key=os.environ.get(connection.api_key_env) or "none",
@@ -106,8 +107,8 @@ class APIEngine:
         try:
             self._client.with_options(max_retries=0, timeout=min(10.0, self.connection.timeout)).models.list()
         except openai.APIConnectionError as error:
-            self._fail(error, tried=1)
-        except (openai.OpenAIError, ValueError):
+            raise self._failure(error) from None
+        except (openai.APIError, ValueError):
             pass  # it answers: a server without such a list is none the worse
 
     def close(self) -> None:
@@ -115,26 +116,27 @@ class APIEngine:
         self._client.close()
 
     def _complete(self, prompt: TokenIds, params: SamplingParams, seed: int) -> list[Completion]:
-        if self._takes_ids:
+        """One prompt: as ids, unless the server takes none; the first refusal of ids is tried again as text."""
+        refused = None
+        if self._takes_ids is not False:
             try:
-                return self._read(self._ask(list(prompt), params, seed), params)
-            except (openai.BadRequestError, openai.UnprocessableEntityError) as refusal:
-                first = refusal
-        text = self.tokenizer.decode(prompt, skip_special_tokens=False)
-        try:
-            answer = self._ask(text, params, seed)
-        except (openai.BadRequestError, openai.UnprocessableEntityError) as refusal:
-            reason = first if self._takes_ids else refusal
-            raise HeadwayError(
-                f"{self._server} refuses a prompt of {len(prompt)} tokens with room for "
-                f"{params.max_tokens} more: {said(reason)}"
-            ) from None
+                answer = self._ask(list(prompt), params, seed)
+                self._takes_ids = True
+                return self._read(answer, params)
+            except REFUSALS as refusal:
+                refused = refusal
         if self._takes_ids:
+            raise self._refusal(refused, prompt, params)
+        try:
+            answer = self._ask(self.tokenizer.decode(prompt, skip_special_tokens=False), params, seed)
+        except REFUSALS as refusal:
+            raise self._refusal(refused or refusal, prompt, params) from None
+        if refused is not None:
             self._takes_ids = False
             logger.warning(
                 "%s takes no token ids (%s): prompts go out as text, and may become other tokens than were sampled",
                 self._server,
-                said(first),
+                said(refused),
             )
         return self._read(answer, params)
 
@@ -153,10 +155,10 @@ class APIEngine:
                 logprobs=0,
                 extra_body=PLAIN | WHOLE,
             ).content
-        except (openai.BadRequestError, openai.UnprocessableEntityError):
+        except REFUSALS:
             raise
-        except openai.OpenAIError as error:
-            self._fail(error, tried=self.connection.retries + 1)
+        except openai.APIError as error:
+            raise self._failure(error) from None
 
     def _read(self, body: bytes, params: SamplingParams) -> list[Completion]:
         try:
@@ -192,9 +194,16 @@ class APIEngine:
         assert isinstance(response.stream, httpx2.SyncByteStream)
         response.stream = _Bounded(response.stream, self.connection.timeout)
 
-    def _fail(self, error: openai.OpenAIError, *, tried: int) -> NoReturn:
+    def _refusal(self, error: Any, prompt: TokenIds, params: SamplingParams) -> HeadwayError:
+        return HeadwayError(
+            f"{self._server} refuses a prompt of {len(prompt)} tokens with room for {params.max_tokens} more: "
+            f"{said(error)}. {KEPT}"
+        )
+
+    def _failure(self, error: openai.APIError) -> HeadwayError:
         """What the client could not mend, as one message."""
-        times = f"{tried} tries" if tried > 1 else "one try"
+        tries = int(error.request.headers.get("x-stainless-retry-count", 0)) + 1
+        times = f"{tries} tries" if tries > 1 else "one try"
         match error:
             case openai.APITimeoutError():
                 text = (
@@ -218,7 +227,7 @@ class APIEngine:
                 text = f"{self._server} answers {error.status_code} in {times}: {said(error)}"
             case _:
                 text = f"{self._server}: {printable(str(error))}"
-        raise HeadwayError(f"{text}. {KEPT}") from None
+        return HeadwayError(f"{text}. {KEPT}")
 
 
 class _Bounded(httpx2.SyncByteStream):
