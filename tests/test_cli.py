@@ -80,7 +80,7 @@ def test_compare_puts_runs_side_by_side(
         (["measure", "--model", "scripted", "--engine", "abacus"], "abacus"),
         (
             ["measure", "--model", "scripted", "--base-url", "http://h/v1"],
-            "--base-url goes with --engine api, got auto",
+            "goes with --engine api, got auto",
         ),
         (["measure", "--model", "m", "--engine", "api"], "is no address; expected e.g. http://localhost:8000/v1"),
         (
