@@ -8,6 +8,7 @@ from typing import Any
 
 import vllm
 from vllm.exceptions import VLLMError
+from vllm.platforms import current_platform
 
 from headway.types import Completion, HeadwayError, SamplingParams, TokenIds
 
@@ -82,9 +83,12 @@ def load(
     Raises:
         HeadwayError: vLLM cannot load it; says why.
     """
-    ours = dict(
+    ours: dict[str, Any] = dict(
         dtype=dtype, trust_remote_code=trust_remote_code, load_format="safetensors", enable_prefix_caching=True
     )
+    if current_platform.is_cpu():
+        # a prompt in pieces, of a request with a seed, ends vLLM there: it takes back what torch's CPU generator drew
+        ours["enable_chunked_prefill"] = False
     try:
         return VLLMEngine(vllm.LLM(model, **(ours | dict(arguments or {}) | {"logprobs_mode": "processed_logprobs"})))
     except (OSError, ValueError, TypeError, RuntimeError, VLLMError) as error:
