@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import vllm
-from vllm.exceptions import VLLMError
+from vllm.exceptions import VLLMClientError, VLLMError
 from vllm.platforms import current_platform
 
 from headway.types import Completion, HeadwayError, SamplingParams, TokenIds
@@ -30,7 +30,7 @@ class VLLMEngine:
         """`params.n` samples of each prompt; all go to vLLM's scheduler at once, in this order.
 
         Raises:
-            HeadwayError: vLLM refuses a prompt, for one because it is too long for the model.
+            HeadwayError: vLLM refuses a prompt, for one because it is too long for the model, or fails.
         """
         if any(not prompt for prompt in prompts):
             raise ValueError("a prompt needs at least one token")
@@ -56,10 +56,14 @@ class VLLMEngine:
             outputs = self._llm.generate(
                 [{"prompt_token_ids": list(prompt)} for prompt in prompts], each, use_tqdm=False
             )
-        except (ValueError, VLLMError) as error:
+        except (ValueError, VLLMClientError) as error:
             raise HeadwayError(
                 f"vLLM refuses a prompt (the longest has {max(map(len, prompts))} tokens, with room for "
                 f"{params.max_tokens} more): {str(error).strip()}"
+            ) from error
+        except VLLMError as error:
+            raise HeadwayError(
+                f"vLLM failed ({str(error).strip()}), and says more above. What was measured is kept"
             ) from error
         copies = params.n if greedy else 1
         return [[_completion(c, greedy=greedy) for c in output.outputs] * copies for output in outputs]
