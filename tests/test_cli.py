@@ -105,6 +105,20 @@ def test_an_extended_run_and_a_linearized_one_from_the_command_line(
         (["measure", "--model", "scripted", "--grader", "vibes"], "no grader 'vibes'"),
         (["measure", "--model", "scripted", "--speed", "9"], "No such option"),
         (["measure", "--model", "scripted", "--engine", "abacus"], "abacus"),
+        (
+            ["measure", "--model", "scripted", "--base-url", "http://h/v1"],
+            "goes with --engine api, got auto",
+        ),
+        (["measure", "--model", "m", "--engine", "api"], "is no address; expected e.g. http://localhost:8000/v1"),
+        (
+            ["measure", "--model", "m", "--engine", "api", "--base-url", "http://h/v1", "--timeout", "0"],
+            "--timeout > 0",
+        ),
+        (["measure", "--model", "m", "--engine", "vllm", "--vllm-args", "tp=2"], "expected JSON such as"),
+        (
+            ["measure", "--model", "m", "--engine", "api", "--base-url", "http://h/v1", "--tokenizer", "no/such"],
+            "give --tokenizer a folder or hub name",
+        ),
         (["prove"], "is not a run folder"),
         (["report"], "is not a run folder"),
         (["extend", "nowhere"], "is not a run folder"),

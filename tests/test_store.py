@@ -144,6 +144,15 @@ def test_other_settings_are_an_error_that_says_which(tmp_path):
     assert "(budget: there 64, now 128; top_p: there None, now 0.9)" in str(error.value)
 
 
+def test_what_may_change_is_taken_over_and_nothing_else(tmp_path):
+    Run.create(tmp_path / "run", {"budget": 5, "base_url": "a"}).append([trace()])
+    with pytest.raises(HeadwayError, match="budget: there 5, now 6"):
+        Run.create(tmp_path / "run", {"budget": 6, "base_url": "b"}, may_change=["base_url"])
+    assert Run.load(tmp_path / "run").settings == {"budget": 5, "base_url": "a"}
+    Run.create(tmp_path / "run", {"budget": 5, "base_url": "b"}, may_change=["base_url"])
+    assert Run.load(tmp_path / "run").settings == {"budget": 5, "base_url": "b"}
+
+
 def test_a_run_without_traces_has_nothing_to_lose_and_takes_other_settings(tmp_path):
     Run.create(tmp_path, {"model": "tinny"}, PROBLEMS[:2])
     run = Run.create(tmp_path, {"model": "tiny"}, PROBLEMS)

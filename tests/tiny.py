@@ -31,7 +31,7 @@ def tokenizer(tags: tuple[str, str] = ("<think>", "</think>")) -> PreTrainedToke
     return made
 
 
-def model(kind: str = "llama", *, seed: int = 0) -> LlamaForCausalLM | Qwen2ForCausalLM:
+def model(kind: str = "llama", *, seed: int = 0, head_dim: int = 8) -> LlamaForCausalLM | Qwen2ForCausalLM:
     torch.manual_seed(seed)
     sizes = dict(
         vocab_size=len(tokenizer()),
@@ -40,6 +40,7 @@ def model(kind: str = "llama", *, seed: int = 0) -> LlamaForCausalLM | Qwen2ForC
         num_hidden_layers=2,
         num_attention_heads=4,
         num_key_value_heads=2,
+        head_dim=head_dim,
         max_position_embeddings=512,
         bos_token_id=None,
         eos_token_id=1,
@@ -50,7 +51,7 @@ def model(kind: str = "llama", *, seed: int = 0) -> LlamaForCausalLM | Qwen2ForC
     return made.eval()
 
 
-def folder(path: Path) -> Path:
+def folder(path: Path, *, head_dim: int = 8) -> Path:
     tokenizer().save_pretrained(path)
-    model().save_pretrained(path)
+    model(head_dim=head_dim).save_pretrained(path)
     return path

@@ -37,7 +37,9 @@ console = Console(stderr=True)
 Out = Annotated[
     Path, typer.Option(help="Run folder; an existing one with the same settings goes on where it stopped.")
 ]
-Model = Annotated[str, typer.Option(help="Model folder, hub name, builtin:countdown, or scripted.")]
+Model = Annotated[
+    str, typer.Option(help="Model folder, hub name, builtin:countdown, scripted, or the name a server knows.")
+]
 Formats = Annotated[
     list[str] | None,
     typer.Option("--format", help="Also write csv, parquet, md, png, svg or pdf; several by commas or repeated."),
@@ -154,6 +156,17 @@ def measure(
     end: Annotated[str | None, typer.Option(help="What asks for the answer after a thought that ended.")] = None,
     dtype: Annotated[str, typer.Option(help="auto, float32, bfloat16, float16.")] = "auto",
     trust_remote_code: Annotated[bool, typer.Option(help="Run code that comes with the model.")] = False,
+    vllm_args: Annotated[str | None, typer.Option(help="vLLM's own arguments, as a JSON object (vllm).")] = None,
+    base_url: Annotated[str | None, typer.Option(help="The server's address, up to and including /v1 (api).")] = None,
+    tokenizer: Annotated[
+        str | None, typer.Option(help="The model's own, a folder or hub name, if not --model (api).")
+    ] = None,
+    concurrency: Annotated[int, typer.Option(help="Requests at a time (api).")] = 32,
+    timeout: Annotated[float, typer.Option(help="Seconds an answer may take (api).")] = 600.0,
+    retries: Annotated[int, typer.Option(help="Tries after the first, with growing pauses (api).")] = 8,
+    api_key_env: Annotated[
+        str, typer.Option(help="Environment variable that holds the key (api).")
+    ] = "OPENAI_API_KEY",
 ) -> None:
     """Sample traces, prove them, report: accuracy at every budget, regret, progress."""
     settings = settings_from(dict(locals()))
@@ -324,6 +337,8 @@ def version(show: Annotated[bool, typer.Option("--version", help="Print the vers
 def main() -> None:
     """Runs the command; bad input is one message and exit code 2."""
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+    os.environ.setdefault("VLLM_LOGGING_LEVEL", "WARNING")
+    os.environ.setdefault("VLLM_LOGGING_STREAM", "ext://sys.stderr")  # results are on stdout
     try:
         app()
     except HeadwayError as error:

@@ -9,7 +9,7 @@ from typing import Any, Literal
 import msgspec
 
 from headway.adaptive import Of, Rounds, Target, answer_costs, first_rounds, more_rounds, realized
-from headway.engines import model_path
+from headway.engines import Connection, model_path
 from headway.engines.scripted import Characters, ScriptedEngine, ramps
 from headway.equivalence import answer_classes
 from headway.graders import load_grader
@@ -31,7 +31,7 @@ from headway.segment import Segment, cut
 from headway.store import Run
 from headway.types import Engine, Episode, Grader, HeadwayError, MetaProver, Tokenizer, Trace
 
-EngineName = Literal["auto", "hf", "scripted"]
+EngineName = Literal["auto", "hf", "scripted", "vllm", "api"]
 Tell = Callable[[str, int, int], None]
 SCRIPTED = "scripted"
 ONE_RIGHT = ("exact", "numeric", "math-verify")  # graders that compare with a reference: right answers are one answer
@@ -46,7 +46,7 @@ class Extension(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    """What a measurement was asked for; run.json holds it, and a run goes on only with the same.
+    """What a measurement was asked for; run.json holds it, and a run goes on only with the same, the server aside.
 
     `author` wrote the traces of a run that was imported; `model` then is the meta-prover, and what only sampling reads
     (limit, temperature, top_p) says nothing.
@@ -84,6 +84,13 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=
     dtype: str = "auto"
     trust_remote_code: bool = False
     extended: Extension | None = None
+    tokenizer: str | None = None
+    vllm_args: str | None = None
+    base_url: str | None = None
+    concurrency: int = 32
+    timeout: float = 600.0
+    retries: int = 8
+    api_key_env: str = "OPENAI_API_KEY"
 
     def check(self) -> None:
         """Refuses numbers that cannot be.
@@ -108,6 +115,31 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=
             )
         if self.temperature < 0 or not 0 < self.top_p <= 1:
             raise HeadwayError(f"need --temperature >= 0 and 0 < --top-p <= 1, got {self.temperature}, {self.top_p}")
+        for name, engine in {"base_url": "api", "tokenizer": "api", "vllm_args": "vllm"}.items():
+            if getattr(self, name) is not None and self.engine != engine:
+                raise HeadwayError(f"--{name.replace('_', '-')} goes with --engine {engine}, got {self.engine}")
+        if self.engine == "api":
+            self.connection.check()
+        self.vllm_arguments()
+
+    @property
+    def connection(self) -> Connection:
+        """How to reach the server."""
+        given = {name: getattr(self, name) for name in Connection._fields}
+        return Connection(**given | {"base_url": self.base_url or ""})
+
+    def vllm_arguments(self) -> dict[str, Any]:
+        """vLLM's own arguments.
+
+        Raises:
+            HeadwayError: they are no JSON object.
+        """
+        try:
+            return msgspec.json.decode(self.vllm_args or "{}", type=dict[str, Any])
+        except msgspec.DecodeError as error:
+            raise HeadwayError(
+                f"--vllm-args {self.vllm_args!r}: {error}; expected JSON such as '{{\"tensor_parallel_size\": 2}}'"
+            ) from error
 
     @property
     def target(self) -> Target | None:
@@ -122,7 +154,7 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=
 class Measurement:
     """One measurement over its run folder; models, problems and graders are loaded when first needed.
 
-    A context manager: leaving it ends the grader's processes.
+    A context manager: leaving it ends the grader's processes and the engine's connections.
     """
 
     def __init__(self, run: Run, tell: Tell = lambda stage, done, total: None) -> None:
@@ -141,7 +173,10 @@ class Measurement:
         asked = problems_of(settings)
         if not (path / "run.json").exists():
             load_grader(settings.grader) if settings.grader != "auto" else None
-        run = Run.create(path, msgspec.to_builtins(settings), asked.problems, name=asked.name, grader=asked.grader)
+        run = Run.create(
+            path, msgspec.to_builtins(settings), asked.problems, name=asked.name, grader=asked.grader,
+            may_change=Connection._fields,
+        )  # fmt: skip
         return cls(run, tell)
 
     def __enter__(self) -> "Measurement":
@@ -161,7 +196,10 @@ class Measurement:
     @cached_property
     def engine(self) -> Engine:
         """The model behind its engine."""
-        return open_engine(self.settings, self.problems)
+        engine = open_engine(self.settings, self.problems)
+        if hasattr(engine, "close"):
+            self._stack.callback(engine.close)
+        return engine
 
     @property
     def grader_name(self) -> str:
@@ -353,12 +391,26 @@ def problems_of(settings: Settings) -> ProblemSet:
 
 
 def open_engine(settings: Settings, problems: ProblemSet) -> Engine:
-    """The engine of a model: the scripted one for `scripted`, transformers otherwise."""
-    if settings.engine == SCRIPTED or (settings.engine == "auto" and settings.model == SCRIPTED):
+    """The engine of a model; auto is the scripted one for `scripted`, transformers otherwise."""
+    s = settings
+    if s.engine == SCRIPTED or (s.engine == "auto" and s.model == SCRIPTED):
         return ScriptedEngine(problems.problems, ramps(problems.problems))
+    if s.engine == "api":
+        from headway.engines import api
+
+        return api.load(s.model, s.connection, tokenizer=s.tokenizer, trust_remote_code=s.trust_remote_code)
+    if s.engine == "vllm":
+        try:
+            from headway.engines import vllm
+        except ImportError as error:
+            raise HeadwayError(f"--engine vllm: {error}; pip install 'headway[vllm]'") from error
+        arguments = s.vllm_arguments()
+        return vllm.load(
+            model_path(s.model), dtype=s.dtype, trust_remote_code=s.trust_remote_code, arguments=arguments
+        )
     from headway.engines import hf
 
-    return hf.load(model_path(settings.model), dtype=settings.dtype, trust_remote_code=settings.trust_remote_code)
+    return hf.load(model_path(s.model), dtype=s.dtype, trust_remote_code=s.trust_remote_code)
 
 
 def open_tokenizer(settings: Settings) -> Tokenizer:

@@ -13,7 +13,7 @@ until they are asked for: a run may be larger than memory.
 """
 
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from itertools import zip_longest
 from pathlib import Path
 from typing import Any, TypeVar
@@ -49,6 +49,7 @@ class Run:
         *,
         name: str = "",
         grader: str = "",
+        may_change: Collection[str] = (),
     ) -> "Run":
         """A new run with these settings and a copy of these problems, or the one at `path` to go on with.
 
@@ -60,6 +61,7 @@ class Run:
             problems: The problems.
             name: What a report calls them.
             grader: The grader that fits them.
+            may_change: Settings that a run takes over when it goes on.
 
         Raises:
             HeadwayError: the folder holds a run with other settings (says which differ) or other problems (says which
@@ -68,7 +70,8 @@ class Run:
         there = (path / "run.json").exists()
         if there and (run := cls.load(path)).traces():
             now = _as_on_disk(settings)
-            differ = [k for k in sorted({*now, *run.settings}) if now.get(k) != run.settings.get(k)]
+            changed = [k for k in sorted({*now, *run.settings}) if now.get(k) != run.settings.get(k)]
+            differ = [k for k in changed if k not in may_change]
             if differ:
                 told = "; ".join(f"{k}: there {run.settings.get(k)!r}, now {now.get(k)!r}" for k in differ)
                 raise HeadwayError(
@@ -76,13 +79,15 @@ class Run:
                     "another --out"
                 )
             run._keep_problems(problems)
+            if changed:
+                run.settings = now
+                run._write_head()
             return run
         if not there and path.exists() and (not path.is_dir() or any(path.iterdir())):
             raise HeadwayError(f"{path} exists and is not a run folder; give an empty or new folder as --out")
         path.mkdir(parents=True, exist_ok=True)
         run = cls(path, _as_on_disk(settings), {"name": name, "grader": grader})
-        head = {"schema": SCHEMA, "headway": __version__, "settings": run.settings, "problem_set": run.problem_set}
-        run.write_json("run.json", head)
+        run._write_head()
         run._write_problems(problems)
         return run
 
@@ -166,6 +171,10 @@ class Run:
         partial = self.path / f".{name}.partial"
         partial.write_text(content, encoding="utf-8")
         partial.replace(self.path / name)
+
+    def _write_head(self) -> None:
+        head = {"schema": SCHEMA, "headway": __version__, "settings": self.settings, "problem_set": self.problem_set}
+        self.write_json("run.json", head)
 
     def _records(self, name: str, kind: type[Record]) -> Records[Record]:
         _drop_torn_line(self.path / name)

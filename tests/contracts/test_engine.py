@@ -1,27 +1,104 @@
 """What every engine promises; one suite for all."""
 
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
 import numpy as np
 import pytest
 import torch
 
+import server
 import tiny
+from headway.engines import Connection
+from headway.engines.api import APIEngine
 from headway.engines.hf import HFEngine, Request, find_trunks
 from headway.engines.scripted import ScriptedEngine, ramps
+from headway.graders import InPlace, exact
+from headway.prompts import find_think_tags, meta_prover, prompt_ids
+from headway.prove import prove
+from headway.sample import sample
+from headway.segment import by_tokens
 from headway.tasks import countdown
-from headway.types import Completion, Engine, SamplingParams
+from headway.types import Completion, Engine, HeadwayError, SamplingParams, TokenIds
+
+VLLM_HEAD = 32  # the smallest that vLLM computes on a CPU
 
 
-@pytest.fixture(scope="module", params=["scripted", "hf-llama", "hf-qwen2"])
-def engine(request: pytest.FixtureRequest) -> Engine:
-    if request.param == "scripted":
-        problems = list(countdown.problems(3, split="train"))
-        return ScriptedEngine(problems, ramps(problems))
-    return HFEngine(tiny.model(request.param.removeprefix("hf-")), tiny.tokenizer())
+@pytest.fixture(scope="module")
+def vllm_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tiny.folder(tmp_path_factory.mktemp("vllm") / "m", head_dim=VLLM_HEAD)
 
 
-def prompts_of(engine: Engine) -> list[tuple[int, ...]]:
-    texts = [f"<user>{p.prompt}<assistant><think>" for p in countdown.problems(3, split="train")]
-    return [tuple(engine.tokenizer.encode(text, add_special_tokens=False)) for text in texts]
+@pytest.fixture(scope="module")
+def vllm_server(vllm_folder: Path) -> Iterator[Engine]:
+    """vLLM's own server on loopback, behind the api engine."""
+    with socket.socket() as s:
+        s.bind(("127.0.0.1", 0))
+        port, log = s.getsockname()[1], vllm_folder / "log"
+    # not `vllm serve`, which the package for CPUs has broken
+    command = f"{sys.executable} -m vllm.entrypoints.openai.api_server --model {vllm_folder} --served-model-name m"
+    command += f" --host 127.0.0.1 --port {port} --dtype float32 --kv-cache-memory-bytes {2**27} --enforce-eager"
+    command += " --no-enable-chunked-prefill"  # as headway.engines.vllm has it on a CPU
+    with log.open("wb") as out, subprocess.Popen(command.split(), stdout=out, stderr=out) as process:
+        engine = APIEngine("m", tiny.tokenizer(), Connection(f"http://127.0.0.1:{port}/v1", retries=0))
+        try:
+            for _ in range(240):
+                assert process.poll() is None, log.read_text()[-3000:]
+                try:
+                    engine.check()
+                    break
+                except HeadwayError:
+                    time.sleep(1)
+            yield engine
+        finally:
+            engine.close()
+            process.terminate()
+
+
+def vllm_marked(*names: str) -> list[Any]:
+    return [pytest.param(name, marks=pytest.mark.vllm) for name in names]
+
+
+@pytest.fixture(scope="module", params=["scripted", "hf-llama", "hf-qwen2", "api", *vllm_marked("vllm", "vllm-serve")])
+def engine(request: pytest.FixtureRequest) -> Iterator[Engine]:
+    match request.param:
+        case "scripted":
+            problems = list(countdown.problems(3, split="train"))
+            yield ScriptedEngine(problems, ramps(problems))
+        case "api":
+            with server.serving(HFEngine(tiny.model(), tiny.tokenizer())) as there:
+                client = APIEngine("m", tiny.tokenizer(), Connection(there.url, retries=0))
+                yield client
+                client.close()
+        case "vllm":
+            from headway.engines import vllm
+
+            arguments = {"kv_cache_memory_bytes": 2**27, "enforce_eager": True}
+            folder = str(request.getfixturevalue("vllm_folder"))
+            yield vllm.load(folder, dtype="float32", arguments=arguments)
+        case "vllm-serve":
+            yield request.getfixturevalue("vllm_server")
+        case kind:
+            yield HFEngine(tiny.model(kind.removeprefix("hf-")), tiny.tokenizer())
+
+
+def model_behind(engine: Engine, request: pytest.FixtureRequest) -> Any:
+    """The weights, to compute by hand what the engine should have done."""
+    if isinstance(engine, ScriptedEngine):
+        pytest.skip("no model")
+    if isinstance(engine, HFEngine):
+        return engine.model
+    return tiny.model(head_dim=8 if request.node.callspec.params["engine"] == "api" else VLLM_HEAD)
+
+
+def prompts_of(engine: Engine) -> list[TokenIds]:
+    tags = find_think_tags(engine.tokenizer, think_open=None, think_close=None)
+    return [prompt_ids(engine.tokenizer, p.prompt, tags) for p in countdown.problems(3, split="train")]
 
 
 def said(out: list[list[Completion]]) -> list[list[tuple[tuple[int, ...], str]]]:
@@ -41,8 +118,8 @@ def test_same_seed_same_samples_and_other_seed_others(engine: Engine) -> None:
     params = SamplingParams(max_tokens=12, n=4)
     prompts = prompts_of(engine)
     first = engine.sample(prompts, params, seeds=[1, 2, 3])
-    assert engine.sample(prompts, params, seeds=[1, 2, 3]) == first
-    if isinstance(engine, HFEngine):
+    assert said(engine.sample(prompts, params, seeds=[1, 2, 3])) == said(first)
+    if not isinstance(engine, ScriptedEngine):
         assert engine.sample(prompts, params, seeds=[4, 5, 6]) != first
 
 
@@ -63,6 +140,14 @@ def test_more_samples_keep_the_first_ones(engine: Engine) -> None:
     few = engine.sample(prompts_of(engine), SamplingParams(max_tokens=9, n=2), seeds=[1, 2, 3])
     many = engine.sample(prompts_of(engine), SamplingParams(max_tokens=9, n=5), seeds=[1, 2, 3])
     assert said([m[:2] for m in many]) == said(few)
+
+
+@pytest.mark.vllm
+@pytest.mark.parametrize("engine", ["vllm", "vllm-serve"], indirect=True)
+def test_a_prompt_that_the_model_cannot_hold_is_refused_and_the_next_is_not(engine: Engine) -> None:
+    with pytest.raises(HeadwayError, match=r"refuses a prompt .*512"):
+        engine.sample([(9,) * 500], SamplingParams(max_tokens=100), seeds=[0])
+    assert engine.sample([(9,) * 400], SamplingParams(max_tokens=2), seeds=[0])
 
 
 def test_no_prompts_no_completions(engine: Engine) -> None:
@@ -93,8 +178,92 @@ def test_a_logprob_is_the_completions_own(engine: Engine) -> None:
         assert abs(share - np.exp(logprob)) < 5 * np.sqrt(0.25 / len(out))
 
 
+def logprob_by_hand(model: Any, prompt: TokenIds, ids: Sequence[int]) -> float:
+    with torch.no_grad():
+        logits = model(torch.tensor([[*prompt, *ids]])).logits[0, len(prompt) - 1 : -1].double()
+    return float(torch.log_softmax(logits, -1)[range(len(ids)), ids].sum())
+
+
+def test_a_logprob_is_the_sum_over_the_completion_and_its_end(engine: Engine, request: pytest.FixtureRequest) -> None:
+    model, [prompt, *_] = model_behind(engine, request), prompts_of(engine)
+    for params in (SamplingParams(max_tokens=150, n=8), SamplingParams(max_tokens=2, n=2)):
+        [out] = engine.sample([prompt], params, seeds=[3])
+        assert params.max_tokens > 2 or {c.stop for c in out} == {"length"}
+        for c in out:
+            ids = [*c.token_ids, *([model.config.eos_token_id] if c.stop == "stop" else [])]
+            assert c.logprob == pytest.approx(logprob_by_hand(model, prompt, ids), abs=2e-3)
+
+
+def test_at_temperature_0_each_sample_is_the_likeliest(engine: Engine, request: pytest.FixtureRequest) -> None:
+    model, prompts = model_behind(engine, request), prompts_of(engine)[:2]
+    for prompt, out in zip(
+        prompts, engine.sample(prompts, SamplingParams(max_tokens=6, n=3, temperature=0), seeds=[0, 1]), strict=True
+    ):
+        with torch.no_grad():
+            ids = torch.tensor([prompt])
+            best = model.generate(ids, attention_mask=torch.ones_like(ids), max_new_tokens=6, do_sample=False)
+        expected = [t for t in best[0, len(prompt) :].tolist() if t != model.config.eos_token_id]
+        assert [list(c.token_ids) for c in out] == [expected] * 3
+
+
+def test_a_stop_string_ends_a_completion_and_stays_in_it(engine: Engine) -> None:
+    if isinstance(engine, ScriptedEngine):
+        pytest.skip("the script knows no stop strings")
+    [prompt, *_] = prompts_of(engine)
+
+    def text(ids: TokenIds) -> str:
+        return engine.tokenizer.decode(ids, skip_special_tokens=False)
+
+    [free] = engine.sample([prompt], SamplingParams(max_tokens=40, n=6), seeds=[0])
+    stop = text(free[0].token_ids[3:4])
+    [held] = engine.sample([prompt], SamplingParams(max_tokens=40, n=6, stop=("never said", stop)), seeds=[0])
+    assert len(held[0].token_ids) <= 4 and held[0].stop == "stop"
+    for a, b in zip(free, held, strict=True):
+        ends = [k for k in range(1, len(a.token_ids) + 1) if stop in text(a.token_ids[:k])]
+        assert (b.token_ids, b.stop) == ((a.token_ids[: ends[0]], "stop") if ends else (a.token_ids, a.stop))
+
+
+class Recorder:
+    """The engine, remembering the prompts it is asked."""
+
+    def __init__(self, engine: Engine) -> None:
+        self.engine, self.tokenizer = engine, engine.tokenizer
+        self.prompts: list[TokenIds] = []
+
+    def sample(
+        self, prompts: Sequence[TokenIds], params: SamplingParams, *, seeds: Sequence[int]
+    ) -> list[list[Completion]]:
+        self.prompts += prompts
+        return self.engine.sample(prompts, params, seeds=seeds)
+
+
+def test_offsets_align_and_a_branchs_prompt_is_the_sampled_tokens(engine: Engine) -> None:
+    recorder, problems = Recorder(engine), list(countdown.problems(2, split="train"))
+    tags = find_think_tags(engine.tokenizer, think_open=None, think_close=None)
+    grader, prover = InPlace(exact), meta_prover(tags, branches=2, max_tokens=5)
+    made = sample(recorder, problems, grader, tags, traces=2, budget=60, answer_tokens=8)
+    traces = [trace for chunk in made for trace in chunk]
+    assert len(traces) == 4
+    for trace in traces:
+        assert len(trace.token_ids) <= 68
+        begins = [*trace.offsets, len(trace.text)]
+        for t, token in enumerate(trace.token_ids):
+            piece = engine.tokenizer.decode([token], skip_special_tokens=False)
+            assert trace.text[begins[t] : begins[t + 1]] == piece
+    recorder.prompts.clear()
+    by_id = {p.id: p for p in problems}
+    cuts = {t.name: by_tokens(t.thinking, size=16) for t in traces}
+    branches = [b for chunk in prove(recorder, traces, by_id, grader, prover, lambda t: cuts[t.name]) for b in chunk]
+    asked = iter(recorder.prompts)
+    for trace in traces:
+        for boundary in (0, *(episode.stop for episode in cuts[trace.name])):
+            prompt = next(asked)
+            assert prompt[: len(trace.prompt_ids) + boundary] == trace.prompt_ids + trace.token_ids[:boundary]
+    assert len(branches) == 2 * len(recorder.prompts) and all(b.sampled <= 5 for b in branches)
+
+
 @pytest.mark.parametrize("kind", ["llama", "qwen2"])
-def test_a_logprob_is_the_sum_over_the_completion_and_its_end(kind: str) -> None:
+def test_a_logprob_is_that_of_the_tempered_distribution(kind: str) -> None:
     model, tokenizer = tiny.model(kind, seed=1), tiny.tokenizer()
     prompt = tuple(tokenizer.encode("<user>2+2", add_special_tokens=False))
     out = HFEngine(model, tokenizer).sample([prompt], SamplingParams(max_tokens=30, n=8, temperature=0.8), seeds=[3])
@@ -130,18 +299,6 @@ def test_small_batches_change_nothing() -> None:
     params = SamplingParams(max_tokens=6, n=3)
     small = HFEngine(tiny.model(), tokenizer, cache_bytes=1).sample(prompts, params, seeds=range(4))
     assert said(small) == said(HFEngine(tiny.model(), tokenizer).sample(prompts, params, seeds=range(4)))
-
-
-def test_a_stop_string_ends_a_completion_and_stays_in_it() -> None:
-    engine = HFEngine(tiny.model(seed=3), tiny.tokenizer())
-    prompt = prompts_of(engine)[0]
-    params = SamplingParams(max_tokens=200, n=8, stop=("q", "Z"))
-    texts = [
-        engine.tokenizer.decode(c.token_ids, skip_special_tokens=False)
-        for c in engine.sample([prompt], params, seeds=[0])[0]
-    ]
-    stopped = [t for t in texts if t.endswith(("q", "Z"))]
-    assert stopped and all("q" not in t[:-1] and "Z" not in t[:-1] for t in texts)
 
 
 def test_top_p_keeps_only_the_likeliest() -> None:

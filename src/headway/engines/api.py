@@ -1,0 +1,296 @@
+"""The engine of a server: any that speaks OpenAI's `/v1/completions`, such as vLLM, SGLang or llama.cpp.
+
+Prompts go out as token ids. Where the server refuses those they go out as text, and where it does not tell the ids of
+what it sampled, its text is encoded with the model's own tokenizer: both may then be other tokens than the model saw.
+Retries, backoff and rate limits are the `openai` client's.
+"""
+
+import logging
+import os
+import time
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from typing import Annotated, Any, Literal
+
+import httpx2
+import msgspec
+import openai
+from transformers import AutoTokenizer
+
+from headway.engines import Connection, model_path
+from headway.types import Completion, HeadwayError, SamplingParams, TokenIds, Tokenizer
+
+logger = logging.getLogger(__name__)
+
+ANSWER_BYTES = 2**28  # of one response; a token takes some 50 with its logprob
+KEPT = "What was measured is kept, and the same command goes on"
+# the model's own distribution, whatever the server's defaults are; 'ids' and 'stop' as vLLM and SGLang spell them
+PLAIN = {"top_k": -1, "min_p": 0.0, "repetition_penalty": 1.0}
+WHOLE = {
+    "return_token_ids": True, "skip_special_tokens": False, "add_special_tokens": False,
+    "include_stop_str_in_output": True, "no_stop_trim": True,
+}  # fmt: skip
+REFUSALS = (openai.BadRequestError, openai.UnprocessableEntityError)
+
+
+class _Logprobs(msgspec.Struct):
+    token_logprobs: list[float | None] | None = None
+
+
+class _Choice(msgspec.Struct):
+    text: str
+    finish_reason: Literal["stop", "length"]
+    index: int = 0
+    token_ids: list[Annotated[int, msgspec.Meta(ge=0, lt=2**31)]] | None = None
+    logprobs: _Logprobs | None = None
+    stop_reason: str | int | None = None  # vLLM: the stop string, or the token of a stop that is not the end of text
+    matched_stop: str | int | None = None  # SGLang: the stop string, or the token
+
+
+class _Answer(msgspec.Struct):
+    choices: list[_Choice]
+
+
+class APIEngine:
+    """Samples from a model that a server holds.
+
+    Args:
+        model: The name the server knows it by.
+        tokenizer: The model's own tokenizer.
+        connection: How to reach the server.
+    """
+
+    def __init__(self, model: str, tokenizer: Tokenizer, connection: Connection) -> None:
+        self.model = model
+        self.tokenizer: Any = tokenizer
+        self.connection = connection
+        self._end = getattr(tokenizer, "eos_token_id", None)
+        self._server = f"the server at {connection.base_url}"
+        self._takes_ids: bool | None = None  # not known yet
+        self._client = openai.OpenAI(
+            base_url=connection.base_url,
+            api_key=os.environ.get(connection.api_key_env) or "none",
+            timeout=connection.timeout,
+            max_retries=connection.retries,
+            default_headers={"Accept-Encoding": "identity"},
+            http_client=openai.DefaultHttpxClient(event_hooks={"response": [self._bound]}),
+        )
+
+    def sample(
+        self, prompts: Sequence[TokenIds], params: SamplingParams, *, seeds: Sequence[int]
+    ) -> list[list[Completion]]:
+        """`params.n` samples of each prompt, one request a prompt; prompts of one trace belong side by side.
+
+        Raises:
+            HeadwayError: the server is down, slow, refuses a prompt or answers with other than `params.n` completions.
+        """
+        if any(not prompt for prompt in prompts):
+            raise ValueError("a prompt needs at least one token")
+        greedy = params.temperature == 0  # servers have one greedy sample a prompt: the others are its copies
+        each = msgspec.structs.replace(params, n=1) if greedy else params
+        pool = ThreadPoolExecutor(self.connection.concurrency)
+        asked = [pool.submit(self._complete, p, each, s) for p, s in zip(prompts, seeds, strict=True)]
+        try:
+            return [request.result() * (params.n // each.n) for request in asked]
+        except HeadwayError:
+            pool.shutdown(cancel_futures=True)
+            raise
+        finally:
+            pool.shutdown(wait=False, cancel_futures=True)  # after Ctrl-C what is in flight ends alone
+
+    def check(self) -> None:
+        """Asks for the list of models, once.
+
+        Raises:
+            HeadwayError: nobody answers.
+        """
+        try:
+            self._client.with_options(max_retries=0, timeout=min(10.0, self.connection.timeout)).models.list()
+        except openai.APIConnectionError as error:
+            raise self._failure(error) from None
+        except (openai.APIError, ValueError):
+            pass  # it answers: a server without such a list is none the worse
+
+    def close(self) -> None:
+        """Ends the connections."""
+        self._client.close()
+
+    def _complete(self, prompt: TokenIds, params: SamplingParams, seed: int) -> list[Completion]:
+        """One prompt: as ids, unless the server takes none; the first refusal of ids is tried again as text."""
+        refused = None
+        if self._takes_ids is not False:
+            try:
+                answer = self._ask(list(prompt), params, seed)
+                self._takes_ids = True
+                return self._read(answer, params)
+            except REFUSALS as refusal:
+                refused = refusal
+        if self._takes_ids:
+            raise self._refusal(refused, prompt, params)
+        try:
+            answer = self._ask(self.tokenizer.decode(prompt, skip_special_tokens=False), params, seed)
+        except REFUSALS as refusal:
+            raise self._refusal(refused or refusal, prompt, params) from None
+        if refused is not None:
+            self._takes_ids = False
+            logger.warning(
+                "%s takes no token ids (%s): prompts go out as text, and may become other tokens than were sampled",
+                self._server,
+                said(refused),
+            )
+        return self._read(answer, params)
+
+    def _ask(self, prompt: list[int] | str, params: SamplingParams, seed: int) -> bytes:
+        """The body of the server's answer; a refusal of the request itself (400, 422) is the caller's to read."""
+        try:
+            return self._client.completions.with_raw_response.create(
+                model=self.model,
+                prompt=prompt,
+                n=params.n,
+                max_tokens=params.max_tokens,
+                temperature=params.temperature,
+                top_p=params.top_p,
+                stop=list(params.stop) or openai.omit,
+                seed=seed,
+                logprobs=0,
+                extra_body=PLAIN | WHOLE,
+            ).content
+        except REFUSALS:
+            raise
+        except openai.APIError as error:
+            raise self._failure(error) from None
+
+    def _read(self, body: bytes, params: SamplingParams) -> list[Completion]:
+        try:
+            choices = msgspec.json.decode(body, type=_Answer).choices
+        except (msgspec.DecodeError, UnicodeDecodeError) as error:
+            raise HeadwayError(
+                f"{self._server} answers with something other than completions ({error}); expected the JSON of "
+                f"OpenAI's /v1/completions. {KEPT}"
+            ) from None
+        most = max((len(choice.token_ids or ()) for choice in choices), default=0)
+        if len(choices) != params.n or most > params.max_tokens:
+            raise HeadwayError(
+                f"{self._server} gives {len(choices)} completions of at most {most} tokens, asked for {params.n} of "
+                f"at most {params.max_tokens}; use a server that honours 'n' and 'max_tokens'. {KEPT}"
+            )
+        return [self._completion(c, params) for c in sorted(choices, key=lambda c: c.index)]
+
+    def _completion(self, choice: _Choice, params: SamplingParams) -> Completion:
+        """Its ids as the server tells them, else as its text has them; without the token that ended the text."""
+        ids, logprob = choice.token_ids, None
+        if ids is None:
+            ids = self.tokenizer.encode(choice.text, add_special_tokens=False)[: params.max_tokens]
+            by_itself = ids[-1:] == [self._end]
+        else:
+            logprob = _sum(choice.logprobs, ids, params)
+            stopped_by = choice.stop_reason if choice.matched_stop is None else choice.matched_stop
+            by_itself = choice.finish_reason == "stop" and not isinstance(stopped_by, str)
+        return Completion(tuple(ids[:-1] if by_itself else ids), choice.finish_reason, logprob)
+
+    def _bound(self, response: httpx2.Response) -> None:
+        if "content-encoding" in response.headers:
+            raise httpx2.DecodingError("a compressed answer that was not asked for")
+        assert isinstance(response.stream, httpx2.SyncByteStream)
+        response.stream = _Bounded(response.stream, self.connection.timeout)
+
+    def _refusal(self, error: Any, prompt: TokenIds, params: SamplingParams) -> HeadwayError:
+        return HeadwayError(
+            f"{self._server} refuses a prompt of {len(prompt)} tokens with room for {params.max_tokens} more: "
+            f"{said(error)}. {KEPT}"
+        )
+
+    def _failure(self, error: openai.APIError) -> HeadwayError:
+        """What the client could not mend, as one message."""
+        tries = int(error.request.headers.get("x-stainless-retry-count", 0)) + 1
+        times = f"{tries} tries" if tries > 1 else "one try"
+        match error:
+            case openai.APITimeoutError():
+                text = (
+                    f"{self._server} did not answer within {self.connection.timeout:g} seconds, in {times}; "
+                    "lower --concurrency or raise --timeout"
+                )
+            case openai.APIConnectionError():
+                cause = error.__cause__ or error
+                text = f"cannot reach {self._server} in {times}: {printable(str(cause))}; is it running?"
+            case openai.AuthenticationError() | openai.PermissionDeniedError():
+                text = (
+                    f"{self._server} refuses the key ({said(error)}); set the environment variable "
+                    f"{self.connection.api_key_env}, or name another with --api-key-env"
+                )
+            case openai.NotFoundError():
+                text = (
+                    f"{self._server} has no model '{self.model}' ({said(error)}); give --model the name the "
+                    "server knows, and --base-url up to and including /v1"
+                )
+            case openai.APIStatusError():
+                text = f"{self._server} answers {error.status_code} in {times}: {said(error)}"
+            case _:
+                text = f"{self._server}: {printable(str(error))}"
+        return HeadwayError(f"{text}. {KEPT}")
+
+
+class _Bounded(httpx2.SyncByteStream):
+    """A response body that ends in time and size, whatever the server goes on to send."""
+
+    def __init__(self, stream: httpx2.SyncByteStream, seconds: float) -> None:
+        self._stream, self._end = stream, time.monotonic() + seconds
+
+    def __iter__(self) -> Iterator[bytes]:
+        size = 0
+        for part in self._stream:
+            size += len(part)
+            if size > ANSWER_BYTES:
+                raise httpx2.ReadError(f"an answer of more than {ANSWER_BYTES >> 20} MiB")
+            if time.monotonic() > self._end:
+                raise httpx2.ReadTimeout("an answer without end")
+            yield part
+
+    def close(self) -> None:
+        self._stream.close()
+
+
+def _sum(logprobs: _Logprobs | None, ids: Sequence[int], params: SamplingParams) -> float | None:
+    """The completion's log-probability, if the server told each token's and sampled from the model's distribution.
+
+    Servers tell what the model gave, before temperature and top-p; the two are the same at 1 and 1.
+    """
+    each = logprobs.token_logprobs if logprobs else None
+    if each is None or len(each) != len(ids) or (params.temperature, params.top_p) != (1, 1):
+        return None
+    known = [p for p in each if p is not None]
+    return min(0.0, sum(known)) if len(known) == len(ids) else None
+
+
+def said(error: openai.APIStatusError) -> str:
+    """What a server says about an error."""
+    body = error.body
+    if isinstance(body, dict):
+        body = body.get("message") or body.get("detail") or body
+    return printable(str(body or error))
+
+
+def printable(text: str) -> str:
+    """A server's words as a message may repeat them."""
+    return "".join(c for c in " ".join(text.split()) if c.isprintable())[:300]
+
+
+def load(
+    model: str, connection: Connection, *, tokenizer: str | None = None, trust_remote_code: bool = False
+) -> APIEngine:
+    """The engine of a model behind a server; its tokenizer is a folder or hub name, by default the model's name.
+
+    Raises:
+        HeadwayError: the tokenizer cannot be loaded, or nobody answers at the address.
+    """
+    name = tokenizer or model
+    try:
+        loaded = AutoTokenizer.from_pretrained(model_path(name), trust_remote_code=trust_remote_code)
+    except (OSError, ValueError, KeyError) as error:
+        reason = str(error).strip().splitlines()[0]
+        raise HeadwayError(
+            f"cannot load the tokenizer '{name}': {reason}; give --tokenizer a folder or hub name"
+        ) from error
+    engine = APIEngine(model, loaded, connection)
+    engine.check()
+    return engine
