@@ -27,10 +27,11 @@ import numpy as np
 from headway import __version__, stats
 from headway.adaptive import Target, answer_costs, first_rounds, more_rounds
 from headway.engines.scripted import ramps
-from headway.measure import Measurement, Settings
+from headway.measure import Measurement
 from headway.records import Drawn
 from headway.regret import normalized_regret
 from headway.sample import TraceKey
+from headway.settings import Settings
 from headway.types import Problem
 from headway.values import from_branches
 

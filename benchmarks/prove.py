@@ -38,12 +38,13 @@ from headway import __version__
 from headway.engines import hf, model_path
 from headway.engines.hf import HFEngine, Request, Trunk
 from headway.graders import load_grader
-from headway.measure import Measurement, Settings
+from headway.measure import Measurement
 from headway.problems import load_problems
 from headway.prompts import find_think_tags, meta_prover, prompt_ids
 from headway.prove import prove
 from headway.regret import step_weights
 from headway.sample import make_trace, sample
+from headway.settings import Settings
 from headway.types import Completion, Episode, SamplingParams, TokenIds, Trace
 
 BUILTIN = model_path("builtin:countdown")

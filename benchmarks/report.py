@@ -54,8 +54,8 @@ def records(problem: str, index: int, args: argparse.Namespace, rng: random.Rand
 
 def make(folder: Path, args: argparse.Namespace) -> None:
     """Writes the run folder."""
-    from headway.measure import Settings
     from headway.problems import load_problems
+    from headway.settings import Settings
     from headway.store import Run
 
     settings = Settings(

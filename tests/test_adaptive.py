@@ -9,10 +9,11 @@ import numpy as np
 import pytest
 
 from headway.adaptive import realized
-from headway.measure import Measurement, Settings
+from headway.measure import Measurement
 from headway.prove import ValueCurve
 from headway.regret import step_weights
 from headway.segment import boundaries
+from headway.settings import Settings
 from headway.store import Run
 from headway.types import HeadwayError
 from headway.values import from_branches

@@ -21,7 +21,8 @@ from headway.engines import Connection
 from headway.engines.api import APIEngine, load
 from headway.engines.hf import HFEngine
 from headway.engines.scripted import Characters, ScriptedEngine, ramps
-from headway.measure import Measurement, Settings
+from headway.measure import Measurement
+from headway.settings import Settings
 from headway.tasks import countdown
 from headway.types import Completion, HeadwayError, SamplingParams
 

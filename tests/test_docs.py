@@ -13,8 +13,9 @@ import typer
 import yaml
 
 from headway import cli
-from headway.measure import Measurement, Settings
+from headway.measure import Measurement
 from headway.report.compare import markdown_table
+from headway.settings import Settings
 
 ROOT = Path(__file__).parent.parent
 SRC = ROOT / "src"

@@ -10,14 +10,15 @@ from headway.engines import hf, model_path
 from headway.engines.scripted import CLOSE, ScriptedEngine
 from headway.extend import MARKERS, extend
 from headway.graders import InPlace, exact, load_grader
-from headway.measure import Measurement, Settings
+from headway.measure import Measurement
 from headway.problems import load_problems
 from headway.prompts import ThinkTags
 from headway.sample import sample
+from headway.settings import Settings
 from headway.store import Run
 from headway.types import Completion, HeadwayError, Problem
 
-TAGS = ThinkTags("", CLOSE)
+TAGS = ThinkTags("<think>", CLOSE)
 GRADER = InPlace(exact)
 PROBLEMS = [Problem(f"p{i}", f"What is {i} + {i}?", str(2 * i)) for i in range(40)]
 BY_ID = {p.id: p for p in PROBLEMS}
@@ -42,8 +43,8 @@ def sampled(engine, problems=PROBLEMS, *, budget=1000, traces=1):
     return [t for chunk in chunks for t in chunk]
 
 
-def extended(engine, traces, **options):
-    return [t for chunk in extend(engine, traces, BY_ID, GRADER, TAGS, **{**OPTIONS, **options}) for t in chunk]
+def extended(engine, traces, tags=TAGS, **options):
+    return [t for chunk in extend(engine, traces, BY_ID, GRADER, tags, **{**OPTIONS, **options}) for t in chunk]
 
 
 def one_trace():
@@ -77,6 +78,13 @@ def test_a_round_that_its_length_cut_off_loses_the_paragraph_it_was_in():
     # a single paragraph that is longer than the round has nothing else to lose
     [longer] = extended(Saying(" one", "length"), [one_trace()], rounds=2)
     assert longer.thought.endswith("Wait one\n\nBut wait one")
+
+
+def test_a_thought_that_the_model_opened_itself_is_open():
+    [longer] = extended(
+        Saying(" one.\n\nTwo is not fin", "length"), [one_trace()], rounds=2, tags=ThinkTags("", CLOSE)
+    )
+    assert (longer.outcome, longer.thinking) == ("truncated", len(longer.token_ids))
 
 
 def test_a_round_takes_no_more_than_its_tokens():

@@ -15,8 +15,9 @@ from headway.engines.scripted import Characters
 from headway.imports.rows import Columns, Row, answer_of
 from headway.imports.run import Imported, import_traces
 from headway.imports.traces import AUTHOR_TAGS, Said, divide, encode
-from headway.measure import Measurement, Settings
+from headway.measure import Measurement
 from headway.prompts import ThinkTags, find_think_tags, prompt_ids
+from headway.settings import Settings
 from headway.store import Run
 from headway.types import HeadwayError, Problem
 

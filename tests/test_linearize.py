@@ -11,8 +11,9 @@ from headway.derive import linearize_run, linearized
 from headway.engines.scripted import Characters
 from headway.graders import InPlace, exact
 from headway.linearize import CUE, linearize
-from headway.measure import Measurement, Settings
+from headway.measure import Measurement
 from headway.prompts import ThinkTags
+from headway.settings import Settings
 from headway.store import Run
 from headway.types import Attempt, Completion, HeadwayError, Problem
 

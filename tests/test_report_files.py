@@ -10,11 +10,12 @@ import numpy as np
 import pytest
 
 from headway import cli, stats
-from headway.measure import Measurement, Settings, compare_runs
+from headway.measure import Measurement, compare_runs
 from headway.report.compare import markdown_cell
 from headway.report.files import estimates, parse_formats, trace_rows, write_files
 from headway.report.summary import band, measured
 from headway.report.token_use import token_use
+from headway.settings import Settings
 from headway.types import Episode, HeadwayError, Trace
 
 

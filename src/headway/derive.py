@@ -10,11 +10,13 @@ import numpy as np
 from headway import stats
 from headway.equivalence import answer_classes
 from headway.extend import extend
+from headway.graders import ONE_RIGHT
 from headway.linearize import linearize
-from headway.measure import ONE_RIGHT, Extension, Measurement, Tell
+from headway.measure import Measurement, Tell
 from headway.records import Records
 from headway.report.evaluation import by_k, trace_votes
 from headway.report.summary import entry
+from headway.settings import Extension
 from headway.store import Run
 from headway.types import Attempt, HeadwayError, Trace
 from headway.votes import maj_at_k

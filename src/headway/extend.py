@@ -6,7 +6,7 @@ Budget forcing as in the authors' extrapolation (`pass_at_k_extrapolate.py`), af
 from collections.abc import Collection, Iterator, Sequence
 from typing import NamedTuple
 
-from headway.prompts import ThinkTags, decode_with_offsets, token_at
+from headway.prompts import ThinkTags, decode_with_offsets, opening_of, token_at
 from headway.sample import TraceKey, derive_seed, grade_traces, make_trace
 from headway.segment import PARAGRAPH
 from headway.types import Completion, Engine, Grader, HeadwayError, Problem, SamplingParams, TokenIds, Tokenizer, Trace
@@ -47,6 +47,7 @@ def extend(
     Raises:
         HeadwayError: a round has no room for its marker.
     """
+    tags = tags._replace(open=tags.open or opening_of(tags))  # whoever opened the thinking: in a trace it is open
     for start in range(0, len(traces), traces_at_once):
         chunk = list(traces[start : start + traces_at_once])
         if all((t.problem_id, t.index) in done for t in chunk):

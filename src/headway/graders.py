@@ -24,6 +24,7 @@ from headway.types import Grader, HeadwayError, Problem
 logger = logging.getLogger(__name__)
 
 GraderName = Literal["exact", "numeric", "countdown", "math-verify", "gym"]
+ONE_RIGHT = ("exact", "numeric", "math-verify")  # these compare with a reference: all right answers are one answer
 
 BOX = "\\boxed{"
 MAX_ANSWER_CHARS = 2000

@@ -4,7 +4,8 @@ from importlib.resources import files
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from headway.measure import Measurement, Settings, Tell, compare_runs
+from headway.measure import Measurement, Tell, compare_runs
+from headway.settings import Settings
 from headway.types import HeadwayError
 
 MODEL = "builtin:countdown"

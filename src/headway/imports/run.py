@@ -14,9 +14,10 @@ from headway.graders import extract_answer, load_grader
 from headway.imports import inspect_logs, lighteval, tables
 from headway.imports.rows import Columns, Row, Source
 from headway.imports.traces import AUTHOR_TAGS, Encoded, Problems, Untagged, closes_unopened, divide, encode
-from headway.measure import Settings, Tell, open_tokenizer
+from headway.measure import Tell
 from headway.prompts import ThinkTags, find_think_tags
 from headway.sample import grade_answers
+from headway.settings import Settings, open_tokenizer
 from headway.store import Run
 from headway.types import Grader, HeadwayError, Trace
 
