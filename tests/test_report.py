@@ -205,6 +205,22 @@ def test_charts_of_several_runs_name_and_colour_each(one):
         assert chart(reports[:1]).to_dict()["layer"][-1]["encoding"]["color"]["legend"] is None
 
 
+def test_votes_over_several_traces_are_a_chart_and_a_table_where_a_report_has_them(one):
+    assert "several_traces" not in charts.all_charts([("a", one.report)])
+    at = [{"k": k, "tokens": 200.0 * k, "value": 0.4 + k / 10, "stderr": 0.1, "ci95": [0.2, 0.8]} for k in (1, 2)]
+    unknown = {"k": 4, "tokens": 800.0, "value": math.nan, "stderr": math.nan, "ci95": [math.nan, math.nan]}
+    report = {**one.report, "maj_at_k": [*at, unknown], "pass_at_k": at}
+    spec = charts.all_charts([("a", report), ("b", one.report)])["several_traces"][1].to_dict()
+    bars, lines = (spec["datasets"][layer["data"]["name"]] for layer in spec["layer"])
+    assert [(r["run"], r["quantity"], r["tokens"], r["low"]) for r in lines] == [
+        ("a", quantity, tokens, 0.2) for quantity in ("majority of k", "any of k") for tokens in (200.0, 400.0)
+    ]
+    assert len(bars) == 4
+    html = render_run(report, one.measured, one.branches)
+    assert "Majority of k traces" in html and "0.600 ± 0.100" in html
+    assert "several_traces" in embedded(html)["charts"]
+
+
 def test_a_chart_is_saved_as_png(one, tmp_path):
     charts.save_png(charts.progress([("a", one.report)]), tmp_path / "progress.png")
     assert (tmp_path / "progress.png").read_bytes().startswith(b"\x89PNG")

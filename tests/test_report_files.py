@@ -105,7 +105,7 @@ def test_tables_hold_the_numbers_of_the_report(runs: list[tuple[str, Path]], tmp
     )
     table = datasets.Dataset.from_parquet(str(tmp_path / "report.parquet"), cache_dir=str(tmp_path / "cache"))
     curve = [row for row in table if row["quantity"] == "budget_curve"]
-    assert [(r["budget"], r["value"], r["low"], r["n"]) for r in curve] == [
+    assert [(r["budget"], r["value"], r["ci_low"], r["n"]) for r in curve] == [
         (e["budget"], e["accuracy"], e["ci95"][0], e["n"]) for e in report["budget_curve"]
     ]
     assert [[r["band_low"], r["band_high"]] for r in curve] == report["bands"]["budget_curve"]

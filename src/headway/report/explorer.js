@@ -145,10 +145,14 @@ function explore({ runs, index, blocks, outcomes, total }) {
       box.replaceChildren(neighbours(), ...parts);
     }
     const target = document.getElementById(episode === null ? "trace-name" : `episode-${episode}`);
-    if (asked && target) {
-      target.focus({ preventScroll: true });
-      target.scrollIntoView({ block: episode === null ? "nearest" : "start" });
-    }
+    if (!asked || !target) return;
+    target.focus({ preventScroll: true });
+    const { top } = target.getBoundingClientRect();
+    if (episode !== null || top < 0 || top > innerHeight / 2) target.scrollIntoView({ block: "start" });
+    const frame = list.parentElement;
+    const item = list.querySelector("[aria-current]");
+    const hidden = item && (item.offsetTop < frame.scrollTop || item.offsetTop > frame.scrollTop + frame.clientHeight - 60);
+    if (hidden) frame.scrollTop = item.offsetTop - frame.clientHeight / 3;
   }
 
   // `#run/problem/index` is a trace, `#run/problem/index/3` an episode of it; other addresses are places on the page

@@ -6,7 +6,7 @@ budget_curve.png ...                     a file for each chart
 """
 
 import csv
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, Literal, get_args
 
@@ -17,9 +17,7 @@ from headway.report.text import interval, is_known, plus_minus, visible
 from headway.types import HeadwayError
 
 Format = Literal["json", "csv", "parquet", "md", "png", "svg", "pdf"]
-PLACES = ("budget", "episode", "k", "tokens", "use")  # what tells apart the estimates of one quantity
-TEXTS = ("run", "quantity", "use", "problem", "outcome")
-COUNTS = ("budget", "episode", "k", "n", "n_problems", "index", "episodes")
+NUMBERS = ("value", "accuracy", "stderr", "ci95", "n", "n_problems")
 # a cell that begins so is a formula to a spreadsheet, and labels and ids are hostile
 FORMULA = ("=", "+", "-", "@", "\t", "\r")
 
@@ -61,33 +59,37 @@ def write_files(
 
 
 def estimates(reports: charts.Reports) -> list[dict[str, Any]]:
-    """A row for each estimate of each report: run, quantity, where it was taken, value, stderr, low, high, n.
+    """A row for each estimate of each report: run, quantity, what tells it apart (budget, episode, ...), and numbers.
 
-    `low` and `high` are the 95% interval, `band_low` and `band_high` the band for all budgets at once, where there is
-    one. None is unknown.
+    `ci_low` and `ci_high` are the 95% interval, `band_low` and `band_high` the band for all budgets at once, where
+    there is one. None is unknown, or does not apply.
     """
-    rows = []
+    found = []
     for label, report in reports:
-        for quantity, content in report.items():
-            entries = content if isinstance(content, list) else [content]
-            bands = report.get("bands", {}).get(quantity, [(None, None)] * len(entries))
-            for entry, (band_low, band_high) in zip(entries, bands, strict=True):
-                if isinstance(entry, dict) and "ci95" in entry:
-                    low, high = entry["ci95"]
-                    value = entry["accuracy"] if "accuracy" in entry else entry["value"]
-                    numbers = {"value": value, "stderr": entry["stderr"], "low": low, "high": high}
-                    numbers |= {"band_low": band_low, "band_high": band_high}
-                    rows.append(
-                        {
-                            "run": label,
-                            "quantity": quantity,
-                            **{place: entry.get(place) for place in PLACES},
-                            **{name: x if is_known(x) else None for name, x in numbers.items()},
-                            "n": entry.get("n"),
-                            "n_problems": entry.get("n_problems"),
-                        }
-                    )
-    return rows
+        for quantity, entry, (band_low, band_high) in _entries(report):
+            low, high = entry["ci95"]
+            value = entry["accuracy"] if "accuracy" in entry else entry["value"]
+            numbers = {"value": value, "stderr": entry["stderr"], "ci_low": low, "ci_high": high}
+            numbers |= {"band_low": band_low, "band_high": band_high}
+            known = {name: x if is_known(x) else None for name, x in numbers.items()}
+            apart = {name: x for name, x in entry.items() if name not in NUMBERS}
+            counts = {"n": entry["n"], "n_problems": entry["n_problems"]}
+            found.append(({"run": label, "quantity": quantity}, apart, known | counts))
+    names = dict.fromkeys(name for _, apart, _ in found for name in apart)
+    return [{**head, **{name: apart.get(name) for name in names}, **numbers} for head, apart, numbers in found]
+
+
+def _entries(report: dict[str, Any]) -> Iterator[tuple[str, dict[str, Any], Sequence[float | None]]]:
+    """Each estimate of a report with the name of its entry and its band (None, None where there is none)."""
+    for quantity, content in report.items():
+        entries = content if isinstance(content, list) else [content]
+        bands = report.get("bands", {}).get(quantity) or [(None, None)] * len(entries)
+        for entry, band in zip(entries, bands, strict=True):
+            if isinstance(entry, dict) and "ci95" in entry:
+                yield quantity, entry, band
+            elif isinstance(entry, dict):
+                nested = entry.items()
+                yield from ((f"{quantity}.{k}", e, band) for k, e in nested if isinstance(e, dict) and "ci95" in e)
 
 
 def trace_rows(run: Shown) -> list[dict[str, Any]]:
@@ -119,9 +121,7 @@ def _write_table(rows: list[dict[str, Any]], path: Path) -> None:
     import pyarrow  # slow to import, and seldom needed
     from pyarrow import parquet
 
-    kinds = {name: pyarrow.string() for name in TEXTS} | {name: pyarrow.int64() for name in COUNTS}
-    schema = pyarrow.schema([(name, kinds.get(name, pyarrow.float64())) for name in rows[0]])
-    parquet.write_table(pyarrow.Table.from_pylist(rows, schema=schema), path)
+    parquet.write_table(pyarrow.Table.from_pylist(rows), path)
 
 
 def _no_formula(cell: Any) -> Any:

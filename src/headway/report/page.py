@@ -47,7 +47,9 @@ def render_run(
         limit: Bytes of traces that the page may hold (`explorer`).
     """
     shown = Shown(label or report["model"], report, measured, branches, problems or {})
-    return _render([(shown.label, report)], [shown], limit, branch_counts=branch_counts(branches))
+    return _render(
+        [(shown.label, report)], [shown], limit, branch_counts=report.get("branches") or branch_counts(branches)
+    )
 
 
 def render_compare(
