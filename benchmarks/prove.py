@@ -250,12 +250,12 @@ def main() -> None:
     if args.only != "adaptive":
         own, untrained = hf.load(BUILTIN).model, llama(tokenizer)
         out["cost"] = {
-            "builtin": cost(own, tokenizer, builtin_traces(own, tokenizer, 16), args.repeats),
+            "builtin": cost(own, tokenizer, builtin_traces(own, tokenizer, 8), args.repeats),
             "llama": cost(untrained, tokenizer, random_traces(tokenizer, 2, 512), args.repeats),
         }
     if args.only != "cost":
         scripted = Settings(model="scripted", problems="countdown", limit=100, budget=256, answer_tokens=40)
-        own_model = Settings(model="builtin:countdown", problems="countdown", limit=40, budget=192, answer_tokens=16)
+        own_model = Settings(model="builtin:countdown", problems="countdown", limit=30, budget=192, answer_tokens=16)
         out["adaptive"] = {
             "scripted_256": adaptive(scripted, args.repeats),
             "scripted_1024": adaptive(msgspec.structs.replace(scripted, budget=1024), args.repeats),
