@@ -1,4 +1,4 @@
-"""Values: the meta-prover's chance of success at each boundary, estimated from branches."""
+"""Values: the meta-prover's chance of success at each boundary, and how sure each estimate of it is."""
 
 from typing import NamedTuple
 
@@ -31,3 +31,60 @@ def from_branches(rewards: Float[np.ndarray, "J B"]) -> Values:
         values = np.where(n > 0, total / n, np.nan)
         stderr = np.where(n > 1, np.sqrt(values * (1 - values) / (n - 1)), np.nan)
     return Values(values, stderr, n)
+
+def from_distinct(
+    rewards: Float[np.ndarray, "J B"], logprobs: Float[np.ndarray, "J B"], completions: Int[np.ndarray, "J B"]
+) -> Values:
+    """The probability mass of the distinct right answers among the n branches drawn at each boundary.
+
+        V = sum_{a in D} p_a r_a / pi_a,    pi_a = 1 - (1 - p_a)^n
+
+    (Horvitz and Thompson, 1952.) D holds each distinct completion once, p_a is its probability under the distribution
+    it was sampled from and pi_a the chance that n draws contain it. Unbiased as the mean reward is, and its variance
+
+        sum_a y_a^2 (1 - pi_a) / pi_a + sum_{a != b} y_a y_b (pi_ab - pi_a pi_b) / (pi_a pi_b),    y_a = p_a r_a,
+        pi_ab = 1 - (1 - p_a)^n - (1 - p_b)^n + (1 - p_a - p_b)^n
+
+    falls to zero as the answers concentrate. It is no mean: a single value may lie above 1, and only averages of it
+    are probabilities. stderr^2 is the unbiased estimate of the variance (each term over pi_a or pi_ab), but 0 where
+    that is negative; as for `from_branches`, a single 0 is not certainty. With one branch it is NaN.
+
+    Undecided answers (a NaN reward) are left out: with U their own estimated mass, V becomes V / (1 - U), as the mean
+    over the graded branches would, and y_a = p_a (r_a + V u_a) / (1 - U) to first order. NaN if nothing is left.
+
+    Args:
+        rewards: The reward of each branch, NaN where undecided.
+        logprobs: The logarithm of each completion's probability; NaN where no branch was drawn.
+        completions: Equal within a row for equal completions: the same tokens, ended in the same way.
+    """
+    rows = [_distinct(*row) for row in zip(rewards, logprobs, completions, strict=True)]
+    n = (~np.isnan(rewards) & ~np.isnan(logprobs)).sum(axis=1)
+    estimates = np.array(rows, dtype=float).reshape(len(rows), 2)
+    return Values(estimates[:, 0], estimates[:, 1], n)
+
+
+def _distinct(
+    rewards: Float[np.ndarray, " B"], logprobs: Float[np.ndarray, " B"], completions: Int[np.ndarray, " B"]
+) -> tuple[float, float]:
+    """Value and standard error of one boundary."""
+    drawn = ~np.isnan(logprobs)
+    n = int(drawn.sum())
+    first = np.unique(completions[drawn], return_index=True)[1]
+    p = np.exp(np.minimum(logprobs[drawn][first], 0.0))
+    undecided = np.isnan(rewards[drawn][first])
+    reward = np.where(undecided, 0.0, rewards[drawn][first])
+    chance = -np.expm1(n * np.log1p(-np.minimum(p, 1 - 1e-16)))
+    left = 1 - (p * undecided / chance).sum()
+    if n == 0 or undecided.all() or left <= 0:
+        return np.nan, np.nan
+    value = (p * reward / chance).sum() / left
+    y = p * (reward + value * undecided) / left / chance
+    if n == 1:
+        return value, np.nan
+    small, big = np.minimum(p[:, None], p), np.maximum(p[:, None], p)
+    both = 1 - (1 - small) ** n - (1 - big) ** n + np.clip(1 - small - big, 0.0, 1.0) ** n
+    # that cancels to nothing for unlikely answers: there it is, to first order, one of the n draws and the n - 1 others
+    both = np.where(small < 1e-6, n * small * -np.expm1((n - 1) * np.log1p(-np.minimum(big, 1 - 1e-16))), both)
+    np.fill_diagonal(both, chance)
+    terms = y[:, None] * y * (1 - chance[:, None] * chance / both)
+    return value, float(np.sqrt(max(terms.sum(), 0.0)))
