@@ -67,8 +67,11 @@ def prove(
                 answer = extract_answer(openings[f] + text)
                 spent = e + len(f) + sampled
                 drawn.append(
-                    Branch(t.problem_id, t.index, j, b, text, spent, sampled, answer, logprob=completion.logprob)
-                )
+                    Branch(
+                        t.problem_id, t.index, j, b, text, spent, sampled, answer,
+                        logprob=completion.logprob, token_ids=completion.token_ids,
+                    )
+                )  # fmt: skip
         rewards = grade_answers([b.problem_id for b in drawn], [b.answer for b in drawn], problems, grader)
         yield [
             msgspec.structs.replace(d, reward=reward)

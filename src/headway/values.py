@@ -32,6 +32,7 @@ def from_branches(rewards: Float[np.ndarray, "J B"]) -> Values:
         stderr = np.where(n > 1, np.sqrt(values * (1 - values) / (n - 1)), np.nan)
     return Values(values, stderr, n)
 
+
 def from_distinct(
     rewards: Float[np.ndarray, "J B"], logprobs: Float[np.ndarray, "J B"], completions: Int[np.ndarray, "J B"]
 ) -> Values:
@@ -83,7 +84,7 @@ def _distinct(
         return value, np.nan
     small, big = np.minimum(p[:, None], p), np.maximum(p[:, None], p)
     both = 1 - (1 - small) ** n - (1 - big) ** n + np.clip(1 - small - big, 0.0, 1.0) ** n
-    # that cancels to nothing for unlikely answers: there it is, to first order, one of the n draws and the n - 1 others
+    # for unlikely answers that cancels to nothing: to first order, one of n draws is the small one, others the big one
     both = np.where(small < 1e-6, n * small * -np.expm1((n - 1) * np.log1p(-np.minimum(big, 1 - 1e-16))), both)
     np.fill_diagonal(both, chance)
     terms = y[:, None] * y * (1 - chance[:, None] * chance / both)

@@ -7,7 +7,7 @@ is computed once, and each of the others takes from its cache what they share. S
 from collections.abc import Iterator, Sequence
 from functools import lru_cache
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import torch
@@ -16,26 +16,13 @@ from transformers.cache_utils import DynamicLayer
 from transformers.generation.stopping_criteria import StopStringCriteria
 from transformers.utils import logging
 
+from headway.engines import packed
+from headway.engines.cache import RoomyLayer
+from headway.engines.trunks import Request, Trunk, find_trunks, padded, positions_of, split
 from headway.types import Completion, HeadwayError, SamplingParams, TokenIds
 
 CACHE_BYTES = 2**30  # of keys and values a batch may take
 COMPACT_EVERY = 16  # steps between looks at whether finished rows should leave the batch
-
-
-class Request(NamedTuple):
-    """One prompt: its place in the call, its seed, and how many of its first tokens its trunk has computed."""
-
-    place: int
-    prompt: TokenIds
-    seed: int
-    shared: int = 0
-
-
-class Trunk(NamedTuple):
-    """Tokens that are computed once, and the requests that begin with some of them."""
-
-    token_ids: TokenIds
-    requests: list[Request]
 
 
 class HFEngine:
@@ -55,6 +42,7 @@ class HFEngine:
         self._ends = sorted({e for e in [*ends, tokenizer.eos_token_id] if e is not None})
         self._stop_criteria = lru_cache(maxsize=8)(self._make_stop_criteria)
         self._most_tokens = max(1, cache_bytes // _cache_bytes_per_token(model))
+        self._closers = lru_cache(maxsize=8)(self._find_closers)
         self._shares = all(type(layer) is DynamicLayer for layer in DynamicCache(config=model.config).layers)
 
     @torch.no_grad()
@@ -72,12 +60,44 @@ class HFEngine:
                 out[place] = completions
         return out
 
+    def logprobs(
+        self,
+        prompts: Sequence[TokenIds],
+        continuations: Sequence[Sequence[TokenIds]],
+        *,
+        ends: tuple[str, ...],
+        temperature: float = 1.0,
+    ) -> list[list[float]]:
+        """The log-probability of each continuation of each prompt, and then of an end.
+
+        Prompts of one trace, side by side, are computed in two forwards (`packed`). A model whose layers do not all
+        attend to everything (sliding windows, state spaces), or whose attention takes no 4-D mask, computes each
+        continuation with its whole prompt.
+        """
+        if temperature <= 0:
+            raise ValueError(f"a likelihood needs a temperature above 0, got {temperature}")
+        if any(not p for p in prompts) or any(not c for some in continuations for c in some):
+            raise ValueError("a prompt and a continuation need at least one token each")
+        requests = [Request(i, p, 0) for i, (p, some) in enumerate(zip(prompts, continuations, strict=True)) if some]
+        options: Any = dict(closers=self._closers(ends), temperature=temperature, most_tokens=self._most_tokens)
+        if not self._shares or self.model.config._attn_implementation not in ("sdpa", "eager"):
+            return packed.score_separately(self.model, prompts, continuations, **options)
+        found = packed.score(self.model, find_trunks(requests), continuations, **options)
+        return [found.get(place, []) for place in range(len(prompts))]
+
+    def _find_closers(self, ends: tuple[str, ...]) -> torch.Tensor:
+        """The tokens that end an answer: the end of the text, and all whose text begins, spaces aside, with an end."""
+        texts = self.tokenizer.batch_decode([[i] for i in range(len(self.tokenizer))], skip_special_tokens=False)
+        found = [i for i, text in enumerate(texts) if text.lstrip(" ").startswith(ends)] if ends else []
+        rows = self.model.get_output_embeddings().weight.shape[0]
+        return torch.tensor([i for i in sorted({*self._ends, *found}) if i < rows], device=self.model.device)
+
     def _batches(self, trunks: list[Trunk], params: SamplingParams) -> Iterator[list[Trunk]]:
         """Trunks of like length together, as many as the cache may hold with all their samples; at least one."""
         batch: list[Trunk] = []
         width = rows = 0
         for trunk in sorted(trunks, key=lambda t: max(len(r.prompt) for r in t.requests)):
-            for part in _split(trunk, max(1, self._most_tokens // (2 * params.n * max(1, _width([trunk], params))))):
+            for part in split(trunk, max(1, self._most_tokens // (2 * params.n * max(1, _width([trunk], params))))):
                 more = len(part.requests) * params.n
                 width = max(width, _width([part], params))
                 if batch and (rows + more) * width > self._most_tokens:
@@ -95,11 +115,11 @@ class HFEngine:
         cache = self._new_cache()
         mask = torch.zeros(len(requests), 0, dtype=torch.long, device=device)
         if any(trunk.token_ids for trunk in trunks):
-            ids, own = _padded([t.token_ids for t in trunks], side="right", device=device)
+            ids, own = padded([t.token_ids for t in trunks], side="right", device=device)
             self.model(
                 input_ids=ids,
                 attention_mask=own,
-                position_ids=_positions(own),
+                position_ids=positions_of(own),
                 past_key_values=cache,
                 logits_to_keep=1,
             )
@@ -107,9 +127,9 @@ class HFEngine:
             cache.batch_select_indices(torch.tensor(of_trunk, device=device))
             shared = torch.tensor([r.shared for r in requests], device=device)
             mask = (torch.arange(ids.shape[1], device=device) < shared[:, None]).long()
-        ids, own = _padded([r.prompt[r.shared :] for r in requests], side="left", device=device)
+        ids, own = padded([r.prompt[r.shared :] for r in requests], side="left", device=device)
         mask = torch.cat([mask, own], dim=1)
-        positions = _positions(mask)[:, -ids.shape[1] :]
+        positions = positions_of(mask)[:, -ids.shape[1] :]
         logits = self._logits(ids, mask, positions, cache)
 
         n = params.n
@@ -192,111 +212,10 @@ class HFEngine:
         return StopStringCriteria(self.tokenizer, list(stop))
 
 
-class RoomyLayer(DynamicLayer):  # type: ignore[misc]
-    """A cache layer that keeps room to grow, where transformers' own copies all it has for every token."""
-
-    keys: torch.Tensor
-    values: torch.Tensor
-
-    def lazy_initialization(self, key_states: torch.Tensor, value_states: torch.Tensor) -> None:
-        """Starts empty."""
-        super().lazy_initialization(key_states, value_states)
-        self.keys = key_states[..., :0, :]
-        self.values = value_states[..., :0, :]
-        self._rooms: list[torch.Tensor | None] = [None, None]
-
-    def update(
-        self, key_states: torch.Tensor, value_states: torch.Tensor, *args: Any, **kwargs: Any
-    ) -> tuple[torch.Tensor, torch.Tensor]:
-        """Appends in place where there is room, else moves to half as much again."""
-        if not self.is_initialized:
-            self.lazy_initialization(key_states, value_states)
-        self.keys, self.values = (
-            self._append(0, self.keys, key_states),
-            self._append(1, self.values, value_states),
-        )
-        return self.keys, self.values
-
-    def _append(self, which: int, old: torch.Tensor, new: torch.Tensor) -> torch.Tensor:
-        begin, end = old.shape[-2], old.shape[-2] + new.shape[-2]
-        room = self._rooms[which]
-        if room is None or room.shape[-2] < end:
-            room = new.new_empty(*new.shape[:-2], end + end // 2 + 16, new.shape[-1])
-            room[..., :begin, :] = old
-            self._rooms[which] = room
-        room[..., begin:end, :] = new
-        return room[..., :end, :]
-
-    def batch_repeat_interleave(self, repeats: int) -> None:
-        """Repeats rows; the room stays with the old ones."""
-        super().batch_repeat_interleave(repeats)
-        self._rooms = [None, None]
-
-    def batch_select_indices(self, indices: torch.Tensor) -> None:
-        """Selects rows; the room stays with the old ones."""
-        super().batch_select_indices(indices)
-        self._rooms = [None, None]
-
-
-def find_trunks(requests: Sequence[Request]) -> list[Trunk]:
-    """Groups neighbouring requests by what their prompts share.
-
-    Read from the end, since the prompts of a trace come shortest first. A prompt joins a trunk if at least half of it
-    is there and little is left to compute: 32 tokens or a quarter of it. Its last token is always left, for logits.
-    """
-    trunks: list[Trunk] = []
-    for request in reversed(requests):
-        prompt = request.prompt
-        if trunks:
-            shared = min(_common(prompt, trunks[-1].token_ids), len(prompt) - 1)
-            left = len(prompt) - shared
-            if 2 * shared >= len(prompt) and left <= max(32, len(prompt) // 4):
-                trunks[-1].requests.append(request._replace(shared=shared))
-                continue
-        trunks.append(Trunk(prompt, [request._replace(shared=len(prompt) - 1)]))
-    # a trunk without branches is its one request; what no request shares need not be computed
-    return [
-        Trunk((), [t.requests[0]._replace(shared=0)])
-        if len(t.requests) == 1
-        else Trunk(t.token_ids[: max(r.shared for r in t.requests)], t.requests)
-        for t in trunks
-    ]
-
-
-def _common(a: TokenIds, b: TokenIds) -> int:
-    """The length of the common prefix."""
-    low, high = 0, min(len(a), len(b))
-    while low < high:
-        middle = (low + high + 1) // 2
-        low, high = (middle, high) if a[low:middle] == b[low:middle] else (low, middle - 1)
-    return low
-
-
-def _split(trunk: Trunk, most: int) -> Iterator[Trunk]:
-    """The trunk with at most `most` requests at a time."""
-    for start in range(0, len(trunk.requests), most):
-        yield Trunk(trunk.token_ids, trunk.requests[start : start + most])
-
-
 def _width(trunks: Sequence[Trunk], params: SamplingParams) -> int:
     """Cache slots of a row: trunk, rest of the prompt, new tokens."""
     rest = max(len(r.prompt) - r.shared for t in trunks for r in t.requests)
     return max(len(t.token_ids) for t in trunks) + rest + params.max_tokens
-
-
-def _padded(sequences: Sequence[TokenIds], *, side: str, device: torch.device) -> tuple[torch.Tensor, torch.Tensor]:
-    """Token ids and their mask, (rows, longest)."""
-    width = max(map(len, sequences))
-    ids, mask = np.zeros((2, len(sequences), width), dtype=np.int64)
-    for row, sequence in enumerate(sequences):
-        where = slice(0, len(sequence)) if side == "right" else slice(width - len(sequence), width)
-        ids[row, where], mask[row, where] = sequence, 1
-    return torch.from_numpy(ids).to(device), torch.from_numpy(mask).to(device)
-
-
-def _positions(mask: torch.Tensor) -> torch.Tensor:
-    """The position of each token among those its row has."""
-    return (mask.cumsum(dim=1) - 1).clamp(min=0)
 
 
 _GAMMA = np.uint64(0x9E3779B97F4A7C15)

@@ -1,0 +1,219 @@
+"""Probabilities of given continuations, all those of a trace in one pass.
+
+The prompts of a trace are its prefixes with a forced suffix each. What they share, the trunk, is computed once, with
+the model's own causal attention. The rest of every prompt and its continuations are one tree, computed in a second
+forward that reads the trunk's keys and values: a node sees its ancestors and as much of the trunk as its prompt has,
+and its position is the one it has in its own prompt. The tree's mask has (nodes) x (trunk + nodes) entries: linear in
+the length of the trace, so that no dense square over the trace is ever made.
+"""
+
+from collections.abc import Iterator, Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from jaxtyping import Bool, Int
+from transformers import DynamicCache
+
+from headway.engines.trunks import Request, Trunk, padded, positions_of
+from headway.types import TokenIds
+
+ENTRIES = 2**26  # of a mask, or of the logits, that a forward may make: 256 MiB in float32
+
+
+class Tree(NamedTuple):
+    """The nodes below one trunk, parents before children; a node is one token in one context.
+
+    `parent` is -1 for the first token after the trunk, `answer` marks the tokens of continuations, and
+    `ends[place][k]` is the node that ends continuation k of the request at `place`.
+    """
+
+    tokens: Int[np.ndarray, " N"]
+    parent: Int[np.ndarray, " N"]
+    position: Int[np.ndarray, " N"]
+    shared: Int[np.ndarray, " N"]
+    answer: Bool[np.ndarray, " N"]
+    ends: dict[int, list[int]]
+
+    def sees(self) -> Bool[np.ndarray, "N N"]:
+        """Whether the column's node is the row's or one of its ancestors."""
+        seen = np.eye(len(self.tokens), dtype=bool)
+        for node, parent in enumerate(self.parent):
+            if parent >= 0:
+                seen[node] |= seen[parent]
+        return seen
+
+
+def grow(requests: Sequence[Request], continuations: Sequence[Sequence[TokenIds]]) -> Tree:
+    """The tree of some requests of one trunk. Continuations of a prompt share the tokens they begin with."""
+    nodes: list[tuple[int, int, int, int, bool]] = []
+    ends: dict[int, list[int]] = {}
+    for request in requests:
+        root = -1
+        for position in range(request.shared, len(request.prompt)):
+            nodes.append((request.prompt[position], root, position, request.shared, False))
+            root = len(nodes) - 1
+        below: dict[tuple[int, int], int] = {}
+        ends[request.place] = []
+        for continuation in continuations[request.place]:
+            node = root
+            for position, token in enumerate(continuation, start=len(request.prompt)):
+                if (node, token) not in below:
+                    below[node, token] = len(nodes)
+                    nodes.append((token, node, position, request.shared, True))
+                node = below[node, token]
+            ends[request.place].append(node)
+    tokens, parent, at, shared, answer = np.array(nodes, dtype=np.int64).reshape(-1, 5).T
+    return Tree(tokens, parent, at, shared, answer.astype(bool), ends)
+
+
+@torch.no_grad()
+def score(
+    model: Any,
+    trunks: Sequence[Trunk],
+    continuations: Sequence[Sequence[TokenIds]],
+    closers: torch.Tensor,
+    *,
+    temperature: float,
+    most_tokens: int,
+) -> dict[int, list[float]]:
+    """For the request at each place, the log-probability of each of its continuations, and then any of `closers`.
+
+    The model must attend to all that its mask allows (no sliding window) and take a 4-D mask. Trunks of like length
+    are computed together, `most_tokens` of them at most, and trees in as many forwards as their masks need.
+    """
+    out: dict[int, list[float]] = {}
+    for batch in _batches(trunks, most_tokens):
+        width = max(len(trunk.token_ids) for trunk in batch)
+        cache = DynamicCache(config=model.config)
+        if width:
+            ids, mask = padded([t.token_ids for t in batch], side="right", device=model.device)
+            model(
+                input_ids=ids,
+                attention_mask=mask,
+                position_ids=positions_of(mask),
+                past_key_values=cache,
+                logits_to_keep=1,
+            )
+        for trees in _trees(batch, continuations, width, model.config.get_text_config().vocab_size):
+            for tree, logprob in zip(trees, _forward(model, cache, trees, width, closers, temperature), strict=True):
+                out.update({place: logprob[ends].tolist() for place, ends in tree.ends.items()})
+            for layer in cache.layers if width else ():
+                layer.keys, layer.values = layer.keys[..., :width, :], layer.values[..., :width, :]
+    return out
+
+
+def _batches(trunks: Sequence[Trunk], most_tokens: int) -> Iterator[list[Trunk]]:
+    """Trunks of like length together; at least one."""
+    batch: list[Trunk] = []
+    for trunk in sorted(trunks, key=lambda t: len(t.token_ids)):
+        if batch and (len(batch) + 1) * (len(trunk.token_ids) + 1) > most_tokens // 2:
+            yield batch
+            batch = []
+        batch.append(trunk)
+    if batch:
+        yield batch
+
+
+def _trees(
+    batch: Sequence[Trunk], continuations: Sequence[Sequence[TokenIds]], width: int, vocabulary: int
+) -> Iterator[list[Tree]]:
+    """The trees of a batch, one a trunk, of as many of its requests as the mask and the logits have room for."""
+
+    def size(request: Request) -> int:
+        return len(request.prompt) - request.shared + sum(map(len, continuations[request.place]))
+
+    largest = max(size(r) for t in batch for r in t.requests)
+    most = max(len(t.requests) for t in batch)
+
+    def fits(k: int) -> bool:
+        nodes = k * largest
+        return len(batch) * nodes * max(width + nodes, vocabulary) <= ENTRIES
+
+    k = next((k for k in range(most, 1, -1) if fits(k)), 1)
+    for start in range(0, most, k):
+        yield [grow(t.requests[start : start + k], continuations) for t in batch]
+
+
+def _forward(
+    model: Any, cache: DynamicCache, trees: Sequence[Tree], width: int, closers: torch.Tensor, temperature: float
+) -> list[np.ndarray]:
+    """For each tree, the log-probability at each node of the tokens from its prompt's end to it, and then a closer."""
+    device = model.device
+    ids, _ = padded([tuple(t.tokens.tolist()) for t in trees], side="right", device=device)
+    nodes = ids.shape[1]
+    place = np.zeros(ids.shape, dtype=np.int64)
+    sees = np.zeros((len(trees), nodes, width + nodes), dtype=bool)
+    sees[:, np.arange(nodes), width + np.arange(nodes)] = True  # a row that sees nothing would be NaN
+    for row, tree in enumerate(trees):
+        n = len(tree.tokens)
+        place[row, :n] = tree.position
+        sees[row, :n, :width] = np.arange(width) < tree.shared[:, None]
+        sees[row, :n, width : width + n] = tree.sees()
+    mask = torch.zeros(sees.shape, dtype=model.dtype, device=device)
+    mask.masked_fill_(~torch.from_numpy(sees).to(device), torch.finfo(model.dtype).min)
+
+    # logits are needed where an answer begins, goes on or ends
+    needed = np.zeros(nodes, dtype=bool)
+    for tree in trees:
+        needed[: len(tree.tokens)] |= tree.answer
+        needed[tree.parent[tree.answer]] = True
+    kept = np.flatnonzero(needed)
+    column = np.zeros(nodes, dtype=np.int64)
+    column[kept] = np.arange(len(kept))
+    out = model(
+        input_ids=ids,
+        attention_mask=mask[:, None],
+        position_ids=torch.from_numpy(place).to(device),
+        past_key_values=cache,
+        logits_to_keep=torch.from_numpy(kept).to(device),
+    )
+    logits = out.logits.float() / temperature
+    total = logits.logsumexp(dim=-1)
+    closing = (logits[..., closers].logsumexp(dim=-1) - total).double().cpu().numpy()
+    result = []
+    for row, tree in enumerate(trees):
+        answer = np.flatnonzero(tree.answer)
+        before = torch.from_numpy(column[tree.parent[answer]]).to(device)
+        token = torch.from_numpy(tree.tokens[answer]).to(device)
+        step = (logits[row, before, token] - total[row, before]).double().cpu().numpy()
+        so_far = np.zeros(len(tree.tokens))
+        for node, logprob in zip(answer, step, strict=True):
+            so_far[node] = so_far[tree.parent[node]] + logprob
+        result.append(so_far + closing[row, column[: len(tree.tokens)]])
+    return result
+
+
+@torch.no_grad()
+def score_separately(
+    model: Any,
+    prompts: Sequence[TokenIds],
+    continuations: Sequence[Sequence[TokenIds]],
+    closers: torch.Tensor,
+    *,
+    temperature: float,
+    most_tokens: int,
+) -> list[list[float]]:
+    """The same for a model that cannot take a tree: each continuation is computed with the whole of its prompt."""
+    rows = sorted(
+        ((place, k) for place, some in enumerate(continuations) for k in range(len(some))),
+        key=lambda at: len(prompts[at[0]]) + len(continuations[at[0]][at[1]]),
+    )
+    out = [[0.0] * len(some) for some in continuations]
+    while rows:
+        longest = len(prompts[rows[-1][0]]) + len(continuations[rows[-1][0]][rows[-1][1]])
+        few = max(1, most_tokens // (2 * longest))
+        batch, rows = rows[-few:], rows[:-few]
+        answers = [continuations[place][k] for place, k in batch]
+        sequences = [prompts[place] + answer for (place, _), answer in zip(batch, answers, strict=True)]
+        ids, mask = padded(sequences, side="left", device=model.device)
+        keep = max(map(len, answers)) + 1
+        logits = model(
+            input_ids=ids, attention_mask=mask, position_ids=positions_of(mask), use_cache=False, logits_to_keep=keep
+        ).logits.float()
+        logprobs = (logits / temperature).log_softmax(dim=-1)
+        closing = logprobs[:, -1, closers].logsumexp(dim=-1)
+        for row, ((place, k), answer) in enumerate(zip(batch, answers, strict=True)):
+            steps = logprobs[row, -len(answer) - 1 : -1].gather(-1, ids[row, -len(answer) :, None])
+            out[place][k] = float(steps.double().sum() + closing[row].double())
+    return out
