@@ -15,6 +15,7 @@ from rich.table import Table
 
 from headway import __version__
 from headway.measure import EngineName, Measurement, Settings, compare_runs
+from headway.score import ValueKind
 from headway.segment import Segment
 from headway.store import Run
 from headway.types import HeadwayError
@@ -84,6 +85,7 @@ def measure(
     limit: Annotated[int | None, typer.Option(help="Use the first so many problems.")] = None,
     traces: Annotated[int, typer.Option(help="Traces a problem.")] = 4,
     branches: Annotated[int, typer.Option(help="Forced answers at each boundary.")] = 4,
+    values: Annotated[ValueKind, typer.Option(help="How a value is estimated: docs/measuring.md.")] = "branches",
     budget: Annotated[int, typer.Option(help="Thinking tokens a trace may take.")] = 1024,
     answer_tokens: Annotated[int, typer.Option(help="Tokens an answer may take, forced or not.")] = 32,
     temperature: Annotated[float, typer.Option(help="Of the traces; branches are drawn at 1.")] = 1.0,

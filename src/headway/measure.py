@@ -10,6 +10,7 @@ import msgspec
 
 from headway.engines import model_path
 from headway.engines.scripted import ScriptedEngine, ramps
+from headway.forms import candidates_of
 from headway.graders import load_grader
 from headway.problems import ProblemSet, load_problems
 from headway.prompts import ThinkTags, find_think_tags, meta_prover
@@ -17,8 +18,9 @@ from headway.prove import prove
 from headway.report import charts
 from headway.report.compare import compare, markdown_table
 from headway.report.page import render_compare, render_run
-from headway.report.summary import Measured, branch_counts, measured, summarize
+from headway.report.summary import Measured, branch_counts, measured, summarize, value_quality
 from headway.sample import sample
+from headway.score import DRAWN, FORMS, Known, ValueKind, score
 from headway.segment import Segment, cut
 from headway.store import Run
 from headway.types import Engine, Episode, Grader, HeadwayError, MetaProver, Trace
@@ -36,6 +38,7 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=
     limit: int | None = None
     traces: int = 4
     branches: int = 4
+    values: ValueKind = "branches"
     budget: int = 1024
     answer_tokens: int = 32
     temperature: float = 1.0
@@ -159,15 +162,50 @@ class Measurement:
             made += len(traces)
             self._tell("sample", made, total)
 
+    @cached_property
+    def known(self) -> Known:
+        """The known right answers of the problems."""
+        s = self.settings
+        candidates = candidates_of(self.problems.grader if s.grader == "auto" else s.grader)
+        return Known(self.engine, self.prover, self.grader, candidates)
+
     def prove(self) -> None:
+        """Draws the branches and makes the scores that are not there yet, as far as the kind of values needs them.
+
+        Raises:
+            HeadwayError: there are no traces, or the engine cannot do it.
+        """
+        if self.settings.values in FORMS:
+            self._score()
+        if self.settings.values in DRAWN:
+            self._draw()
+
+    def _score(self) -> None:
+        traces = self._traces_to_prove()
+        done = {((s.problem_id, s.index), s.boundary) for s in self.run.scores()}
+        total = sum(len(self.segmenter(t)) + 1 for t in traces)
+        self._tell("score", len(done), total)
+        if len(done) >= total:
+            return
+        by_id, made = {p.id: p for p in self.problems.problems}, len(done)
+        for scores in score(self.engine, traces, by_id, self.known, self.prover, self.segmenter, done=done):
+            self.run.append(scores)
+            made += len(scores)
+            self._tell("score", made, total)
+
+    def _traces_to_prove(self) -> list[Trace]:
+        traces = sorted(self.run.traces(), key=lambda t: (t.problem_id, t.index))
+        if not traces:
+            raise HeadwayError(f"{self.run.path} has no traces to prove; `headway sample` makes them")
+        return traces
+
+    def _draw(self) -> None:
         """Draws the branches that are not there yet.
 
         Raises:
             HeadwayError: there are no traces.
         """
-        traces = sorted(self.run.traces(), key=lambda t: (t.problem_id, t.index))
-        if not traces:
-            raise HeadwayError(f"{self.run.path} has no traces to prove; `headway sample` makes them")
+        traces = self._traces_to_prove()
         done = {((b.problem_id, b.index), b.boundary, b.branch) for b in self.run.branches()}
         total = sum(len(self.segmenter(t)) + 1 for t in traces) * self.settings.branches
         self._tell("prove", len(done), total)
@@ -179,13 +217,17 @@ class Measurement:
             self.engine, traces, by_id, self.grader, self.prover, self.segmenter, seed=self.settings.seed, done=done
         )
         for branches in chunks:
+            if self.settings.values in FORMS:
+                branches = self.known.marked(branches, traces, by_id, self.segmenter)
             self.run.append(branches)
             made += len(branches)
             self._tell("prove", made, total)
 
     def measured(self) -> Measured:
         """The traces with their value curves."""
-        return measured(self.run.traces(), self.run.branches(), self.segmenter)
+        s = self.settings
+        branches = self.run.branches() if s.values in DRAWN else []
+        return measured(self.run.traces(), branches, self.segmenter, scores=self.run.scores(), values=s.values)
 
     def report(self) -> dict[str, Any]:
         """Writes report.json and report.html, and returns the former.
@@ -193,8 +235,11 @@ class Measurement:
         Raises:
             HeadwayError: there are no traces or no branches.
         """
-        branches = self.run.branches()
-        if not branches:
+        branches = self.run.branches() if self.settings.values in DRAWN else []
+        scores = self.run.scores()
+        if self.settings.values in FORMS and not scores:
+            raise HeadwayError(f"{self.run.path} has no scores to report on; `headway prove --out {self.run.path}`")
+        if self.settings.values in DRAWN and not branches:
             raise HeadwayError(f"{self.run.path} has no branches to report on; `headway prove --out {self.run.path}`")
         self._tell("report", 0, 1)
         s, made = self.settings, self.measured()
@@ -202,6 +247,7 @@ class Measurement:
             made, model=s.model, problems=self.problems.name, budget=s.budget, answer_tokens=s.answer_tokens
         )
         report["branches"] = branch_counts(branches)
+        report["values"] = value_quality(made, branches, scores, self.segmenter)
         by_id = {p.id: p for p in self.problems.problems}
         self.run.write_json("report.json", report)
         self.run.write_text("report.html", render_run(report, made, branches, problems=by_id))

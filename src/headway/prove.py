@@ -17,11 +17,15 @@ Segmenter = Callable[[Trace], list[Episode]]
 
 
 class ValueCurve(NamedTuple):
-    """A trace's boundaries (token positions), the budget of an answer there, and the values with their errors."""
+    """A trace's boundaries (token positions), the budget of an answer there, and the values with their errors.
+
+    `kind` names the estimate (`score.ValueKind`).
+    """
 
     boundaries: list[int]
     tokens: Float[np.ndarray, " J"]
     values: estimate.Values
+    kind: str = "branches"
 
 
 def prove(

@@ -17,10 +17,11 @@ from typing import Any, TypeVar
 import msgspec
 
 from headway import __version__
-from headway.types import Branch, HeadwayError, Trace
+from headway.types import Branch, HeadwayError, Score, Trace
 
 SCHEMA = 1
-Record = TypeVar("Record", Trace, Branch)
+FILES = {Trace: "traces.jsonl", Branch: "branches.jsonl", Score: "scores.jsonl"}
+Record = TypeVar("Record", Trace, Branch, Score)
 
 
 class Run:
@@ -86,7 +87,11 @@ class Run:
         """All branches, in the order they were made."""
         return self._read("branches.jsonl", Branch)
 
-    def append(self, records: Iterable[Trace | Branch]) -> None:
+    def scores(self) -> list[Score]:
+        """All scores, in the order they were made."""
+        return self._read("scores.jsonl", Score)
+
+    def append(self, records: Iterable[Trace | Branch | Score]) -> None:
         """Adds records to their file, whole lines at a time.
 
         Raises:
@@ -94,7 +99,7 @@ class Run:
         """
         kinds: dict[str, bytes] = {}
         for record in records:
-            name = "traces.jsonl" if isinstance(record, Trace) else "branches.jsonl"
+            name = FILES[type(record)]
             kinds[name] = kinds.get(name, b"") + msgspec.json.encode(record) + b"\n"
         for name, lines in kinds.items():
             file = self.path / name

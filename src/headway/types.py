@@ -145,8 +145,8 @@ class Branch(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 class Score(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """The probability, under the meta-prover, of the known right answers at a boundary of a trace: nothing is sampled.
 
-    `logprob` is the natural logarithm of the summed probability of the `forms` in which the reference is written, and
-    `tokens` the budget of the likeliest of them.
+    `probability` is summed over the `forms` in which they are written, None where none is known; `tokens` is the
+    budget of the likeliest.
     """
 
     problem_id: str
@@ -154,7 +154,7 @@ class Score(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     boundary: int
     tokens: int
     forms: int
-    logprob: float
+    probability: float | None
 
 
 class MetaProver(msgspec.Struct, frozen=True, forbid_unknown_fields=True):

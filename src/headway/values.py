@@ -58,14 +58,49 @@ def from_distinct(
         logprobs: The logarithm of each completion's probability; NaN where no branch was drawn.
         completions: Equal within a row for equal completions: the same tokens, ended in the same way.
     """
-    rows = [_distinct(*row) for row in zip(rewards, logprobs, completions, strict=True)]
+    return from_hybrid(np.zeros(len(rewards)), rewards, logprobs, completions)
+
+
+def from_likelihood(known: Float[np.ndarray, " J"]) -> Values:
+    """The probability of the known right answers at each boundary: nothing is drawn, so it has no sampling error.
+
+        V = sum_{a in F} p_a
+
+    F holds the forms in which the right answer is known to be written. A lower bound of the chance of success, exact
+    where F holds every right answer; n is 0.
+    """
+    return Values(known, np.where(np.isnan(known), np.nan, 0.0), np.zeros(len(known), dtype=int))
+
+
+def from_hybrid(
+    known: Float[np.ndarray, " J"],
+    rewards: Float[np.ndarray, "J B"],
+    logprobs: Float[np.ndarray, "J B"],
+    completions: Int[np.ndarray, "J B"],
+) -> Values:
+    """The exact probability of the known right answers and the mass of the *other* right ones among the branches.
+
+        V = sum_{a in F} p_a  +  sum_{a in D \\ F} p_a r_a / pi_a
+
+    Unbiased whatever F is, as long as it does not depend on the branches; only the second sum has an error. With F
+    empty it is `from_distinct`, with every right answer in F `from_likelihood`.
+
+    Args:
+        known: The probability of F at each boundary.
+        rewards, logprobs, completions: As for `from_distinct`; the reward of a branch in F is 0 here, since it is
+            counted already.
+    """
+    rows = [_hybrid(*row) for row in zip(known.tolist(), rewards, logprobs, completions, strict=True)]
     n = (~np.isnan(rewards) & ~np.isnan(logprobs)).sum(axis=1)
     estimates = np.array(rows, dtype=float).reshape(len(rows), 2)
     return Values(estimates[:, 0], estimates[:, 1], n)
 
 
-def _distinct(
-    rewards: Float[np.ndarray, " B"], logprobs: Float[np.ndarray, " B"], completions: Int[np.ndarray, " B"]
+def _hybrid(
+    known: float,
+    rewards: Float[np.ndarray, " B"],
+    logprobs: Float[np.ndarray, " B"],
+    completions: Int[np.ndarray, " B"],
 ) -> tuple[float, float]:
     """Value and standard error of one boundary."""
     drawn = ~np.isnan(logprobs)
@@ -78,7 +113,7 @@ def _distinct(
     left = 1 - (p * undecided / chance).sum()
     if n == 0 or undecided.all() or left <= 0:
         return np.nan, np.nan
-    value = (p * reward / chance).sum() / left
+    value = (known + (p * reward / chance).sum()) / left
     y = p * (reward + value * undecided) / left / chance
     if n == 1:
         return value, np.nan

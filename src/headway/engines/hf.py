@@ -177,6 +177,10 @@ class HFEngine:
             written[rows, t] = chosen.cpu()
             logprobs[rows[alive]] += logprob.cpu()[alive]
             over = torch.isin(chosen, ends).cpu() & alive
+            if over.any() and len(ends) > 1:  # the completion's probability is that of any end
+                which = over.to(device)
+                any_end = distribution(logits[which], params)[:, ends].sum(dim=-1).log() - logprob[which]
+                logprobs[rows[over]] += any_end.cpu()
             lengths[rows[over]] = t
             if stops is not None:
                 hit = stops(written[rows, : t + 1].to(device), None).cpu() & alive & ~over
@@ -234,16 +238,25 @@ def uniforms(seeds: np.ndarray, step: int) -> np.ndarray:
     return (bits >> np.uint64(11)).astype(np.float64) / 2**53
 
 
-def choose(logits: torch.Tensor, u: np.ndarray, params: SamplingParams) -> tuple[torch.Tensor, torch.Tensor]:
-    """The token of each row, where the running sum of its probabilities passes the row's uniform number, and the
-    logarithm of the token's probability; both (rows,)."""
+def distribution(logits: torch.Tensor, params: SamplingParams) -> torch.Tensor:
+    """The probability of each token after temperature and top-p, (rows, vocabulary)."""
     if params.temperature == 0:
-        return logits.argmax(dim=-1), torch.zeros(len(logits), dtype=torch.double, device=logits.device)
+        return torch.nn.functional.one_hot(logits.argmax(dim=-1), logits.shape[-1]).double()
     probabilities = torch.softmax(logits.double() / params.temperature, dim=-1)
     if params.top_p < 1:
         ordered, order = probabilities.sort(dim=-1, descending=True)
         ordered[ordered.cumsum(dim=-1) - ordered >= params.top_p] = 0
         probabilities = torch.zeros_like(probabilities).scatter(-1, order, ordered)
+        probabilities /= probabilities.sum(dim=-1, keepdim=True)
+    return probabilities
+
+
+def choose(logits: torch.Tensor, u: np.ndarray, params: SamplingParams) -> tuple[torch.Tensor, torch.Tensor]:
+    """The token of each row, where the running sum of its probabilities passes the row's uniform number, and the
+    logarithm of the token's probability; both (rows,)."""
+    if params.temperature == 0:
+        return logits.argmax(dim=-1), torch.zeros(len(logits), dtype=torch.double, device=logits.device)
+    probabilities = distribution(logits, params)
     sums = probabilities.cumsum(dim=-1)
     aim = torch.from_numpy(u).to(sums.device)[:, None] * sums[:, -1:]
     chosen = torch.searchsorted(sums, aim, right=True).clamp(max=logits.shape[-1] - 1)

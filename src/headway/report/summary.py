@@ -9,10 +9,11 @@ from jaxtyping import Float
 
 from headway import stats
 from headway.progress import progress
-from headway.prove import Segmenter, ValueCurve, value_curve
+from headway.prove import Segmenter, ValueCurve
 from headway.regret import budget_curve, normalized_regret
+from headway.score import ValueKind, curve_of
 from headway.stats import Estimate
-from headway.types import Branch, Outcome, Trace
+from headway.types import Branch, Outcome, Score, Trace
 
 
 class Measured(NamedTuple):
@@ -39,13 +40,59 @@ class Measured(NamedTuple):
         return np.array([normalized_regret(c.tokens, c.values.values, budgets) for c in self.curves])
 
 
-def measured(traces: Sequence[Trace], branches: Sequence[Branch], segmenter: Segmenter) -> Measured:
-    """Puts each trace's branches back on its boundaries; traces are ordered by problem and index."""
+def measured(
+    traces: Sequence[Trace],
+    branches: Sequence[Branch],
+    segmenter: Segmenter,
+    *,
+    scores: Sequence[Score] = (),
+    values: ValueKind = "branches",
+) -> Measured:
+    """Puts each trace's branches and scores back on its boundaries; traces are ordered by problem and index."""
     of_trace: dict[tuple[str, int], list[Branch]] = defaultdict(list)
+    scores_of: dict[tuple[str, int], list[Score]] = defaultdict(list)
     for branch in branches:
         of_trace[branch.problem_id, branch.index].append(branch)
+    for score in scores:
+        scores_of[score.problem_id, score.index].append(score)
     ordered = sorted(traces, key=lambda t: (t.problem_id, t.index))
-    return Measured(ordered, [value_curve(t, of_trace[t.problem_id, t.index], segmenter(t)) for t in ordered])
+    return Measured(
+        ordered,
+        [
+            curve_of(
+                values,
+                t,
+                segmenter(t),
+                branches=of_trace[t.problem_id, t.index],
+                scores=scores_of[t.problem_id, t.index],
+            )
+            for t in ordered
+        ],
+    )
+
+
+def value_quality(
+    run: Measured, branches: Sequence[Branch], scores: Sequence[Score], segmenter: Segmenter
+) -> dict[str, Any]:
+    """What the values rest on: their kind, the part that the known forms carry, and how they fit the branches.
+
+    `known_share` is the known forms' probability over the value, both summed over all boundaries. `calibration` is the
+    mean over boundaries of the mean reward of their branches less the value: 0 if the values are right on average.
+    """
+    kind = run.curves[0].kind if run.curves else "branches"
+    quality: dict[str, Any] = {"kind": kind}
+    total = np.nansum(np.concatenate([np.empty(0), *(c.values.values for c in run.curves)]))
+    if scores and total > 0:
+        quality["known_share"] = float(sum(s.probability or 0.0 for s in scores) / total)
+    if branches and kind != "branches":
+        plain = measured(run.traces, branches, segmenter)
+        gaps = [
+            (t.problem_id, gap)
+            for t, theirs, ours in zip(run.traces, plain.curves, run.curves, strict=True)
+            for gap in (theirs.values.values - ours.values.values).tolist()
+        ]
+        quality["calibration"] = entry(stats.mean(np.array([gap for _, gap in gaps]), [name for name, _ in gaps]))
+    return quality
 
 
 def default_budgets(budget: int, points: int = 16) -> Float[np.ndarray, " C"]:
