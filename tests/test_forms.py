@@ -1,8 +1,8 @@
 import pytest
 
 import tiny
-from headway.forms import Forms, candidates_of, ends_of, known_forms, written
 from headway.engines.scripted import Characters
+from headway.forms import Forms, candidates_of, ends_of, known_forms, written
 from headway.graders import load_grader
 from headway.prompts import ThinkTags, meta_prover
 from headway.tasks import countdown

@@ -3,7 +3,7 @@ import itertools
 import numpy as np
 import pytest
 
-from headway.values import from_branches, from_distinct
+from headway.values import from_branches, from_distinct, from_hybrid, from_likelihood, shrunk
 
 
 def test_values_by_hand():
@@ -147,3 +147,63 @@ def test_branches_that_were_not_drawn_do_not_count():
 def test_a_certain_answer_is_certain():
     estimate = from_distinct(np.array([[1.0, 1.0]]), np.array([[0.0, 1e-12]]), np.array([[3, 3]]))
     assert estimate.values[0] == 1.0 and estimate.stderr[0] == pytest.approx(0.0, abs=1e-7)
+
+
+# -- known right answers ----------------------------------------------------------------------------------------------
+
+
+def test_a_likelihood_has_no_sampling_error():
+    estimate = from_likelihood(np.array([0.25, np.nan, 0.0]))
+    assert np.array_equal(estimate.values, [0.25, np.nan, 0.0], equal_nan=True)
+    assert np.array_equal(estimate.stderr, [0.0, np.nan, 0.0], equal_nan=True)
+    assert estimate.n.tolist() == [0, 0, 0]
+
+
+@pytest.mark.parametrize("known", [[], [0], [2], [0, 2]])
+def test_hybrid_values_are_unbiased_whatever_is_known(known):
+    """Answers 0 and 2 are right, 0.5 + 0.2; what is known of them is exact and only the rest is estimated."""
+    left = RIGHT.copy()
+    left[known] = 0.0
+    drawn = np.array(list(itertools.product(range(4), repeat=3)))
+    chances = np.prod(LETTERS[drawn], axis=1)
+    exact = np.full(len(drawn), LETTERS[known].sum())
+    estimate = from_hybrid(exact, left[drawn], np.log(LETTERS)[drawn], drawn)
+    assert chances @ estimate.values == pytest.approx(0.7, abs=1e-12)
+    variance = chances @ (estimate.values - 0.7) ** 2
+    assert variance <= chances @ (from_distinct(RIGHT[drawn], np.log(LETTERS)[drawn], drawn).values - 0.7) ** 2 + 1e-15
+    if known == [0, 2]:
+        assert variance == pytest.approx(0.0, abs=1e-15)
+
+
+# -- shrinkage --------------------------------------------------------------------------------------------------------
+
+
+def test_values_shrink_towards_their_groups_mean_by_hand():
+    values = [np.array([0.2, 0.5]), np.array([0.6, 0.9])]
+    # at each boundary the variance is 0.08; noise 0.02 is a quarter of it: three quarters of the way out are kept
+    noise = [np.full(2, 0.02**0.5)] * 2
+    ours, theirs = shrunk(values, noise)
+    assert ours == pytest.approx([0.4 - 0.15, 0.7 - 0.15])
+    assert theirs == pytest.approx([0.4 + 0.15, 0.7 + 0.15])
+
+
+def test_shrinking_less_noise_than_none_and_more_than_all():
+    values = [np.array([0.2, 0.5]), np.array([0.6, 0.9, 0.1])]
+    zeros = [np.zeros(2), np.zeros(3)]
+    assert [v.tolist() for v in shrunk(values, zeros)] == [v.tolist() for v in values]
+    big = [np.ones(2), np.ones(3)]
+    assert [v.tolist() for v in shrunk(values, big)] == [pytest.approx([0.4, 0.7]), pytest.approx([0.4, 0.7, 0.1])]
+    nan = [np.array([np.nan, 0.5]), np.array([0.6, 0.9])]
+    got = shrunk(nan, [np.array([np.nan, 0.1]), np.array([0.1, 0.1])])
+    assert np.isnan(got[0][0]) and got[1][0] == pytest.approx(0.6)
+    assert shrunk([], []) == []
+
+
+def test_shrinkage_brings_noisy_values_closer_to_the_truth():
+    rng = np.random.default_rng(0)
+    truth = rng.uniform(0.3, 0.6, size=(400, 6))
+    drawn = rng.binomial(4, truth) / 4
+    stderr = np.sqrt(drawn * (1 - drawn) / 3)
+    moved = [shrunk(list(drawn[i : i + 8]), list(stderr[i : i + 8])) for i in range(0, 400, 8)]
+    error = np.mean((np.concatenate(moved) - truth) ** 2)
+    assert error < 0.5 * np.mean((drawn - truth) ** 2)

@@ -1,5 +1,6 @@
 """Scoring: traces in, the probability of their known right answers at each boundary out; and values of every kind."""
 
+from collections import defaultdict
 from collections.abc import Collection, Iterator, Sequence
 from typing import Literal
 
@@ -8,7 +9,7 @@ import numpy as np
 
 from headway import values as estimate
 from headway.forms import Candidates, Forms, ends_of, known_forms, written
-from headway.prove import Segmenter, ValueCurve, value_curve
+from headway.prove import Segmenter, ValueCurve, prove, value_curve
 from headway.sample import TraceKey
 from headway.segment import boundaries
 from headway.types import Branch, Engine, Episode, Grader, HeadwayError, Likelihood, MetaProver, Problem, Score, Trace
@@ -148,6 +149,50 @@ def curve_of(
         estimate.from_hybrid(known, rewards, logprobs, completions),
         kind,
     )
+
+
+def curves_of(
+    kind: ValueKind,
+    engine: Engine,
+    traces: Sequence[Trace],
+    problems: dict[str, Problem],
+    grader: Grader,
+    known: Known,
+    prover: MetaProver,
+    segmenter: Segmenter,
+    *,
+    seed: int,
+) -> tuple[list[ValueCurve], list[Branch], list[Score]]:
+    """The curve of each trace, made now, and the branches and scores it comes from: one call of the engine each."""
+    at_once = max(1, len(traces))
+    branches: list[Branch] = []
+    scores: list[Score] = []
+    if kind in FORMS:
+        made = score(engine, traces, problems, known, prover, segmenter, traces_at_once=at_once)
+        scores = [s for part in made for s in part]
+    if kind in DRAWN:
+        drawn = prove(engine, traces, problems, grader, prover, segmenter, seed=seed, traces_at_once=at_once)
+        branches = [b for part in drawn for b in part]
+    if kind == "hybrid":
+        branches = known.marked(branches, traces, problems, segmenter)
+    branches_of: dict[TraceKey, list[Branch]] = defaultdict(list)
+    scores_of: dict[TraceKey, list[Score]] = defaultdict(list)
+    for branch in branches:
+        branches_of[branch.problem_id, branch.index].append(branch)
+    for one in scores:
+        scores_of[one.problem_id, one.index].append(one)
+    keys = [(t.problem_id, t.index) for t in traces]
+    curves = [
+        curve_of(kind, t, segmenter(t), branches=branches_of[key], scores=scores_of[key])
+        for t, key in zip(traces, keys, strict=True)
+    ]
+    return curves, branches, scores
+
+
+def known_share(curves: Sequence[ValueCurve], scores: Sequence[Score]) -> float:
+    """The part of the value that the known right answers carry, over all boundaries; NaN where none were scored."""
+    total = sum(float(np.nansum(c.values.values)) for c in curves)
+    return sum(s.probability or 0.0 for s in scores) / total if scores and total > 0 else float("nan")
 
 
 def _table(branches: Sequence[Branch], J: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:

@@ -11,7 +11,7 @@ from headway import stats
 from headway.progress import progress
 from headway.prove import Segmenter, ValueCurve
 from headway.regret import budget_curve, normalized_regret
-from headway.score import ValueKind, curve_of
+from headway.score import ValueKind, curve_of, known_share
 from headway.stats import Estimate
 from headway.types import Branch, Outcome, Score, Trace
 
@@ -81,9 +81,8 @@ def value_quality(
     """
     kind = run.curves[0].kind if run.curves else "branches"
     quality: dict[str, Any] = {"kind": kind}
-    total = np.nansum(np.concatenate([np.empty(0), *(c.values.values for c in run.curves)]))
-    if scores and total > 0:
-        quality["known_share"] = float(sum(s.probability or 0.0 for s in scores) / total)
+    if scores:
+        quality["known_share"] = known_share(run.curves, scores)
     if branches and kind != "branches":
         plain = measured(run.traces, branches, segmenter)
         gaps = [
