@@ -19,6 +19,7 @@ from headway.engines.trunks import Request, Trunk, padded, positions_of
 from headway.types import TokenIds
 
 ENTRIES = 2**26  # of a mask, or of the logits, that a forward may make: 256 MiB in float32
+MOST_PADDED = 1.25  # how much more than the tokens needed a batch may compute
 
 
 class Tree(NamedTuple):
@@ -82,12 +83,14 @@ def score(
     The model must attend to all that its mask allows (no sliding window) and take a 4-D mask. Trunks of like length
     are computed together, `most_tokens` of them at most, and trees in as many forwards as their masks need.
     """
+    vocabulary = model.config.get_text_config().vocab_size
+    jobs = [Job(trunk.token_ids, _trees(trunk, continuations, vocabulary)) for trunk in trunks]
     out: dict[int, list[float]] = {}
-    for batch in _batches(trunks, most_tokens):
-        width = max(len(trunk.token_ids) for trunk in batch)
+    for batch in _batches(jobs, most_tokens, vocabulary):
+        width = max(len(job.trunk) for job in batch)
         cache = DynamicCache(config=model.config)
         if width:
-            ids, mask = padded([t.token_ids for t in batch], side="right", device=model.device)
+            ids, mask = padded([job.trunk for job in batch], side="right", device=model.device)
             model(
                 input_ids=ids,
                 attention_mask=mask,
@@ -95,7 +98,7 @@ def score(
                 past_key_values=cache,
                 logits_to_keep=1,
             )
-        for trees in _trees(batch, continuations, width, model.config.get_text_config().vocab_size):
+        for trees in zip(*(job.trees for job in batch), strict=True):
             for tree, logprob in zip(trees, _forward(model, cache, trees, width, closers, temperature), strict=True):
                 out.update({place: logprob[ends].tolist() for place, ends in tree.ends.items()})
             for layer in cache.layers if width else ():
@@ -103,36 +106,46 @@ def score(
     return out
 
 
-def _batches(trunks: Sequence[Trunk], most_tokens: int) -> Iterator[list[Trunk]]:
-    """Trunks of like length together; at least one."""
-    batch: list[Trunk] = []
-    for trunk in sorted(trunks, key=lambda t: len(t.token_ids)):
-        if batch and (len(batch) + 1) * (len(trunk.token_ids) + 1) > most_tokens // 2:
-            yield batch
-            batch = []
-        batch.append(trunk)
+class Job(NamedTuple):
+    """A trunk and its trees: one, or as many as the mask and the logits have no room for at once."""
+
+    trunk: TokenIds
+    trees: list[Tree]
+
+    @property
+    def nodes(self) -> int:
+        """Of the largest tree."""
+        return max(len(tree.tokens) for tree in self.trees)
+
+
+def _trees(trunk: Trunk, continuations: Sequence[Sequence[TokenIds]], vocabulary: int) -> list[Tree]:
+    """The trees of a trunk's requests, each small enough or of one request."""
+    tree = grow(trunk.requests, continuations)
+    nodes, most = len(tree.tokens), len(trunk.requests)
+    if nodes * max(len(trunk.token_ids) + nodes, vocabulary) <= ENTRIES or most == 1:
+        return [tree]
+    halves = trunk.requests[: most // 2], trunk.requests[most // 2 :]
+    return [t for half in halves for t in _trees(Trunk(trunk.token_ids, half), continuations, vocabulary)]
+
+
+def _batches(jobs: Sequence[Job], most_tokens: int, vocabulary: int) -> Iterator[list[Job]]:
+    """Jobs of like size together, as far as little is lost to padding and memory has room; at least one."""
+    batch: list[Job] = []
+    for job in sorted(jobs, key=lambda j: (len(j.trees), j.nodes, len(j.trunk))):
+        if batch:
+            together = [*batch, job]
+            rows, width, nodes = len(together), max(len(j.trunk) for j in together), job.nodes
+            needed = sum(len(j.trunk) + j.nodes for j in together)
+            if (
+                len(job.trees) > 1
+                or rows * (width + nodes) > min(most_tokens, MOST_PADDED * needed)
+                or rows * nodes * max(width + nodes, vocabulary) > ENTRIES
+            ):
+                yield batch
+                batch = []
+        batch.append(job)
     if batch:
         yield batch
-
-
-def _trees(
-    batch: Sequence[Trunk], continuations: Sequence[Sequence[TokenIds]], width: int, vocabulary: int
-) -> Iterator[list[Tree]]:
-    """The trees of a batch, one a trunk, of as many of its requests as the mask and the logits have room for."""
-
-    def size(request: Request) -> int:
-        return len(request.prompt) - request.shared + sum(map(len, continuations[request.place]))
-
-    largest = max(size(r) for t in batch for r in t.requests)
-    most = max(len(t.requests) for t in batch)
-
-    def fits(k: int) -> bool:
-        nodes = k * largest
-        return len(batch) * nodes * max(width + nodes, vocabulary) <= ENTRIES
-
-    k = next((k for k in range(most, 1, -1) if fits(k)), 1)
-    for start in range(0, most, k):
-        yield [grow(t.requests[start : start + k], continuations) for t in batch]
 
 
 def _forward(
