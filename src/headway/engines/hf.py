@@ -5,7 +5,7 @@ is computed once, and each of the others takes from its cache what they share. S
 """
 
 from collections.abc import Iterator, Sequence
-from functools import lru_cache
+from functools import lru_cache, partial
 from pathlib import Path
 from typing import Any
 
@@ -16,13 +16,15 @@ from transformers.cache_utils import DynamicLayer
 from transformers.generation.stopping_criteria import StopStringCriteria
 from transformers.utils import logging
 
-from headway.engines import packed
+from headway.engines import branching, packed
 from headway.engines.cache import RoomyLayer
+from headway.engines.choosing import Writing, sample_seeds
 from headway.engines.trunks import Request, Trunk, find_trunks, padded, positions_of, split
 from headway.types import Completion, HeadwayError, SamplingParams, TokenIds
 
 CACHE_BYTES = 2**30  # of keys and values a batch may take
 COMPACT_EVERY = 16  # steps between looks at whether finished rows should leave the batch
+SHORT = 1024  # tokens the branches of a trunk may have in all, to be decoded beside each other
 
 
 class HFEngine:
@@ -45,6 +47,11 @@ class HFEngine:
         self._closers = lru_cache(maxsize=8)(self._find_closers)
         self._shares = all(type(layer) is DynamicLayer for layer in DynamicCache(config=model.config).layers)
 
+    @property
+    def _takes_trees(self) -> bool:
+        """Whether the model attends to all that a 4-D mask allows."""
+        return self._shares and self.model.config._attn_implementation in ("sdpa", "eager")
+
     @torch.no_grad()
     def sample(
         self, prompts: Sequence[TokenIds], params: SamplingParams, *, seeds: Sequence[int]
@@ -55,9 +62,19 @@ class HFEngine:
             raise ValueError("a prompt needs at least one token")
         trunks = find_trunks(requests) if self._shares else [Trunk((), [request]) for request in requests]
         out: list[list[Completion]] = [[] for _ in requests]
-        for batch in self._batches(trunks, params):
+        short: list[Trunk] = []
+        long: list[Trunk] = []
+        for trunk in trunks:
+            few = len(trunk.requests) * params.n * params.max_tokens <= SHORT
+            (short if self._takes_trees and few else long).append(trunk)
+        for batch in self._batches(long, params):
             for place, completions in self._sample_batch(batch, params):
                 out[place] = completions
+        drawn = branching.sample(
+            self.model, short, params, partial(self._writing, params=params), most_tokens=self._most_tokens
+        )
+        for place, completions in drawn:
+            out[place] = completions
         return out
 
     def logprobs(
@@ -80,7 +97,7 @@ class HFEngine:
             raise ValueError("a prompt and a continuation need at least one token each")
         requests = [Request(i, p, 0) for i, (p, some) in enumerate(zip(prompts, continuations, strict=True)) if some]
         options: Any = dict(closers=self._closers(ends), temperature=temperature, most_tokens=self._most_tokens)
-        if not self._shares or self.model.config._attn_implementation not in ("sdpa", "eager"):
+        if not self._takes_trees:
             return packed.score_separately(self.model, prompts, continuations, **options)
         found = packed.score(self.model, find_trunks(requests), continuations, **options)
         return [found.get(place, []) for place in range(len(prompts))]
@@ -134,10 +151,7 @@ class HFEngine:
 
         n = params.n
         cache.batch_repeat_interleave(n)
-        numbers = (
-            np.array([r.seed for r in requests], dtype=np.uint64)[:, None] + np.arange(n, dtype=np.uint64) * _GAMMA
-        )
-        seeds = _mix(numbers.reshape(-1))
+        seeds = sample_seeds([r.seed for r in requests], n).reshape(-1)
         drawn = self._decode(
             logits.repeat_interleave(n, 0), mask.repeat_interleave(n, 0), positions[:, -1].repeat_interleave(n, 0),
             cache, seeds, params,
@@ -156,46 +170,24 @@ class HFEngine:
     ) -> list[Completion]:
         """Decodes all rows together; rows that have ended leave the batch now and then."""
         device = logits.device
-        ends = torch.tensor(self._ends, device=device)
-        stops = self._stop_criteria(params.stop) if params.stop else None
-        ended = torch.zeros(len(seeds), dtype=torch.bool)
+        writing = self._writing(seeds, params)
         rows = torch.arange(len(seeds))  # the row of the call that each row of the batch is
-        written = torch.zeros(len(seeds), params.max_tokens, dtype=torch.long)
-        lengths = torch.full((len(seeds),), params.max_tokens)
-        logprobs = torch.zeros(len(seeds), dtype=torch.double)
         for t in range(params.max_tokens):
-            alive = ~ended[rows]
+            alive = ~writing.ended[rows]
             if t % COMPACT_EVERY == 0 and alive.sum() <= len(rows) * 3 // 4:
                 keep = alive.nonzero().squeeze(1)
                 rows, there = rows[keep], keep.to(device)
                 logits, mask, position = logits[there], mask[there], position[there]
                 cache.batch_select_indices(there)
-                alive = torch.ones(len(rows), dtype=torch.bool)
             if not alive.any():
                 break
-            chosen, logprob = choose(logits, uniforms(seeds[rows.numpy()], t), params)
-            written[rows, t] = chosen.cpu()
-            logprobs[rows[alive]] += logprob.cpu()[alive]
-            over = torch.isin(chosen, ends).cpu() & alive
-            if over.any() and len(ends) > 1:  # the completion's probability is that of any end
-                which = over.to(device)
-                any_end = distribution(logits[which], params)[:, ends].sum(dim=-1).log() - logprob[which]
-                logprobs[rows[over]] += any_end.cpu()
-            lengths[rows[over]] = t
-            if stops is not None:
-                hit = stops(written[rows, : t + 1].to(device), None).cpu() & alive & ~over
-                lengths[rows[hit]] = t + 1
-                over |= hit
-            ended[rows[over]] = True
-            if t + 1 == params.max_tokens or ended.all():
+            chosen = writing.write(rows, logits, t)
+            if t + 1 == params.max_tokens or writing.ended.all():
                 break
             position = position + 1
             mask = torch.cat([mask, mask.new_ones(len(mask), 1)], dim=1)
             logits = self._logits(chosen[:, None], mask, position[:, None], cache)
-        return [
-            Completion(tuple(w[:k].tolist()), "stop" if over else "length", logprob)
-            for w, k, over, logprob in zip(written, lengths.tolist(), ended.tolist(), logprobs.tolist(), strict=True)
-        ]
+        return writing.completions()
 
     def _logits(
         self, ids: torch.Tensor, mask: torch.Tensor, positions: torch.Tensor, cache: DynamicCache
@@ -212,6 +204,9 @@ class HFEngine:
             cache.layers = [RoomyLayer() for _ in cache.layers]
         return cache
 
+    def _writing(self, seeds: np.ndarray, params: SamplingParams) -> Writing:
+        return Writing(seeds, params, self._ends, self._stop_criteria(params.stop) if params.stop else None)
+
     def _make_stop_criteria(self, stop: tuple[str, ...]) -> StopStringCriteria:
         return StopStringCriteria(self.tokenizer, list(stop))
 
@@ -220,47 +215,6 @@ def _width(trunks: Sequence[Trunk], params: SamplingParams) -> int:
     """Cache slots of a row: trunk, rest of the prompt, new tokens."""
     rest = max(len(r.prompt) - r.shared for t in trunks for r in t.requests)
     return max(len(t.token_ids) for t in trunks) + rest + params.max_tokens
-
-
-_GAMMA = np.uint64(0x9E3779B97F4A7C15)
-
-
-def _mix(x: np.ndarray) -> np.ndarray:
-    """The finalizer of SplitMix64 (Steele et al., 2014): counters to 64 random bits each; overflow is meant."""
-    x = (x ^ (x >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
-    x = (x ^ (x >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
-    return x ^ (x >> np.uint64(31))
-
-
-def uniforms(seeds: np.ndarray, step: int) -> np.ndarray:
-    """One uniform number in [0, 1) for each seed at a step, whatever the other seeds are."""
-    bits = _mix(seeds + np.array([step + 1], dtype=np.uint64) * _GAMMA)
-    return (bits >> np.uint64(11)).astype(np.float64) / 2**53
-
-
-def distribution(logits: torch.Tensor, params: SamplingParams) -> torch.Tensor:
-    """The probability of each token after temperature and top-p, (rows, vocabulary)."""
-    if params.temperature == 0:
-        return torch.nn.functional.one_hot(logits.argmax(dim=-1), logits.shape[-1]).double()
-    probabilities = torch.softmax(logits.double() / params.temperature, dim=-1)
-    if params.top_p < 1:
-        ordered, order = probabilities.sort(dim=-1, descending=True)
-        ordered[ordered.cumsum(dim=-1) - ordered >= params.top_p] = 0
-        probabilities = torch.zeros_like(probabilities).scatter(-1, order, ordered)
-        probabilities /= probabilities.sum(dim=-1, keepdim=True)
-    return probabilities
-
-
-def choose(logits: torch.Tensor, u: np.ndarray, params: SamplingParams) -> tuple[torch.Tensor, torch.Tensor]:
-    """The token of each row, where the running sum of its probabilities passes the row's uniform number, and the
-    logarithm of the token's probability; both (rows,)."""
-    if params.temperature == 0:
-        return logits.argmax(dim=-1), torch.zeros(len(logits), dtype=torch.double, device=logits.device)
-    probabilities = distribution(logits, params)
-    sums = probabilities.cumsum(dim=-1)
-    aim = torch.from_numpy(u).to(sums.device)[:, None] * sums[:, -1:]
-    chosen = torch.searchsorted(sums, aim, right=True).clamp(max=logits.shape[-1] - 1)
-    return chosen.squeeze(1), (probabilities.gather(-1, chosen) / sums[:, -1:]).log().squeeze(1)
 
 
 def _cache_bytes_per_token(model: Any) -> int:

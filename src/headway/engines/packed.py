@@ -7,7 +7,7 @@ and its position is the one it has in its own prompt. The tree's mask has (nodes
 the length of the trace, so that no dense square over the trace is ever made.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -45,7 +45,9 @@ class Tree(NamedTuple):
         return seen
 
 
-def grow(requests: Sequence[Request], continuations: Sequence[Sequence[TokenIds]]) -> Tree:
+def grow(
+    requests: Sequence[Request], continuations: Sequence[Sequence[TokenIds]] | Mapping[int, Sequence[TokenIds]]
+) -> Tree:
     """The tree of some requests of one trunk. Continuations of a prompt share the tokens they begin with."""
     nodes: list[tuple[int, int, int, int, bool]] = []
     ends: dict[int, list[int]] = {}
@@ -68,6 +70,26 @@ def grow(requests: Sequence[Request], continuations: Sequence[Sequence[TokenIds]
     return Tree(tokens, parent, at, shared, answer.astype(bool), ends)
 
 
+def layout(trees: Sequence[Tree], width: int) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    """Trees as rows after trunks of at most `width`: tokens and positions (R, N), what each sees (R, N, width + N)."""
+    nodes = max(len(tree.tokens) for tree in trees)
+    ids, place = np.zeros((2, len(trees), nodes), dtype=np.int64)
+    sees = np.zeros((len(trees), nodes, width + nodes), dtype=bool)
+    sees[:, np.arange(nodes), width + np.arange(nodes)] = True  # a row that sees nothing would be NaN
+    for row, tree in enumerate(trees):
+        n = len(tree.tokens)
+        ids[row, :n], place[row, :n] = tree.tokens, tree.position
+        sees[row, :n, :width] = np.arange(width) < tree.shared[:, None]
+        sees[row, :n, width : width + n] = tree.sees()
+    return torch.from_numpy(ids), torch.from_numpy(place), torch.from_numpy(sees)
+
+
+def additive(sees: torch.Tensor, dtype: torch.dtype) -> torch.Tensor:
+    """What each query sees as the mask that is added to its attention: (R, 1, queries, keys)."""
+    mask = torch.zeros(sees.shape, dtype=dtype, device=sees.device)
+    return mask.masked_fill_(~sees, torch.finfo(dtype).min)[:, None]
+
+
 @torch.no_grad()
 def score(
     model: Any,
@@ -87,23 +109,27 @@ def score(
     jobs = [Job(trunk.token_ids, _trees(trunk, continuations, vocabulary)) for trunk in trunks]
     out: dict[int, list[float]] = {}
     for batch in _batches(jobs, most_tokens, vocabulary):
-        width = max(len(job.trunk) for job in batch)
-        cache = DynamicCache(config=model.config)
-        if width:
-            ids, mask = padded([job.trunk for job in batch], side="right", device=model.device)
-            model(
-                input_ids=ids,
-                attention_mask=mask,
-                position_ids=positions_of(mask),
-                past_key_values=cache,
-                logits_to_keep=1,
-            )
+        cache, width = DynamicCache(config=model.config), max(len(job.trunk) for job in batch)
+        prefill(model, cache, [job.trunk for job in batch])
         for trees in zip(*(job.trees for job in batch), strict=True):
             for tree, logprob in zip(trees, _forward(model, cache, trees, width, closers, temperature), strict=True):
                 out.update({place: logprob[ends].tolist() for place, ends in tree.ends.items()})
             for layer in cache.layers if width else ():
                 layer.keys, layer.values = layer.keys[..., :width, :], layer.values[..., :width, :]
     return out
+
+
+def prefill(model: Any, cache: DynamicCache, trunks: Sequence[TokenIds]) -> None:
+    """Computes trunks into a cache, right-padded; the model's own causal attention reads no mask of ours."""
+    if any(trunks):
+        ids, mask = padded(trunks, side="right", device=model.device)
+        model(
+            input_ids=ids,
+            attention_mask=mask,
+            position_ids=positions_of(mask),
+            past_key_values=cache,
+            logits_to_keep=1,
+        )
 
 
 class Job(NamedTuple):
@@ -153,18 +179,8 @@ def _forward(
 ) -> list[np.ndarray]:
     """For each tree, the log-probability at each node of the tokens from its prompt's end to it, and then a closer."""
     device = model.device
-    ids, _ = padded([tuple(t.tokens.tolist()) for t in trees], side="right", device=device)
+    ids, place, sees = layout(trees, width)
     nodes = ids.shape[1]
-    place = np.zeros(ids.shape, dtype=np.int64)
-    sees = np.zeros((len(trees), nodes, width + nodes), dtype=bool)
-    sees[:, np.arange(nodes), width + np.arange(nodes)] = True  # a row that sees nothing would be NaN
-    for row, tree in enumerate(trees):
-        n = len(tree.tokens)
-        place[row, :n] = tree.position
-        sees[row, :n, :width] = np.arange(width) < tree.shared[:, None]
-        sees[row, :n, width : width + n] = tree.sees()
-    mask = torch.zeros(sees.shape, dtype=model.dtype, device=device)
-    mask.masked_fill_(~torch.from_numpy(sees).to(device), torch.finfo(model.dtype).min)
 
     # logits are needed where an answer begins, goes on or ends
     needed = np.zeros(nodes, dtype=bool)
@@ -175,9 +191,9 @@ def _forward(
     column = np.zeros(nodes, dtype=np.int64)
     column[kept] = np.arange(len(kept))
     out = model(
-        input_ids=ids,
-        attention_mask=mask[:, None],
-        position_ids=torch.from_numpy(place).to(device),
+        input_ids=ids.to(device),
+        attention_mask=additive(sees.to(device), model.dtype),
+        position_ids=place.to(device),
         past_key_values=cache,
         logits_to_keep=torch.from_numpy(kept).to(device),
     )
