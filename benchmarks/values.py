@@ -4,7 +4,8 @@
 
 On the built-in model, held-out problems. A reference of 512 branches a boundary says what the values are; 256 more are
 dealt out to the estimators, 4 or 16 at a time, so that each is tried many times on the same boundaries. Then a step of
-training by each, beside TRL's GRPO; then packed scoring beside one plain forward. The last line is JSON. Ratios have
+training by each, beside TRL's GRPO (`token_floor` is what it must cost at least: the tokens to compute, a backward as
+two forwards, over plain GRPO's); then packed scoring beside one plain forward. The last line is JSON. Ratios have
 min, median and max: over the parts into which the boundaries are divided (`mse_ratio`), or over rounds in which all
 take turns (`step_ratio`, `packed_ratio`).
 """
@@ -71,8 +72,8 @@ class Boundary(NamedTuple):
     form_tokens: int
 
 
-def measure(model: str, n_traces: int, seed: int = 0) -> tuple[list[Boundary], dict[str, float], int]:
-    """Every boundary of some traces with `REFERENCE + POOL` branches and its score; seconds of each way; all tokens."""
+def measure(model: str, n_traces: int, seed: int = 0) -> tuple[list[Boundary], dict[str, float], list[int]]:
+    """Boundaries of some traces, `REFERENCE + POOL` branches and a score each; seconds of each way; their tokens."""
     problems = load_problems("countdown", limit=n_traces)
     engine, grader = hf.load(model_path(model)), load_grader(problems.grader)
     tags = find_think_tags(engine.tokenizer, think_open=None, think_close=None)
@@ -131,7 +132,7 @@ def measure(model: str, n_traces: int, seed: int = 0) -> tuple[list[Boundary], d
                     len(tree),
                 )
             )
-    trace_tokens = sum(len(t.prompt_ids) + len(t.token_ids) for t in traces)
+    trace_tokens = [len(t.prompt_ids) + len(t.token_ids) for t in traces]
     return found, seconds, trace_tokens
 
 
@@ -151,7 +152,9 @@ def estimates(b: Boundary, name: str, rows: np.ndarray) -> np.ndarray:
 NAMES = {"MC-4": 4, "MC-16": 16, "distinct-4": 4, "likelihood": 4, "hybrid-4": 4}
 
 
-def errors(found: list[Boundary], seconds: dict[str, float], trace_tokens: int) -> tuple[dict[str, Any], list[Any]]:
+def errors(
+    found: list[Boundary], seconds: dict[str, float], trace_tokens: list[int]
+) -> tuple[dict[str, Any], list[Any]]:
     """Bias, variance and error of progress of each estimator, and what it costs."""
     reference = [np.arange(REFERENCE)[None]] * len(found)
     # the reference: all it has, known forms exactly; what is left of its own error is taken off
@@ -180,16 +183,21 @@ def errors(found: list[Boundary], seconds: dict[str, float], trace_tokens: int) 
     for name, n in NAMES.items():
         rows = np.arange(REFERENCE, REFERENCE + POOL).reshape(-1, n)
         table = np.array([estimates(b, name, rows) for b in found])  # boundaries, tries
-        tokens[name] = float(
-            sum(
-                b.suffix
-                + (b.sampled[REFERENCE:].mean() * n if name != "likelihood" else 0)
-                + (b.form_tokens if name in ("likelihood", "hybrid-4") else 0)
-                for b in found
-            )
-        )
-        if name == "hybrid-4":
-            tokens[name] += sum(b.suffix for b in found)
+        each = [
+            b.suffix * (2 if name == "hybrid-4" else 1)
+            + (b.sampled[REFERENCE:].mean() * n if name != "likelihood" else 0)
+            + (b.form_tokens if name in ("likelihood", "hybrid-4") else 0)
+            for b in found
+        ]
+        tokens[name] = float(sum(each))
+        # in forwards of a token: a trace is sampled once and updated, a backward being two; a trunk is one more
+        trunks = 2 if name == "hybrid-4" else 1
+        floors = [
+            1
+            + (trunks * plain + sum(e for e, b in zip(each, found, strict=True) if b.trace % PARTS == k)) / (4 * plain)
+            for k in range(PARTS)
+            if (plain := sum(t for i, t in enumerate(trace_tokens) if i % PARTS == k))
+        ]
         gaps = np.array([progress(column) for column in table.T])[:, same] - progress(true)[same]
         squares[name] = np.maximum((gaps**2).mean(axis=0) - (own[1:] + own[:-1])[same], 0.0)
         bias = table.mean(axis=1) - true
@@ -199,7 +207,8 @@ def errors(found: list[Boundary], seconds: dict[str, float], trace_tokens: int) 
             "variance": float(table.var(axis=1, ddof=1).mean()) if name != "likelihood" else 0.0,
             "mse_progress": float(squares[name].mean()),
             "tokens": tokens[name],
-            "tokens_of_traces": trace_tokens,
+            "tokens_of_traces": sum(trace_tokens),
+            "token_floor": spread(floors),
             "seconds": seconds[name],
         }
         dots += [{"estimator": name, "reference": t, "estimate": e} for t, e in zip(true, table[:, 0], strict=True)]
@@ -242,8 +251,8 @@ KINDS: dict[str, Any] = {
 }
 
 
-def step_ratios(model: str, rounds: int) -> tuple[dict[str, Any], dict[str, Any], dict[str, Any]]:
-    """Seconds of a step by each kind over TRL's own, the token floor of each, and the one over the other."""
+def step_ratios(model: str, rounds: int) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Seconds of a step by each kind over TRL's own, and the seconds themselves."""
     spec = importlib.util.spec_from_file_location("step", Path(__file__).parent / "step.py")
     assert spec is not None and spec.loader is not None
     step = importlib.util.module_from_spec(spec)
@@ -278,19 +287,7 @@ def step_ratios(model: str, rounds: int) -> tuple[dict[str, Any], dict[str, Any]
         for name, s in seconds.items()
         if name != "trl"
     }
-    return ratios, seconds, {}
-
-
-def token_floor(summary: dict[str, Any]) -> dict[str, float]:
-    """Tokens that must be computed over plain GRPO's, a backward counted as two forwards.
-
-    Plain: each token of prompt and trace once in sampling and three times in the update. An estimator adds its forced
-    suffix at each boundary, its branches or forms, and with forms the trace once more.
-    """
-    plain = 4 * summary["MC-4"]["tokens_of_traces"]
-    trunk = {name: plain / 4 for name in ("MC-4", "MC-16", "distinct-4", "likelihood", "hybrid-4")}
-    trunk["hybrid-4"] *= 2
-    return {name: (plain + trunk[name] + summary[name]["tokens"]) / plain for name in NAMES}
+    return ratios, seconds
 
 
 def packed_ratio(model: str, rounds: int, *, tokens: int = 4096, n_boundaries: int = 16) -> dict[str, Any]:
@@ -332,7 +329,7 @@ def main() -> None:
     """Prints a line a result, a JSON line last, and writes both and a figure to `--out`."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--model", default="builtin:countdown")
-    parser.add_argument("--traces", type=int, default=20)
+    parser.add_argument("--traces", type=int, default=15)
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--packed", default=None, help="only packed scoring: a model, or smollm2-size")
     parser.add_argument("--packed-tokens", type=int, default=4096)
@@ -348,8 +345,8 @@ def main() -> None:
     summary, dots = errors(found, seconds, trace_tokens)
     for name, row in summary.items():
         print(name, json.dumps(row), flush=True)
-    ratios, took, _ = step_ratios(args.model, args.rounds)
-    floor = token_floor(summary)
+    ratios, took = step_ratios(args.model, args.rounds)
+    floor = {name: summary[name]["token_floor"] for name in NAMES}
     result = {
         "mse_ratio": {
             "to MC-4": {name: summary[name]["mse_ratio"] for name in NAMES},
@@ -361,7 +358,9 @@ def main() -> None:
                 name: spread([a / b for a, b in zip(took[name], took["MC-4"], strict=True)]) for name in KINDS
             },
             "to token floor": {
-                name: spread([x / floor[name] for x in ratios[name].values()]) for name in ratios if name in floor
+                name: spread([x / floor[name]["median"] for x in ratios[name].values()])
+                for name in ratios
+                if name in floor
             },
         },
         "token_floor": floor,

@@ -19,6 +19,7 @@ from headway.engines.packed import ENTRIES, MOST_PADDED, additive, grow, layout,
 from headway.engines.trunks import Trunk
 from headway.types import Completion, SamplingParams
 
+SHORT = 1024  # tokens that the branches of a trunk have together, at most
 COMPACT_EVERY = 4  # steps between looks at whether ended branches should leave
 
 
@@ -30,9 +31,20 @@ def sample(
     *,
     most_tokens: int,
 ) -> Iterator[tuple[int, list[Completion]]]:
-    """For the request at each place, its `params.n` completions."""
+    """For the request at each place, its `params.n` completions, as many at a time as pay to be beside each other."""
     for batch in _batches(trunks, params, most_tokens, model.config.get_text_config().vocab_size):
-        yield from _sample_batch(model, batch, params, writer)
+        drawn: dict[int, list[Completion]] = {}
+        at_once = _at_once(batch[-1], params)
+        for first in range(0, params.n, at_once):
+            some = range(first, min(first + at_once, params.n))
+            for place, completions in _sample_batch(model, batch, some, params.max_tokens, writer):
+                drawn.setdefault(place, []).extend(completions)
+        yield from drawn.items()
+
+
+def _at_once(trunk: Trunk, params: SamplingParams) -> int:
+    """How many samples of each prompt are decoded beside each other: their tokens are read by all, so not too many."""
+    return min(params.n, max(1, SHORT // (len(trunk.requests) * params.max_tokens)))
 
 
 def _batches(
@@ -42,14 +54,14 @@ def _batches(
 
     def tokens(trunk: Trunk) -> int:
         rest = sum(len(r.prompt) - r.shared for r in trunk.requests)
-        return len(trunk.token_ids) + rest + len(trunk.requests) * params.n * params.max_tokens
+        return len(trunk.token_ids) + rest + len(trunk.requests) * _at_once(trunk, params) * params.max_tokens
 
     batch: list[Trunk] = []
     for trunk in sorted(trunks, key=lambda t: (len(t.requests), len(t.token_ids))):
         if batch:
             together = [*batch, trunk]
             rows, width = len(together), max(map(tokens, together))
-            branches = len(trunk.requests) * params.n
+            branches = len(trunk.requests) * _at_once(trunk, params)
             if (
                 rows * width > min(most_tokens, MOST_PADDED * sum(map(tokens, together)))
                 or rows * branches * max(width, vocabulary) > ENTRIES
@@ -62,9 +74,10 @@ def _batches(
 
 
 def _sample_batch(
-    model: Any, trunks: Sequence[Trunk], params: SamplingParams, writer: Callable[[np.ndarray], Writing]
+    model: Any, trunks: Sequence[Trunk], some: range, max_tokens: int, writer: Callable[[np.ndarray], Writing]
 ) -> list[tuple[int, list[Completion]]]:
-    device, n = model.device, params.n
+    """The samples `some` of each prompt."""
+    device, n = model.device, len(some)
     cache, width = DynamicCache(config=model.config), max(len(t.token_ids) for t in trunks)
     cache.layers = [RoomyLayer() for _ in cache.layers]
     prefill(model, cache, [t.token_ids for t in trunks])
@@ -75,7 +88,7 @@ def _sample_batch(
         for t in trunks
     ]
     ids, place, sees = layout(trees, width)
-    writing = writer(sample_seeds([r.seed for r in requests], n).reshape(-1))
+    writing = writer(sample_seeds([r.seed for r in requests], some.stop)[:, some.start :].reshape(-1))
 
     # branch[row, q] is the completion that query q of a row writes, -1 for none
     most = max(len(t.requests) for t in trunks) * n
@@ -98,12 +111,12 @@ def _sample_batch(
     row_of = torch.arange(len(trunks))[:, None]
     sees, place = sees[row_of, node], place[row_of, node]
     logits = out.logits[row_of.to(device), column.to(device)]
-    for t in range(params.max_tokens):
+    for t in range(max_tokens):
         there = branch >= 0
         chosen = writing.write(branch[there], logits[there.to(device)].float(), t).cpu()
         alive = there.clone()
         alive[there] = ~writing.ended[branch[there]]
-        if t + 1 == params.max_tokens or not alive.any():
+        if t + 1 == max_tokens or not alive.any():
             break
         tokens = torch.zeros_like(branch)
         tokens[there] = chosen
