@@ -76,7 +76,7 @@ class MRTTrainer(GRPOTrainer):  # type: ignore[misc]
         self._opening = tuple(processing_class.encode(self.tags.open, add_special_tokens=False))
         self._stash: tuple[list[dict[str, Any]], list[list[int]], torch.Tensor] | None = None
         self._prefixes: dict[TokenIds, tuple[Trace, int]] = {}
-        self.candidates = candidates
+        self._candidates = candidates
         self._engine: HFEngine | None = None
         self._share = ShareWatch()
         self.generated_tokens = 0
@@ -203,6 +203,7 @@ class MRTTrainer(GRPOTrainer):  # type: ignore[misc]
         model = self.accelerator.unwrap_model(self.model)
         if self._engine is None or self._engine.model is not model:
             self._engine = HFEngine(model, self.processing_class)
+            self._known = Known(self._engine, self.prover, self.grader, self._candidates)
         training = model.training
         model.eval()
         try:
@@ -217,9 +218,8 @@ class MRTTrainer(GRPOTrainer):  # type: ignore[misc]
         """The value curve of each trace, the branches it comes from, and what the known right answers carry of it."""
         seed = derive_seed(self.args.seed, "branches", self.state.global_step)
         with self._policy() as engine:
-            known = Known(engine, self.prover, self.grader, self.candidates)
             curves, branches, scores = curves_of(
-                self.args.values, engine, traces, problems, self.grader, known, self.prover, segmenter, seed=seed
+                self.args.values, engine, traces, problems, self.grader, self._known, self.prover, segmenter, seed=seed
             )
         self._count_tokens(sum(b.sampled for b in branches))
         return curves, branches, known_share(curves, scores)
