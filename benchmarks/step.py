@@ -71,9 +71,10 @@ def steps(trainer: trl.GRPOTrainer) -> Any:
     trainer.remove_callback(PrinterCallback)
     trainer.create_optimizer_and_scheduler(num_training_steps=trainer.args.max_steps)
     trainer.model.train()
+    trainer.current_gradient_accumulation_steps = 1  # what Trainer's own loop would set
     for batch in trainer.get_train_dataloader():
         start = time.perf_counter()
-        trainer.training_step(trainer.model, batch)
+        trainer.training_step(trainer.model, batch, None)
         trainer.optimizer.step()
         trainer.optimizer.zero_grad()
         trainer.state.global_step += 1

@@ -5,14 +5,16 @@ from hypothesis import strategies as st
 
 from headway.credit import (
     centred,
+    centred_by_trace,
     episode_bonuses,
     group_advantages,
+    group_bonuses,
     scaled,
     to_go_bonuses,
     token_advantages,
     trace_bonus,
 )
-from headway.progress import progress
+from headway.progress import in_space, progress, watermark
 from headway.types import Episode
 
 EPISODES = [Episode(0, 3), Episode(3, 5)]
@@ -181,3 +183,49 @@ def test_every_token_of_an_episode_carries_its_whole_bonus(length):
 def test_missing_bonuses_and_missing_tokens_are_errors(bonuses, episodes, n_tokens):
     with pytest.raises(ValueError, match="expected one an episode, and one more for a stop that has a token"):
         token_advantages(0.0, a(*bonuses), episodes, n_tokens, weight=1.0)
+
+
+# -- a baseline from the trace's own past, and all steps together ---------------------------------------------------
+
+
+def test_a_baseline_from_the_trace_itself_by_hand():
+    first, second = np.array([0.4, 0.1, 0.0]), np.array([0.2, 0.0])
+    ours, theirs = centred_by_trace([first, second])
+    # boundary 0: the other's 0.2. 1: w = 1/2, own 0.4, other 0.0. 2: w = 1, own (0.4 + 2 * 0.1) / 3
+    assert ours == pytest.approx([0.4 - 0.2, 0.1 - 0.2, 0.0 - 0.2])
+    # S = 3: boundary 1: w = 1/3, own 0.2, other 0.1
+    assert theirs == pytest.approx([0.2 - 0.4, 0.0 - (0.2 / 3 + 0.2 / 3)])
+
+
+def test_an_unknown_past_leaves_the_others():
+    nan = np.nan
+    ours, _ = centred_by_trace([np.array([nan, 0.5, 0.0]), np.array([0.2, 0.1])])
+    assert np.isnan(ours[0])
+    assert ours[1] == pytest.approx(0.5 - 0.1)  # nothing of its own is known yet
+    assert ours[2] == pytest.approx(0.0 - 0.5)
+    assert centred_by_trace([]) == []
+    assert centred_by_trace([np.array([0.3])])[0].tolist() == [0.3]
+
+
+def test_group_bonuses_are_their_steps_in_order():
+    values = [np.array([0.1, 0.5, 0.3, 0.9]), np.array([0.2, 0.1])]
+    plain = [episode_bonuses(v, stopped=s) for v, s in zip(values, (True, False), strict=True)]
+    same = group_bonuses(values, [True, False], baseline="none")
+    assert [b.tolist() for b in same] == [b.tolist() for b in plain]
+    for got, expected in zip(group_bonuses(values, [True, False]), centred(plain), strict=True):
+        assert np.array_equal(got, expected)
+    everything = group_bonuses(
+        values, [True, False], form="to_go", space="log", floor=0.05, rising=True, clip=0.5, scale=True
+    )
+    rising = [
+        to_go_bonuses(watermark(in_space(v, "log", floor=0.05)), stopped=s)
+        for v, s in zip(values, (True, False), strict=True)
+    ]
+    by_hand = scaled(centred([np.clip(b, -0.5, 0.5) for b in rising]))
+    for got, expected in zip(everything, by_hand, strict=True):
+        assert np.array_equal(got, expected)
+
+
+def test_clipped_bonuses_stay_within():
+    [bonuses] = group_bonuses([np.array([0.0, 1.0, 0.0, 0.1])], [True], clip=0.25, baseline="none")
+    assert bonuses.tolist() == [0.25, -0.25, 0.1, 0.0]

@@ -12,7 +12,16 @@ import numpy as np
 import pytest
 import torch
 
-from headway.credit import centred, episode_bonuses, group_advantages, to_go_bonuses, token_advantages, trace_bonus
+from headway.credit import (
+    centred,
+    centred_by_trace,
+    episode_bonuses,
+    group_advantages,
+    to_go_bonuses,
+    token_advantages,
+    trace_bonus,
+)
+from headway.progress import in_space, watermark
 from headway.types import Episode
 
 A, B, STOP = range(3)
@@ -280,3 +289,41 @@ def test_noise_in_the_values_leaves_the_gradient_as_it_is(form):
         for trace, credit in zip((first, second), centred(pair), strict=True)
     )
     assert tree.expected_update(in_pairs) == pytest.approx(exact, abs=1e-12)
+
+
+@TREES
+@pytest.mark.parametrize(("depth", "size"), [(3, 2), (2, 3)])
+def test_a_baseline_from_the_traces_own_past_leaves_the_gradient_as_it_is(cut, depth, size):
+    tree = Tree(depth, cut=cut)
+    credits = (
+        (chance / size, trace, credit)
+        for chance, group in tree.groups(size)
+        for trace, credit in zip(group, centred_by_trace([tree.bonuses("episode", t) for t in group]), strict=True)
+    )
+    assert tree.expected_update(credits) == pytest.approx(tree.gradient(tree.objective("episode")), abs=1e-12)
+
+
+def test_a_past_that_tells_of_the_end_would_change_the_gradient():
+    """Why `progress_baseline: trace` is refused with to-go credit."""
+    tree = Tree(3)
+    credits = (
+        (chance / 2, trace, credit)
+        for chance, group in tree.groups(2)
+        for trace, credit in zip(group, centred_by_trace([tree.bonuses("to_go", t) for t in group]), strict=True)
+    )
+    assert np.abs(tree.expected_update(credits) - tree.gradient(tree.objective("to_go"))).max() > 1e-3
+
+
+@pytest.mark.parametrize("other", [lambda v: in_space(v, "log"), lambda v: in_space(v, "logit"), watermark])
+def test_other_scales_have_the_gradient_of_their_own_progress(other):
+    """Whatever function of the prefix stands for its value, the stop is free to pay the baseline."""
+    tree = Tree(3)
+    worth = {c: other(tree.values(c))[-1] for c in tree.prefixes}
+    exact = tree.gradient(tree.greedy_objective(lambda c, z: worth[z] - worth[c]))
+    bonuses = {t: episode_bonuses(other(tree.values(t)), stopped=True) for t in tree.traces()}
+    update = tree.expected_update(
+        (chance / 2, trace, credit)
+        for chance, group in tree.groups(2)
+        for trace, credit in zip(group, centred([bonuses[t] for t in group]), strict=True)
+    )
+    assert update == pytest.approx(exact, abs=1e-12)

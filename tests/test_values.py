@@ -3,7 +3,7 @@ import itertools
 import numpy as np
 import pytest
 
-from headway.values import from_branches
+from headway.values import from_branches, from_distinct, from_hybrid, from_likelihood, shrunk
 
 
 def test_values_by_hand():
@@ -50,3 +50,160 @@ def test_the_order_of_branches_changes_nothing():
 def test_no_boundary_and_no_branch():
     assert from_branches(np.empty((0, 4))).values.shape == (0,)
     assert np.isnan(from_branches(np.empty((3, 0))).values).tolist() == [True] * 3
+
+
+# -- probability mass of distinct answers -----------------------------------------------------------------------------
+
+LETTERS = np.array([0.5, 0.2, 0.2, 0.1])  # how likely each of four completions is
+RIGHT = np.array([1.0, 0.0, 1.0, 0.0])
+
+
+def every_draw(p, reward, n):
+    """All len(p)^n ways to draw n branches: their chances and their distinct-answer estimates, a row each."""
+    drawn = np.array(list(itertools.product(range(len(p)), repeat=n)))
+    with np.errstate(divide="ignore"):
+        return np.prod(p[drawn], axis=1), from_distinct(reward[drawn], np.log(p)[drawn], drawn)
+
+
+def test_distinct_values_by_hand():
+    # two branches: answer 0 (p = 1/2, right) twice, then 0 and 1 (wrong), then 1 twice
+    drawn = np.array([[0, 0], [0, 1], [1, 1]])
+    estimate = from_distinct(RIGHT[drawn], np.log(LETTERS)[drawn], drawn)
+    # p / (1 - (1 - p)^2) = (1/2) / (3/4), whether it was drawn once or twice
+    assert estimate.values == pytest.approx([2 / 3, 2 / 3, 0.0])
+    assert estimate.n.tolist() == [2, 2, 2]
+    # y^2 (1 - pi) / pi^2 = (1/4) (1/4) / (9/16) = 1/9
+    assert estimate.stderr == pytest.approx([1 / 3, 1 / 3, 0.0])
+
+
+@pytest.mark.parametrize("n", [1, 2, 4])
+def test_distinct_values_are_unbiased(n):
+    chances, estimate = every_draw(LETTERS, RIGHT, n)
+    assert chances @ estimate.values == pytest.approx(RIGHT @ LETTERS, abs=1e-12)
+
+
+@pytest.mark.parametrize("p", [LETTERS, np.array([0.9, 0.06, 0.04]), np.array([0.5, 0.5 - 2e-7, 1e-7, 1e-7])])
+def test_the_squared_error_of_distinct_values_is_unbiased(p):
+    # two right answers that are not negative in their estimated covariance as a whole: nothing is cut at zero
+    reward = np.array([1.0] + [0.0] * (len(p) - 1))
+    chances, estimate = every_draw(p, reward, 3)
+    variance = chances @ (estimate.values - chances @ estimate.values) ** 2
+    assert chances @ estimate.stderr**2 == pytest.approx(variance, abs=1e-12)
+
+
+def test_the_joint_chance_of_unlikely_answers_does_not_cancel():
+    """Two right answers of probability 1e-9, both drawn among four: each counts 1/4, var (1/16) (2 - 2 * 16/12)."""
+    drawn = np.array([[0, 1, 2, 2]])
+    p = np.array([1e-9, 1e-9, 1 - 2e-9])
+    estimate = from_distinct(np.array([1.0, 1.0, 0.0])[drawn], np.log(p)[drawn], drawn)
+    assert estimate.values == pytest.approx(0.5)
+    # off the diagonal 1 - pi_a pi_b / pi_ab = 1 - 16 / 12, on it 1 - pi_a = 1
+    assert estimate.stderr == pytest.approx(np.sqrt(2 / 16 * (1 - 1 / 3)), rel=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("p", "right", "distinct", "branches"),
+    [
+        ([0.9] + [0.005] * 20, 1, 0.0000, 0.0225),  # one right answer of 0.9
+        ([0.5] + [0.025] * 20, 1, 0.0167, 0.0625),  # of 0.5
+        ([0.3, 0.6] + [0.005] * 20, 1, 0.0284, 0.0525),  # a dominant wrong answer
+        ([0.001] * 1000, 500, 0.0625, 0.0625),  # the mass in a thousand answers
+    ],
+)
+def test_concentrated_answers_have_no_variance_left(p, right, distinct, branches):
+    """The exact variances at n = 4, by the formula of the docstring over the whole population."""
+    p, n = np.array(p[:right]), 4
+    chance = 1 - (1 - p) ** n
+    both = 1 - (1 - p[:, None]) ** n - (1 - p) ** n + (1 - p[:, None] - p) ** n
+    np.fill_diagonal(both, chance)
+    exact = (p[:, None] * p * (both / (chance[:, None] * chance) - 1)).sum()
+    assert exact == pytest.approx(distinct, abs=1.5e-4)
+    assert p.sum() * (1 - p.sum()) / n == pytest.approx(branches, abs=1e-12)
+
+
+def test_what_is_undecided_is_left_out_of_the_mass():
+    reward = np.array([1.0, np.nan, 0.0])
+    p = np.array([0.3, 0.4, 0.3])
+    drawn = np.array([[0, 1, 2, 0], [1, 1, 1, 1]])
+    estimate = from_distinct(reward[drawn], np.log(p)[drawn], drawn)
+    right, undecided = 0.3 / (1 - 0.7**4), 0.4 / (1 - 0.6**4)
+    assert estimate.values[0] == pytest.approx(right / (1 - undecided))
+    assert np.isnan(estimate.values[1]) and np.isnan(estimate.stderr[1])
+    assert estimate.n.tolist() == [3, 0]
+
+
+def test_branches_that_were_not_drawn_do_not_count():
+    nan = np.nan
+    few = from_distinct(np.array([[1.0, 0.0]]), np.log([[0.5, 0.2]]), np.array([[0, 1]]))
+    padded = from_distinct(np.array([[1.0, nan, 0.0]]), np.log([[0.5, nan, 0.2]]), np.array([[0, 7, 1]]))
+    for a, b in zip(few, padded, strict=True):
+        assert np.array_equal(a, b)
+    none = from_distinct(np.full((1, 2), nan), np.full((1, 2), nan), np.zeros((1, 2), dtype=int))
+    assert np.isnan(none.values[0]) and none.n.tolist() == [0]
+    one = from_distinct(np.array([[1.0]]), np.log([[0.5]]), np.array([[0]]))
+    assert (one.values[0], np.isnan(one.stderr[0])) == (1.0, True)  # p / p
+
+
+def test_a_certain_answer_is_certain():
+    estimate = from_distinct(np.array([[1.0, 1.0]]), np.array([[0.0, 1e-12]]), np.array([[3, 3]]))
+    assert estimate.values[0] == 1.0 and estimate.stderr[0] == pytest.approx(0.0, abs=1e-7)
+
+
+# -- known right answers ----------------------------------------------------------------------------------------------
+
+
+def test_a_likelihood_has_no_sampling_error():
+    estimate = from_likelihood(np.array([0.25, np.nan, 0.0]))
+    assert np.array_equal(estimate.values, [0.25, np.nan, 0.0], equal_nan=True)
+    assert np.array_equal(estimate.stderr, [0.0, np.nan, 0.0], equal_nan=True)
+    assert estimate.n.tolist() == [0, 0, 0]
+
+
+@pytest.mark.parametrize("known", [[], [0], [2], [0, 2]])
+def test_hybrid_values_are_unbiased_whatever_is_known(known):
+    """Answers 0 and 2 are right, 0.5 + 0.2; what is known of them is exact and only the rest is estimated."""
+    left = RIGHT.copy()
+    left[known] = 0.0
+    drawn = np.array(list(itertools.product(range(4), repeat=3)))
+    chances = np.prod(LETTERS[drawn], axis=1)
+    exact = np.full(len(drawn), LETTERS[known].sum())
+    estimate = from_hybrid(exact, left[drawn], np.log(LETTERS)[drawn], drawn)
+    assert chances @ estimate.values == pytest.approx(0.7, abs=1e-12)
+    variance = chances @ (estimate.values - 0.7) ** 2
+    assert variance <= chances @ (from_distinct(RIGHT[drawn], np.log(LETTERS)[drawn], drawn).values - 0.7) ** 2 + 1e-15
+    if known == [0, 2]:
+        assert variance == pytest.approx(0.0, abs=1e-15)
+
+
+# -- shrinkage --------------------------------------------------------------------------------------------------------
+
+
+def test_values_shrink_towards_their_groups_mean_by_hand():
+    values = [np.array([0.2, 0.5]), np.array([0.6, 0.9])]
+    # at each boundary the variance is 0.08; noise 0.02 is a quarter of it: three quarters of the way out are kept
+    noise = [np.full(2, 0.02**0.5)] * 2
+    ours, theirs = shrunk(values, noise)
+    assert ours == pytest.approx([0.4 - 0.15, 0.7 - 0.15])
+    assert theirs == pytest.approx([0.4 + 0.15, 0.7 + 0.15])
+
+
+def test_shrinking_less_noise_than_none_and_more_than_all():
+    values = [np.array([0.2, 0.5]), np.array([0.6, 0.9, 0.1])]
+    zeros = [np.zeros(2), np.zeros(3)]
+    assert [v.tolist() for v in shrunk(values, zeros)] == [v.tolist() for v in values]
+    big = [np.ones(2), np.ones(3)]
+    assert [v.tolist() for v in shrunk(values, big)] == [pytest.approx([0.4, 0.7]), pytest.approx([0.4, 0.7, 0.1])]
+    nan = [np.array([np.nan, 0.5]), np.array([0.6, 0.9])]
+    got = shrunk(nan, [np.array([np.nan, 0.1]), np.array([0.1, 0.1])])
+    assert np.isnan(got[0][0]) and got[1][0] == pytest.approx(0.6)
+    assert shrunk([], []) == []
+
+
+def test_shrinkage_brings_noisy_values_closer_to_the_truth():
+    rng = np.random.default_rng(0)
+    truth = rng.uniform(0.3, 0.6, size=(400, 6))
+    drawn = rng.binomial(4, truth) / 4
+    stderr = np.sqrt(drawn * (1 - drawn) / 3)
+    moved = [shrunk(list(drawn[i : i + 8]), list(stderr[i : i + 8])) for i in range(0, 400, 8)]
+    error = np.mean((np.concatenate(moved) - truth) ** 2)
+    assert error < 0.5 * np.mean((drawn - truth) ** 2)

@@ -125,7 +125,8 @@ def realized(keys: Sequence[TraceKey], curves: Sequence[ValueCurve], budget: int
 
     Each term is unbiased and so is their sum, though single ones are 0 where all branches agree. Where that says
     nothing, at a boundary with a single branch or if branches agree at all boundaries, E[V_i (1 - V_i)] / n_i takes
-    its place, by what `group_prior` believes after all branches. A boundary without a graded branch is left out.
+    its place, by what `group_prior` believes after all branches. A boundary without a graded branch is left out. Other
+    kinds of values than means of branches are no proportions, and their own standard errors are taken as they are.
     """
     asked = [np.flatnonzero(~np.isnan(c.values.values)) for c in curves]
     left_out = sum(len(c.boundaries) for c in curves) - sum(map(len, asked))
@@ -138,9 +139,11 @@ def realized(keys: Sequence[TraceKey], curves: Sequence[ValueCurve], budget: int
     values, stderr = every(lambda c: c.values.values), every(lambda c: c.values.stderr)
     n = every(lambda c: c.values.n.astype(float))
     weights = every(lambda c: step_weights(np.where(np.isnan(c.values.values), np.nan, c.tokens), float(budget)))
-    prior = group_prior(n * values, n, around(n * values, n, _places(keys, asked)))
-    believed = prior.after(n * values, n).variance / n
-    squared = np.where(n > 1, stderr**2, believed) if np.nansum(stderr) > 0 else believed
+    squared = stderr**2
+    if curves[0].kind == "branches":
+        prior = group_prior(n * values, n, around(n * values, n, _places(keys, asked)))
+        believed = prior.after(n * values, n).variance / n
+        squared = np.where(n > 1, squared, believed) if np.nansum(stderr) > 0 else believed
     traces = sum(len(a) > 0 for a in asked)
     return Precision(
         float(np.sqrt(np.sum(weights**2 * squared)) / traces), float(np.sqrt(squared.mean())), len(n), left_out

@@ -17,6 +17,7 @@ from headway.imports.traces import AUTHOR_TAGS, Untagged
 from headway.measure import Measurement, compare_runs
 from headway.prompts import ThinkFormat, ThinkTags
 from headway.report.files import parse_formats
+from headway.score import ValueKind
 from headway.segment import Segment
 from headway.settings import EngineName, Settings
 from headway.store import Run
@@ -66,6 +67,7 @@ def measure(
     prompt_template: Annotated[str | None, typer.Option(help="What is asked, with {problem} in it.")] = None,
     traces: Annotated[int, typer.Option(help="Traces a problem.")] = 4,
     branches: Annotated[int, typer.Option(help="Forced answers at each boundary.")] = 4,
+    values: Annotated[ValueKind, typer.Option(help="How a value is estimated: docs/measuring.md.")] = "branches",
     precision: Annotated[
         float | None, typer.Option(help="Draw more branches until they add no more than this error to the regret.")
     ] = None,

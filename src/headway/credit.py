@@ -15,10 +15,11 @@ from typing import Literal
 import numpy as np
 from jaxtyping import Float
 
-from headway.progress import progress
+from headway.progress import Space, in_space, progress, watermark
 from headway.types import Episode
 
 Form = Literal["trace", "episode", "to_go"]
+Baseline = Literal["group", "trace", "none"]
 
 
 def group_advantages(
@@ -86,6 +87,38 @@ def centred(bonuses_G: Sequence[Float[np.ndarray, " _"]]) -> list[Float[np.ndarr
     it. So the stop pays too: it carries 0 - baseline, and without that each further episode would be charged a
     hidden fee (a length penalty). NaN bonuses stay NaN and are left out of the means.
     """
+    baselines = _others_mean(bonuses_G)
+    return [b - baselines[i, : len(b)] for i, b in enumerate(bonuses_G)]
+
+
+def centred_by_trace(bonuses_G: Sequence[Float[np.ndarray, " _"]]) -> list[Float[np.ndarray, " _"]]:
+    """Each choice's bonus less a mean of its own trace's *earlier* ones and of the other traces at its boundary.
+
+        b_j = w_j own_j + (1 - w_j) others_j,    own_j = sum_{i < j} 2^i r_i / sum_{i < j} 2^i,    w_j = min(1, j / S)
+
+    The later a choice, the more its own trace tells of it; S is the number of choices of the longest other trace (the
+    baseline of BRPO, arXiv:2505.13438, which has a fixed number of budgets for S, for the progress of episodes). It
+    depends on the prefix and on other traces only, and the stop pays it, so the expected gradient stays as it is. For
+    `episode_bonuses`: to-go bonuses tell of the trace's end, so their earlier ones would not do.
+    """
+    others = _others_mean(bonuses_G)
+    result = []
+    for i, bonuses in enumerate(bonuses_G):
+        longest = max((len(b) for k, b in enumerate(bonuses_G) if k != i), default=1)
+        known = ~np.isnan(bonuses)
+        # halves of the sums so far instead of doubled weights: the same ratio, and no number that grows
+        own, weight, baseline = 0.0, 0.0, np.zeros(len(bonuses))
+        for j in range(len(bonuses)):
+            share = min(1.0, j / max(longest, 1)) if weight > 0 else 0.0
+            baseline[j] = share * (own / weight if weight > 0 else 0.0) + (1 - share) * others[i, j]
+            own = own / 2 + (bonuses[j] if known[j] else 0.0)
+            weight = weight / 2 + float(known[j])
+        result.append(bonuses - baseline)
+    return result
+
+
+def _others_mean(bonuses_G: Sequence[Float[np.ndarray, " _"]]) -> Float[np.ndarray, "G choices"]:
+    """The mean bonus of the other traces at each boundary, or over all their choices where none got that far."""
     G, width = len(bonuses_G), max((len(b) for b in bonuses_G), default=0)
     table = np.full((G, width), np.nan)
     for row, bonuses in zip(table, bonuses_G, strict=True):
@@ -96,8 +129,7 @@ def centred(bonuses_G: Sequence[Float[np.ndarray, " _"]]) -> list[Float[np.ndarr
     all_sum = sums.sum() - sums.sum(axis=1, keepdims=True)
     all_n = counts.sum() - counts.sum(axis=1, keepdims=True)
     everywhere = all_sum / np.maximum(all_n, 1)
-    baseline = np.where(others_n > 0, others_sum / np.maximum(others_n, 1), everywhere)
-    return [table[i, : len(b)] - baseline[i, : len(b)] for i, b in enumerate(bonuses_G)]
+    return np.where(others_n > 0, others_sum / np.maximum(others_n, 1), everywhere)
 
 
 def scaled(bonuses_G: Sequence[Float[np.ndarray, " _"]], *, eps: float = 1e-4) -> list[Float[np.ndarray, " _"]]:
@@ -109,6 +141,33 @@ def scaled(bonuses_G: Sequence[Float[np.ndarray, " _"]], *, eps: float = 1e-4) -
     known = everything[~np.isnan(everything)]
     deviation = known.std(ddof=1) if len(known) > 1 else 0.0
     return [b / (deviation + eps) for b in bonuses_G]
+
+
+def group_bonuses(
+    values_G: Sequence[Float[np.ndarray, " _"]],
+    stopped_G: Sequence[bool],
+    *,
+    form: Form = "episode",
+    space: Space = "prob",
+    floor: float = 0.01,
+    rising: bool = False,
+    clip: float | None = None,
+    baseline: Baseline = "group",
+    scale: bool = False,
+) -> list[Float[np.ndarray, " _"]]:
+    """The bonuses of a group's choices from its values, by the functions above in their order.
+
+    Values on the scale of `space`, only new maxima if `rising` (`watermark`), bonuses of the `form`, each within
+    +-`clip`, less the baseline, over the group's deviation if `scale`.
+    """
+    bonuses_of = episode_bonuses if form == "episode" else to_go_bonuses
+    paid = (in_space(v, space, floor=floor) for v in values_G)
+    bonuses = [bonuses_of(watermark(v) if rising else v, stopped=s) for v, s in zip(paid, stopped_G, strict=True)]
+    if clip is not None:
+        bonuses = [np.clip(b, -clip, clip) for b in bonuses]
+    if baseline != "none":
+        bonuses = centred(bonuses) if baseline == "group" else centred_by_trace(bonuses)
+    return scaled(bonuses) if scale else bonuses
 
 
 def token_advantages(

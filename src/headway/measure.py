@@ -11,10 +11,11 @@ import msgspec
 from headway.adaptive import Rounds, answer_costs, first_rounds, more_rounds, realized
 from headway.engines import Connection
 from headway.equivalence import answer_classes
+from headway.forms import candidates_of
 from headway.graders import ONE_RIGHT, load_grader
 from headway.problems import ProblemSet
 from headway.prompts import ThinkTags, find_think_tags, meta_prover
-from headway.prove import prove
+from headway.prove import TRACES_AT_ONCE, prove
 from headway.records import Drawn, Records, TraceLine
 from headway.report.authors import as_authors
 from headway.report.compare import compare, markdown_table
@@ -23,9 +24,10 @@ from headway.report.evaluation import Voted, evaluate, voted
 from headway.report.explorer import Shown
 from headway.report.files import Format, write_files
 from headway.report.page import render_compare, render_run
-from headway.report.summary import Measured, branch_counts, measured, summarize
+from headway.report.summary import Measured, branch_counts, measured, summarize, value_quality
 from headway.report.versus import regret_against_best, token_efficiency
 from headway.sample import sample
+from headway.score import DRAWN, FORMS, Known, score
 from headway.segment import cut
 from headway.settings import Settings, open_engine, problems_of
 from headway.store import Run
@@ -154,22 +156,42 @@ class Measurement:
             made += len(traces)
             self._tell("sample", made, total)
 
+    @cached_property
+    def known(self) -> Known:
+        """The known right answers of the problems."""
+        return Known(self.engine, self.prover, self.grader, candidates_of(self.grader_name))
+
     def prove(self) -> None:
-        """Draws the branches that are not there yet.
+        """Makes the scores and draws the branches that are not there yet, as the kind of values needs them.
 
         Raises:
-            HeadwayError: there are no traces.
+            HeadwayError: there are no traces, or the engine cannot do it.
         """
         traces = self.ordered_traces()
         if not traces:
             raise HeadwayError(f"{self.run.path} has no traces to prove; `headway sample` makes them")
-        target = self.settings.target
-        if target is None:
+        target, kind = self.settings.target, self.settings.values
+        if kind in FORMS:
+            self._score(traces)
+        if target is not None:
+            costs = answer_costs(traces, self.engine.tokenizer, self.prover, self.segmenter)
+            self._draw(traces, first_rounds(costs, target))
+            self._draw(traces, more_rounds(costs, self.run.branches().read_as(Drawn), target))
+        elif kind in DRAWN:
             self._draw(traces, {(t.problem_id, t.index): [range(1)] * (len(self.segmenter(t)) + 1) for t in traces})
+
+    def _score(self, traces: Records[Trace]) -> None:
+        """Scores the known answers at the boundaries where that was not done."""
+        done = {((s.problem_id, s.index), s.boundary) for s in self.run.scores()}
+        total, made = sum(len(self.segmenter(t)) + 1 for t in traces), len(done)
+        self._tell("score", made, total)
+        if made >= total:
             return
-        costs = answer_costs(traces, self.engine.tokenizer, self.prover, self.segmenter)
-        self._draw(traces, first_rounds(costs, target))
-        self._draw(traces, more_rounds(costs, self.run.branches().read_as(Drawn), target))
+        by_id = {p.id: p for p in self.problems.problems}
+        for scores in score(self.engine, traces, by_id, self.known, self.prover, self.segmenter, done=done):
+            self.run.append(scores)
+            made += len(scores)
+            self._tell("score", made, total)
 
     def _draw(self, traces: Records[Trace], rounds: Rounds) -> None:
         """Draws these rounds of branches, but for those that are there."""
@@ -186,16 +208,21 @@ class Measurement:
             return
         by_id = {p.id: p for p in self.problems.problems}
         made = len(done)
-        for branches in prove(
+        chunks = prove(
             self.engine, traces, by_id, self.grader, self.prover, self.segmenter, seed=s.seed, done=done, rounds=rounds
-        ):
+        )
+        for start, branches in zip(range(0, len(traces), TRACES_AT_ONCE), chunks, strict=True):
+            if s.values in FORMS:
+                proved = traces[start : start + TRACES_AT_ONCE]
+                branches = self.known.marked(branches, proved, by_id, self.segmenter)
             self.run.append(branches)
             made += len(branches)
             self._tell("prove", made, wanted)
 
     def measured(self) -> Measured:
         """The traces with their value curves."""
-        return measured(self.run.traces(), self.run.branches(), self.segmenter)
+        run, kind = self.run, self.settings.values
+        return measured(run.traces(), run.branches(), self.segmenter, scores=run.scores(), values=kind)
 
     def voted(self) -> Voted:
         """The traces with their value curves, and which answers vote together."""
@@ -218,9 +245,12 @@ class Measurement:
         Raises:
             HeadwayError: there are no traces or no branches.
         """
-        branches = self.run.branches()
-        if not branches:
-            raise HeadwayError(f"{self.run.path} has no branches to report on; `headway prove --out {self.run.path}`")
+        branches, scores, kind = self.run.branches(), self.run.scores(), self.settings.values
+        for needed, made_of, what in ((FORMS, scores, "scores"), (DRAWN, branches, "branches")):
+            if kind in needed and not made_of:
+                raise HeadwayError(
+                    f"{self.run.path} has no {what} to report on; `headway prove --out {self.run.path}`"
+                )
         s, votes = self.settings, votes or self.voted()
         made, most = votes.run, s.budget + s.answer_tokens
         report = summarize(
@@ -234,6 +264,7 @@ class Measurement:
         report["branches"] = branch_counts(branches)
         keys = [(f.problem_id, f.index) for f in made.facts]
         report["precision"] = realized(keys, made.curves, most)._asdict()
+        report["values"] = value_quality(made, branches, scores, self.segmenter)
         report |= evaluate(votes, budget=most) | diagnose(votes, budget=most)
         report["authors"] = as_authors(votes, budget=most)
         by_id = {p.id: p for p in self.problems.problems}

@@ -1,7 +1,11 @@
 """Progress: how much one episode moved the chance of success (MRT, arXiv:2503.07572, Def. 6.1)."""
 
+from typing import Literal
+
 import numpy as np
 from jaxtyping import Float
+
+Space = Literal["prob", "log", "logit"]
 
 
 def progress(values: Float[np.ndarray, " J"]) -> Float[np.ndarray, " J-1"]:
@@ -30,3 +34,33 @@ def progress_stderr(stderr: Float[np.ndarray, " J"]) -> Float[np.ndarray, " J-1"
     are as exact as the two values at their ends.
     """
     return np.hypot(stderr[:-1], stderr[1:])
+
+
+def in_space(values: Float[np.ndarray, " J"], space: Space, *, floor: float = 0.01) -> Float[np.ndarray, " J"]:
+    """Values on the scale on which progress is paid: as they are, their logarithm, or their log-odds.
+
+        prob: V        log: log max(V, floor)        logit: log V' / (1 - V'),  V' = V within floor and 1 - floor
+
+    Of two episodes that change V by as much, the logarithm pays the one that starts lower more, and log-odds those
+    near 0 and 1 more than those in the middle. The floor says where a change is no longer worth telling, and keeps
+    what an estimate of 0 would make infinite finite: progress lies within log(1 / floor), or twice that for log-odds.
+    """
+    if space == "prob":
+        return values
+    if space == "log":
+        return np.log(np.clip(values, floor, 1.0))
+    within = np.clip(values, floor, 1 - floor)
+    return np.log(within / (1 - within))
+
+
+def watermark(values: Float[np.ndarray, " J"]) -> Float[np.ndarray, " J"]:
+    """The highest value so far: with it only new maxima are progress, and going back and forth earns nothing.
+
+        M_j = max_{i <= j} V_i
+
+    After the historical watermark of MIG (arXiv:2602.01034). M_j is a function of the prefix as V_j is. Of noisy
+    estimates the maximum is too high, the more so the longer the trace: use it with values that hardly vary. NaN
+    values stay NaN and are passed over.
+    """
+    highest = np.fmax.accumulate(values) if len(values) else values
+    return np.where(np.isnan(values), np.nan, highest)

@@ -14,14 +14,19 @@ from headway.segment import boundaries
 from headway.types import Branch, Engine, Episode, Grader, MetaProver, Problem, TokenIds, Tokenizer, Trace
 
 Segmenter = Callable[[Trace], list[Episode]]
+TRACES_AT_ONCE = 64
 
 
 class ValueCurve(NamedTuple):
-    """A trace's boundaries (token positions), the budget of an answer there, and the values with their errors."""
+    """A trace's boundaries (token positions), the budget of an answer there, and the values with their errors.
+
+    `kind` names the estimate (`score.ValueKind`).
+    """
 
     boundaries: list[int]
     tokens: Float[np.ndarray, " J"]
     values: estimate.Values
+    kind: str = "branches"
 
 
 def prove(
@@ -33,7 +38,7 @@ def prove(
     segmenter: Segmenter,
     *,
     seed: int = 0,
-    traces_at_once: int = 64,
+    traces_at_once: int = TRACES_AT_ONCE,
     done: Collection[tuple[TraceKey, int, int]] = (),
     rounds: Mapping[TraceKey, Sequence[range]] | None = None,
 ) -> Iterator[list[Branch]]:
@@ -86,8 +91,11 @@ def prove(
                 answer = extract_answer(openings[f] + text)
                 spent = e + len(f) + sampled
                 drawn.append(
-                    Branch(t.problem_id, t.index, j, b, text, spent, sampled, answer, logprob=completion.logprob)
-                )
+                    Branch(
+                        t.problem_id, t.index, j, b, text, spent, sampled, answer,
+                        logprob=completion.logprob, token_ids=completion.token_ids,
+                    )
+                )  # fmt: skip
         rewards = grade_answers([b.problem_id for b in drawn], [b.answer for b in drawn], problems, grader)
         yield [
             msgspec.structs.replace(d, reward=reward)

@@ -9,6 +9,7 @@ from headway.engines import Connection, model_path
 from headway.engines.scripted import Characters, ScriptedEngine, ramps
 from headway.problems import Columns, ProblemSet, load_problems
 from headway.prompts import ThinkFormat
+from headway.score import ValueKind
 from headway.segment import Segment
 from headway.types import Engine, HeadwayError, Tokenizer
 
@@ -41,6 +42,7 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=
     prompt_template: str | None = None
     traces: int = 4
     branches: int = 4
+    values: ValueKind = "branches"
     precision: float | None = None
     value_precision: float | None = None
     max_branches: int | None = None
@@ -88,6 +90,11 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=
                 raise HeadwayError(f"--{name.replace('_', '-')} must be above 0, got {given}")
         if self.precision is not None and self.value_precision is not None:
             raise HeadwayError("--precision and --value-precision aim at different things; give one of them")
+        if self.target and self.values != "branches":
+            raise HeadwayError(
+                f"--precision, --value-precision and --max-branches go by the spread of branches; got --values "
+                f"{self.values}"
+            )
         if self.target and self.branches < 2:
             raise HeadwayError(
                 f"adaptive proving needs --branches of at least 2, got {self.branches}: one tells nothing of its error"

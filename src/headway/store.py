@@ -22,11 +22,16 @@ import msgspec
 
 from headway import __version__
 from headway.records import Records
-from headway.types import Attempt, Branch, HeadwayError, Problem, Trace
+from headway.types import Attempt, Branch, HeadwayError, Problem, Score, Trace
 
 SCHEMA = 1
 Record = TypeVar("Record")
-FILES: dict[type, str] = {Trace: "traces.jsonl", Branch: "branches.jsonl", Attempt: "attempts.jsonl"}
+FILES: dict[type, str] = {
+    Trace: "traces.jsonl",
+    Branch: "branches.jsonl",
+    Score: "scores.jsonl",
+    Attempt: "attempts.jsonl",
+}
 
 
 class Run:
@@ -126,11 +131,15 @@ class Run:
         """All branches, in the order they were made."""
         return self._records("branches.jsonl", Branch)
 
+    def scores(self) -> Records[Score]:
+        """All scores, in the order they were made."""
+        return self._records("scores.jsonl", Score)
+
     def attempts(self) -> Records[Attempt]:
         """All attempts of chains, in the order they were made."""
         return self._records("attempts.jsonl", Attempt)
 
-    def append(self, records: Iterable[Trace | Branch | Attempt]) -> None:
+    def append(self, records: Iterable[Trace | Branch | Score | Attempt]) -> None:
         """Adds records to their file, whole lines at a time.
 
         Raises:

@@ -125,7 +125,8 @@ class Branch(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """One completion by the meta-prover from a boundary of a trace, with its reward.
 
     `tokens` is its budget: completion tokens up to and including the forced answer (thinking before the boundary,
-    forced suffix, sampled tokens). The prompt does not count. `logprob` is that of its completion.
+    forced suffix, sampled tokens). The prompt does not count. `logprob` is that of its completion,
+    `token_ids`; `known` says that it wrote one of the forms whose probability a `Score` holds.
     """
 
     problem_id: str
@@ -138,6 +139,23 @@ class Branch(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     answer: str | None = None
     reward: float | None = None
     logprob: float | None = None
+    token_ids: TokenIds = ()
+    known: bool = False
+
+
+class Score(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """The probability, under the meta-prover, of the known right answers at a boundary of a trace: nothing is sampled.
+
+    `probability` is summed over the `forms` in which they are written, None where none is known; `tokens` is the
+    budget of the likeliest.
+    """
+
+    problem_id: str
+    index: int
+    boundary: int
+    tokens: int
+    forms: int
+    probability: float | None
 
 
 class Attempt(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -213,6 +231,24 @@ class Engine(Protocol):
         """`out[i][s]` is sample s of prompt i: `len(out) == len(prompts)` and `len(out[i]) == params.n`.
 
         A prompt's samples depend on its tokens and its own seed alone, not on the others in the call.
+        """
+
+
+@runtime_checkable
+class Likelihood(Protocol):
+    """What an engine may also do: evaluate given text. Nothing else may grow on an engine."""
+
+    def logprobs(
+        self,
+        prompts: Sequence[TokenIds],
+        continuations: Sequence[Sequence[TokenIds]],
+        *,
+        ends: tuple[str, ...],
+        temperature: float = 1.0,
+    ) -> list[list[float]]:
+        """`out[i][k]` is the log-probability that what follows prompt i begins with its continuation k and then ends.
+
+        It ends with the end of the text, or with any token whose text begins, spaces aside, with one of `ends`.
         """
 
 

@@ -1,5 +1,6 @@
-"""Values: the meta-prover's chance of success at each boundary, estimated from branches."""
+"""Values: the meta-prover's chance of success at each boundary, and how sure each estimate of it is."""
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -31,3 +32,125 @@ def from_branches(rewards: Float[np.ndarray, "J B"]) -> Values:
         values = np.where(n > 0, total / n, np.nan)
         stderr = np.where(n > 1, np.sqrt(values * (1 - values) / (n - 1)), np.nan)
     return Values(values, stderr, n)
+
+
+def from_distinct(
+    rewards: Float[np.ndarray, "J B"], logprobs: Float[np.ndarray, "J B"], completions: Int[np.ndarray, "J B"]
+) -> Values:
+    """The probability mass of the distinct right answers among the n branches drawn at each boundary.
+
+        V = sum_{a in D} p_a r_a / pi_a,    pi_a = 1 - (1 - p_a)^n
+
+    (Horvitz and Thompson, 1952.) D holds each distinct completion once, p_a is its probability under the distribution
+    it was sampled from and pi_a the chance that n draws contain it. Unbiased as the mean reward is, and its variance
+
+        sum_a y_a^2 (1 - pi_a) / pi_a + sum_{a != b} y_a y_b (pi_ab - pi_a pi_b) / (pi_a pi_b),    y_a = p_a r_a,
+        pi_ab = 1 - (1 - p_a)^n - (1 - p_b)^n + (1 - p_a - p_b)^n
+
+    falls to zero as the answers concentrate. It is no mean: a single value may lie above 1, and only averages of it
+    are probabilities. stderr^2 is the unbiased estimate of the variance (each term over pi_a or pi_ab), but 0 where
+    that is negative; as for `from_branches`, a single 0 is not certainty. With one branch it is NaN.
+
+    Undecided answers (a NaN reward) are left out: with U their own estimated mass, V becomes V / (1 - U), as the mean
+    over the graded branches would, and y_a = p_a (r_a + V u_a) / (1 - U) to first order. NaN if nothing is left.
+
+    Args:
+        rewards: The reward of each branch, NaN where undecided.
+        logprobs: The logarithm of each completion's probability; NaN where no branch was drawn.
+        completions: Equal within a row for equal completions: the same tokens, ended in the same way.
+    """
+    return from_hybrid(np.zeros(len(rewards)), rewards, logprobs, completions)
+
+
+def from_likelihood(known: Float[np.ndarray, " J"]) -> Values:
+    """The probability of the known right answers at each boundary: nothing is drawn, so it has no sampling error.
+
+        V = sum_{a in F} p_a
+
+    F holds the forms in which the right answer is known to be written. A lower bound of the chance of success, exact
+    where F holds every right answer; n is 0.
+    """
+    return Values(known, np.where(np.isnan(known), np.nan, 0.0), np.zeros(len(known), dtype=int))
+
+
+def from_hybrid(
+    known: Float[np.ndarray, " J"],
+    rewards: Float[np.ndarray, "J B"],
+    logprobs: Float[np.ndarray, "J B"],
+    completions: Int[np.ndarray, "J B"],
+) -> Values:
+    """The exact probability of the known right answers and the mass of the *other* right ones among the branches.
+
+        V = sum_{a in F} p_a  +  sum_{a in D \\ F} p_a r_a / pi_a
+
+    Unbiased whatever F is, as long as it does not depend on the branches; only the second sum has an error. With F
+    empty it is `from_distinct`, with every right answer in F `from_likelihood`.
+
+    Args:
+        known: The probability of F at each boundary.
+        rewards, logprobs, completions: As for `from_distinct`; the reward of a branch in F is 0 here, since it is
+            counted already.
+    """
+    rows = [_hybrid(*row) for row in zip(known.tolist(), rewards, logprobs, completions, strict=True)]
+    n = (~np.isnan(rewards) & ~np.isnan(logprobs)).sum(axis=1)
+    estimates = np.array(rows, dtype=float).reshape(len(rows), 2)
+    return Values(estimates[:, 0], estimates[:, 1], n)
+
+
+def _hybrid(
+    known: float,
+    rewards: Float[np.ndarray, " B"],
+    logprobs: Float[np.ndarray, " B"],
+    completions: Int[np.ndarray, " B"],
+) -> tuple[float, float]:
+    """Value and standard error of one boundary."""
+    drawn = ~np.isnan(logprobs)
+    n = int(drawn.sum())
+    first = np.unique(completions[drawn], return_index=True)[1]
+    p = np.exp(np.minimum(logprobs[drawn][first], 0.0))
+    undecided = np.isnan(rewards[drawn][first])
+    reward = np.where(undecided, 0.0, rewards[drawn][first])
+    chance = -np.expm1(n * np.log1p(-np.minimum(p, 1 - 1e-16)))
+    left = 1 - (p * undecided / chance).sum()
+    if n == 0 or undecided.all() or left <= 0:
+        return np.nan, np.nan
+    value = (known + (p * reward / chance).sum()) / left
+    y = p * (reward + value * undecided) / left / chance
+    if n == 1:
+        return value, np.nan
+    small, big = np.minimum(p[:, None], p), np.maximum(p[:, None], p)
+    both = 1 - (1 - small) ** n - (1 - big) ** n + np.clip(1 - small - big, 0.0, 1.0) ** n
+    # for unlikely answers that cancels to nothing: to first order, one of n draws is the small one, others the big one
+    both = np.where(small < 1e-6, n * small * -np.expm1((n - 1) * np.log1p(-np.minimum(big, 1 - 1e-16))), both)
+    np.fill_diagonal(both, chance)
+    terms = y[:, None] * y * (1 - chance[:, None] * chance / both)
+    return value, float(np.sqrt(max(terms.sum(), 0.0)))
+
+
+def shrunk(
+    values_G: Sequence[Float[np.ndarray, " _"]], stderr_G: Sequence[Float[np.ndarray, " _"]]
+) -> list[Float[np.ndarray, " _"]]:
+    """Each value moved towards the group's mean at its boundary, by as much of the spread as is sampling noise.
+
+        V'_ij = m_j + (V_ij - m_j) tau^2 / (tau^2 + s^2),    tau^2 = max(0, spread^2 - s^2)
+
+    (Empirical Bayes.) s^2 is the mean squared standard error in the group, since a single one is 0 where four branches
+    happen to agree, and spread^2 the variance between traces at a boundary, pooled. Without error, or with
+    less than two traces at every boundary, values stay. The mean at each boundary stays too; NaN stays NaN.
+    """
+    width = max((len(v) for v in values_G), default=0)
+    table, errors = np.full((2, len(values_G), width), np.nan)
+    for i, (values, stderr) in enumerate(zip(values_G, stderr_G, strict=True)):
+        table[i, : len(values)], errors[i, : len(stderr)] = values, stderr
+    known = ~np.isnan(table)
+    n = known.sum(axis=0)
+    means = np.where(known, table, 0.0).sum(axis=0) / np.maximum(n, 1)
+    squares = (np.where(known, table - means, 0.0) ** 2).sum(axis=0)
+    free = (n - 1)[n > 1].sum()
+    noise = errors[~np.isnan(errors)] ** 2
+    if free == 0 or len(noise) == 0 or noise.mean() == 0:
+        return list(values_G)
+    spread = squares.sum() / free
+    kept = max(0.0, 1 - noise.mean() / spread) if spread > 0 else 0.0
+    moved = means + (table - means) * kept
+    return [moved[i, : len(v)] for i, v in enumerate(values_G)]

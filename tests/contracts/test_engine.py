@@ -14,10 +14,11 @@ import torch
 
 import server
 import tiny
-from headway.engines import Connection
+from headway.engines import Connection, hf
 from headway.engines.api import APIEngine
-from headway.engines.hf import HFEngine, Request, find_trunks
+from headway.engines.hf import HFEngine
 from headway.engines.scripted import ScriptedEngine, ramps
+from headway.engines.trunks import Request, find_trunks
 from headway.graders import InPlace, exact
 from headway.prompts import find_think_tags, meta_prover, prompt_ids
 from headway.prove import prove
@@ -299,6 +300,34 @@ def test_small_batches_change_nothing() -> None:
     params = SamplingParams(max_tokens=6, n=3)
     small = HFEngine(tiny.model(), tokenizer, cache_bytes=1).sample(prompts, params, seeds=range(4))
     assert said(small) == said(HFEngine(tiny.model(), tokenizer).sample(prompts, params, seeds=range(4)))
+
+
+@pytest.mark.parametrize("kind", ["llama", "qwen2"])
+def test_branches_beside_each_other_are_those_of_rows_of_their_own(kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Some end early and leave, some boundaries share a trunk and one prompt shares nothing."""
+    trace = tuple(np.random.default_rng(2).integers(6, 100, size=50).tolist())
+    prompts = [(*trace[:e], 5, 9) for e in (12, 25, 40)] + [trace, (3, 4, 60)]
+    params = SamplingParams(max_tokens=15, n=5, stop=("a", "e", "1"))
+    engine = HFEngine(tiny.model(kind, seed=5), tiny.tokenizer())
+    beside = engine.sample(prompts, params, seeds=range(5))
+    assert len({len(c.token_ids) for samples in beside for c in samples}) > 5
+    monkeypatch.setattr(hf, "SHORT", 0)
+    apart = engine.sample(prompts, params, seeds=range(5))
+    assert said(beside) == said(apart)
+    for a, b in zip((c for s in beside for c in s), (c for s in apart for c in s), strict=True):
+        assert a.logprob == pytest.approx(b.logprob, abs=1e-4)
+
+
+def test_the_end_of_a_text_is_any_of_the_models_end_tokens() -> None:
+    model, tokenizer = tiny.model(seed=1), tiny.tokenizer()
+    model.generation_config.eos_token_id = [1, *range(20, 60)]
+    prompt = tuple(tokenizer.encode("<user>2+2", add_special_tokens=False))
+    out = HFEngine(model, tokenizer).sample([prompt], SamplingParams(max_tokens=1, n=400), seeds=[0])[0]
+    with torch.no_grad():
+        p = torch.softmax(model(torch.tensor([prompt])).logits[0, -1].double(), -1)
+    ended = {c.logprob for c in out if c.stop == "stop"}
+    assert len({round(e, 5) for e in ended}) == 1  # whichever of them was drawn
+    assert np.exp(ended.pop()) == pytest.approx(p[[1, *range(20, 60)]].sum().item(), rel=1e-4)
 
 
 def test_top_p_keeps_only_the_likeliest() -> None:

@@ -14,6 +14,7 @@ from trl import GRPOConfig, GRPOTrainer
 import tiny
 from headway.prompts import prompt_ids
 from headway.trainer import MRTConfig, MRTTrainer, dataset_of
+from headway.trainer.logs import ShareWatch
 from headway.types import HeadwayError, Problem
 
 # third parties warn about their own futures
@@ -55,7 +56,7 @@ def trained(
     rest: dict[str, Any] = {"peft_config": options.pop("peft_config", None)}
     config = GRPOConfig if kind is GRPOTrainer else MRTConfig
     if kind is not GRPOTrainer:
-        rest["grader"] = Parity()
+        rest["grader"] = options.pop("grader", None) or Parity()
     trainer = kind(
         model=tiny.model(seed=7),
         reward_funcs=by_first_token,
@@ -123,6 +124,87 @@ def test_each_form_of_credit_trains_and_tells(tmp_path: Path, credit: str) -> No
     assert len(lines) == 16 and all(len(x["values"]) == len(x["boundaries"]) for x in lines)
 
 
+class Short:
+    """A grader that calls any answer of one or two characters right, and so knows forms for each."""
+
+    def grade(self, items: Sequence[tuple[Problem, str]]) -> list[float | None]:
+        return [float(len(answer) <= 2) for _, answer in items]
+
+
+KINDS = ["branches", "distinct", "likelihood", "hybrid"]
+
+
+@pytest.mark.parametrize("values", KINDS)
+@pytest.mark.parametrize("credit", ["episode", "trace"])
+def test_each_kind_of_value_trains_and_tells(tmp_path: Path, values: str, credit: str) -> None:
+    options = dict(values=values, credit=credit, segment="tokens", episode_tokens=6, branches=2, branch_max_tokens=5)
+    trainer = trained(tmp_path, grader=Short(), max_steps=1, **options)
+    assert not same(weights(trainer), dict(tiny.model(seed=7).named_parameters()))
+    row = next(row for row in trainer.state.log_history if "mrt/value/known_share" in row)
+    share, drawn = row["mrt/value/known_share"], row["mrt/branches/tokens"]
+    assert (drawn == 0) == (values == "likelihood")
+    if values in ("branches", "distinct"):
+        assert share is None
+    else:
+        assert share == pytest.approx(1) if values == "likelihood" else 0 < share <= 1
+    lines = [json.loads(line) for line in (tmp_path / "traces.jsonl").read_text().splitlines()]
+    found = [v for x in lines for v in x["values"] if v is not None]
+    assert found and min(found) >= 0
+    assert max(found) < 0.99 or values != "likelihood"
+    if values == "likelihood":
+        assert all(e == 0 for x in lines for e in x["stderr"])
+
+
+def test_a_likelihood_in_training_is_that_of_the_policy_in_training(tmp_path: Path) -> None:
+    """The first step's values are the untrained model's, scored again by hand from the traces it wrote."""
+    options = dict(values="likelihood", segment="tokens", episode_tokens=6, branch_max_tokens=5)
+    trained(tmp_path, grader=Short(), max_steps=1, **options)
+    line = json.loads((tmp_path / "traces.jsonl").read_text().splitlines()[0])
+    tokenizer, model = tiny.tokenizer(), tiny.model(seed=7)
+    problem = next(p for p in PROBLEMS if p.id == line["problem_id"])
+    suffix = "\n\nTime is up.\n</think>\n\n**Final Answer**\n\n\\boxed{"
+    ends = tokenizer.convert_tokens_to_ids(["<end>", "}", "\n", "\n\n"])
+    thought = tokenizer.encode(line["text"], add_special_tokens=False)
+    for boundary, value in list(zip(line["boundaries"], line["values"], strict=True))[:-1]:
+        text = f"<user>{problem.prompt}<assistant><think>"
+        prompt = tokenizer.encode(text, add_special_tokens=False) + thought[:boundary]
+        prompt += tokenizer.encode(suffix, add_special_tokens=False)
+        answer = tokenizer.encode(problem.answer, add_special_tokens=False)
+        with torch.no_grad():
+            p = model(torch.tensor([prompt + answer])).logits[0].double().softmax(-1)
+        by_hand = p[len(prompt) - 1, answer[0]] * p[-1, ends].sum()
+        assert len(answer) == 1 and value == pytest.approx(by_hand.item(), rel=1e-3)
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        dict(progress_space="log"),
+        dict(progress_space="logit", progress_floor=0.1, progress_clip=1.0),
+        dict(progress_watermark=True),
+        dict(value_shrinkage="group"),
+        dict(progress_baseline="trace"),
+    ],
+    ids=lambda o: next(iter(o)),
+)
+def test_each_option_of_progress_trains_another_model(tmp_path: Path, options: dict[str, Any]) -> None:
+    common = dict(segment="tokens", episode_tokens=6, branches=2, branch_max_tokens=5, max_steps=1)
+    plain = weights(trained(tmp_path / "plain", **common))
+    assert not same(weights(trained(tmp_path / "option", **common, **options)), plain)
+
+
+def test_the_log_warns_once_when_the_known_answers_carry_less(caplog: pytest.LogCaptureFixture) -> None:
+    watch = ShareWatch()
+    for share in [0.8, float("nan"), *[0.8] * 19, *[0.1] * 20]:
+        watch.tell(share)
+    assert [r.getMessage() for r in caplog.records if "known right answers" in r.getMessage()] != []
+    assert len(caplog.records) == 1
+    steady = ShareWatch()
+    for _ in range(40):
+        steady.tell(0.3)
+    assert len(caplog.records) == 1
+
+
 def test_all_tokens_are_counted_and_the_count_ends_the_training(tmp_path: Path) -> None:
     trainer = trained(tmp_path, max_steps=50, max_generated_tokens=300, segment="tokens", episode_tokens=6)
     assert trainer.generated_tokens >= 300
@@ -178,12 +260,15 @@ def test_a_resumed_training_ends_where_an_uninterrupted_one_does(tmp_path: Path)
         (dict(loss_type="cispo"), "epsilon_high"),
         (dict(use_vllm=True), "use_vllm"),
         (dict(branches=0), "branches must be at least 1"),
+        (dict(progress_floor=0.5), "progress_floor"),
+        (dict(progress_clip=0.0), "progress_clip"),
+        (dict(progress_baseline="trace", credit="to_go"), "bias the gradient"),
     ],
 )
 def test_what_would_undo_the_credit_is_refused(tmp_path: Path, options: dict[str, Any], says: str) -> None:
     with pytest.raises(HeadwayError, match=says):
         MRTConfig(output_dir=str(tmp_path), **{**COMMON, **options})
-    if "branches" not in options:
+    if not {"branches", "progress_floor", "progress_clip"} & options.keys():
         MRTConfig(output_dir=str(tmp_path), **{**COMMON, **options}, progress_weight=0.0)
 
 

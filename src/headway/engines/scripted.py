@@ -63,16 +63,49 @@ class ScriptedEngine:
             for prompt, seed in zip(prompts, seeds, strict=True)
         ]
 
-    def _complete(self, prompt: TokenIds, params: SamplingParams, rng: Random) -> Completion:
+    def logprobs(
+        self,
+        prompts: Sequence[TokenIds],
+        continuations: Sequence[Sequence[TokenIds]],
+        *,
+        ends: tuple[str, ...],
+        temperature: float = 1.0,
+    ) -> list[list[float]]:
+        """The logarithms of the probabilities in the script; after a forced suffix it says one of two answers.
+
+        Raises:
+            ValueError: a prompt asks none of the problems.
+        """
+        return [
+            [self._logprob(prompt, self.tokenizer.decode(c, skip_special_tokens=False)) for c in some]
+            for prompt, some in zip(prompts, continuations, strict=True)
+        ]
+
+    def _logprob(self, prompt: TokenIds, answer: str) -> float:
+        problem, thought = self._read(prompt)
+        p = self._chance(problem, thought)
+        chance = {problem.answer: p, f"not {problem.answer}": 1 - p}.get(answer, 0.0)
+        return math.log(chance) if CLOSE in thought and chance > 0 else -math.inf
+
+    def _read(self, prompt: TokenIds) -> tuple[Problem, str]:
+        """The problem that a prompt asks, and the thought so far."""
         text = self.tokenizer.decode(prompt, skip_special_tokens=False)
         question, opened, thought = text.partition("<assistant><think>")
         problem = self._problems.get(question.removeprefix("<user>"))
         if problem is None or not opened:
             raise ValueError(f"the scripted engine has no script for this prompt: {text[:80]!r}")
+        return problem, thought
+
+    def _chance(self, problem: Problem, thought: str) -> float:
+        """The success probability after a thought: where it stands, if it was forced to stop, else at its end."""
         values = self.values[problem.id]
-        told, last = thought.count("step "), len(values) - 1
+        return values[min(thought.count("step "), len(values) - 1) if CLOSE in thought else -1]
+
+    def _complete(self, prompt: TokenIds, params: SamplingParams, rng: Random) -> Completion:
+        problem, thought = self._read(prompt)
+        p = self._chance(problem, thought)
+        told, last = thought.count("step "), len(self.values[problem.id]) - 1
         forced = CLOSE in thought
-        p = values[min(told, last) if forced else last]
         right = rng.random() < p
         answer = problem.answer if right else f"not {problem.answer}"
         more = "".join((EPISODE if j else FIRST).format(j + 1) for j in range(told, last))

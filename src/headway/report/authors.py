@@ -36,7 +36,9 @@ def regret(run: Voted, *, budget: int) -> list[Record]:
         with np.errstate(invalid="ignore", divide="ignore"):
             answer = np.where(drawn, ballots.sampled, 0.0).sum(axis=1) / drawn.sum(axis=1)
         x = authors_budget(np.full(len(answer), float(fact.prompt)), curve.tokens, answer)
-        rows.append(normalized_regret(x, curve.values.values, budgets, kind="linear"))
+        # scored values have no answers whose tokens could be counted
+        values = np.where(np.isnan(x), np.nan, curve.values.values)
+        rows.append(normalized_regret(x, values, budgets, kind="linear"))
     columns = np.array(rows).reshape(len(rows), len(budgets)).T
     return [
         {"budget": int(b), **entry(stats.mean(column, run.run.problems))}

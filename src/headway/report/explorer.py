@@ -181,12 +181,17 @@ def page_trace(trace: Trace, curve: ValueCurve, branches: Sequence[Branch], prob
                 "value": _or_none(value),
                 "stderr": _or_none(error),
                 "n": int(n),
-                "ci95": [_or_none(end, 4) for end in stats.wilson(value * n, int(n))],
+                "ci95": [_or_none(end, 4) for end in _ci95(value, error, int(n), curve.kind)],
                 "branches": [{"text": visible(b.text), "verdict": _verdict(b)} for b in at_boundary[j]],
             }
             for j, (budget, value, error, n) in enumerate(zip(curve.tokens, *curve.values, strict=True))
         ],
     }
+
+
+def _ci95(value: float, error: float, n: int, kind: str) -> tuple[float, float]:
+    """The interval of one value: Wilson's where it is a proportion of n branches."""
+    return stats.wilson(value * n, n) if kind == "branches" else (value - 1.96 * error, value + 1.96 * error)
 
 
 def _verdict(branch: Branch) -> str:

@@ -11,10 +11,11 @@ from jaxtyping import Float
 
 from headway import stats
 from headway.progress import progress
-from headway.prove import Segmenter, ValueCurve, value_curve
+from headway.prove import Segmenter, ValueCurve
 from headway.regret import budget_curve, normalized_regret
+from headway.score import PROBABLE, ValueKind, curve_of, known_share
 from headway.stats import Estimate
-from headway.types import Branch, Outcome, Trace
+from headway.types import Branch, Outcome, Score, Trace
 
 
 class Facts(msgspec.Struct, frozen=True):
@@ -116,19 +117,31 @@ class _Ordered(Sequence[Trace]):
         return self._traces[self._order[position]]
 
 
-def measured(traces: Sequence[Trace], branches: Iterable[Branch], segmenter: Segmenter) -> Measured:
-    """Puts each trace's branches back on its boundaries; traces are ordered by problem and index.
+def measured(
+    traces: Sequence[Trace],
+    branches: Iterable[Branch],
+    segmenter: Segmenter,
+    *,
+    scores: Iterable[Score] = (),
+    values: ValueKind = "branches",
+) -> Measured:
+    """Puts each trace's branches and scores back on its boundaries; traces are ordered by problem and index.
 
-    Traces and branches are read once, one by one, and of each no more is kept than the numbers need.
+    All are read once, one by one, and of each no more is kept than the numbers need.
     """
     of_trace: dict[tuple[str, int], list[Branch]] = defaultdict(list)
+    scores_of: dict[tuple[str, int], list[Score]] = defaultdict(list)
     for b in branches:
-        light = msgspec.structs.replace(b, problem_id=sys.intern(b.problem_id), text="")
+        ids = b.token_ids if values in PROBABLE else ()
+        light = msgspec.structs.replace(b, problem_id=sys.intern(b.problem_id), text="", token_ids=ids)
         of_trace[light.problem_id, light.index].append(light)
+    for score in scores:
+        scores_of[score.problem_id, score.index].append(score)
     made = []
     for position, trace in enumerate(traces):
-        drawn = of_trace.pop((trace.problem_id, trace.index), [])
-        curve = value_curve(trace, drawn, segmenter(trace))
+        key = trace.problem_id, trace.index
+        drawn = of_trace.pop(key, [])
+        curve = curve_of(values, trace, segmenter(trace), branches=drawn, scores=scores_of.pop(key, ()))
         made.append((position, facts_of(trace), curve, float(sum(b.sampled for b in drawn))))
     made.sort(key=lambda m: (m[1].problem_id, m[1].index))
     return Measured(
@@ -137,6 +150,28 @@ def measured(traces: Sequence[Trace], branches: Iterable[Branch], segmenter: Seg
         facts=[facts for _, facts, *_ in made],
         forced=np.array([forced for *_, forced in made], dtype=float),
     )
+
+
+def value_quality(
+    run: Measured, branches: Iterable[Branch], scores: Sequence[Score], segmenter: Segmenter
+) -> dict[str, Any]:
+    """What the values rest on: their kind, the part that the known forms carry, and how they fit the branches.
+
+    `known_share` is the known forms' probability over the value, both summed over all boundaries. `calibration` is the
+    mean over boundaries of the mean reward of their branches less the value: 0 if the values are right on average.
+    """
+    kind = run.curves[0].kind if run.curves else "branches"
+    quality: dict[str, Any] = {"kind": kind}
+    if scores:
+        quality["known_share"] = known_share(run.curves, scores)
+    if kind in PROBABLE:
+        plain = measured(run.traces, branches, segmenter)
+        gaps = [
+            theirs.values.values - ours.values.values for theirs, ours in zip(plain.curves, run.curves, strict=True)
+        ]
+        names = [fact.problem_id for fact, gap in zip(run.facts, gaps, strict=True) for _ in gap]
+        quality["calibration"] = entry(stats.mean(np.concatenate(gaps), names))
+    return quality
 
 
 def default_budgets(budget: int, points: int = 16) -> Float[np.ndarray, " C"]:

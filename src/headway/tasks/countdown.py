@@ -24,6 +24,8 @@ LARGEST_RESULT = 99
 SMALLEST_TARGET = 10
 HELDOUT_FRACTION = 0.1
 MAX_EXPRESSION_CHARS = 200
+MOST_NUMBERS = 4
+MOST_SOLUTIONS = 64
 
 _OPERATORS = {ast.Add: operator.add, ast.Sub: operator.sub, ast.Mult: operator.mul, ast.Div: operator.truediv}
 
@@ -157,6 +159,32 @@ def evaluate(expression: str) -> tuple[Fraction, tuple[int, ...]]:
         return value(tree), tuple(sorted(numbers))
     except ZeroDivisionError as error:
         raise ValueError(f"division by zero: {expression!r}") from error
+
+
+def solutions(reference: str, *, most: int = MOST_SOLUTIONS) -> list[str]:
+    """The right expressions over the reference's numbers, the reference first, in the form in which steps write them.
+
+    All of those with whole numbers from 1 to `LARGEST_RESULT` on the way, the larger operand first; at most `most`. Of
+    more than `MOST_NUMBERS` numbers, and of a reference that is no expression, only the reference itself.
+    """
+    try:
+        target, numbers = evaluate(reference)
+    except ValueError:
+        return [reference]
+    if len(numbers) > MOST_NUMBERS:
+        return [reference]
+    found = {reference: None}
+    seen: set[tuple[Term, ...]] = set()
+    open_ends = [tuple(Term(n, str(n)) for n in numbers)]
+    while open_ends and len(found) < most:
+        terms = tuple(sorted(open_ends.pop()))
+        if terms in seen:
+            continue
+        seen.add(terms)
+        if len(terms) == 1 and terms[0].value == target:
+            found[outer(terms[0].text)] = None
+        open_ends += [take(terms, step) for step in steps(terms)]
+    return list(found)
 
 
 def is_solution(expression: str, reference: str) -> bool:

@@ -23,13 +23,33 @@ class MRTConfig(GRPOConfig):  # type: ignore[misc]
             "bonus for a completion that starts at a stale prefix, the paper's form. (ours: docs/deviations.md)"
         },
     )
-    values: Literal["branches"] = field(
-        default="branches", metadata={"help": "How a value is estimated: by branches sampled from the policy."}
+    values: Literal["branches", "distinct", "likelihood", "hybrid"] = field(
+        default="branches",
+        metadata={
+            "help": "How a value is estimated. branches: the mean reward of answers sampled from the policy. "
+            "distinct: their probability mass. likelihood: the probability of the known right answers, without "
+            "sampling. hybrid: that and the mass of the other right answers among the branches. (docs/measuring.md)"
+        },
     )
-    progress_baseline: Literal["group", "none"] = field(
+    value_shrinkage: Literal["none", "group"] = field(
+        default="none",
+        metadata={"help": "Move values towards their group's mean by what of the spread is noise. (ours)"},
+    )
+    progress_space: Literal["prob", "log", "logit"] = field(
+        default="prob", metadata={"help": "Pay progress in probability (paper), its logarithm or log-odds."}
+    )
+    progress_floor: float = field(
+        default=0.01, metadata={"help": "Values are kept this far from 0 (and from 1 for log-odds) in log and logit."}
+    )
+    progress_clip: float | None = field(default=None, metadata={"help": "Keep each bonus within plus and minus this."})
+    progress_watermark: bool = field(
+        default=False, metadata={"help": "Pay only new maxima of the value along the trace. (MIG, arXiv:2602.01034)"}
+    )
+    progress_baseline: Literal["group", "trace", "none"] = field(
         default="group",
         metadata={
-            "help": "Center bonuses by the group's other traces at the same boundary; the stop pays too. (ours)"
+            "help": "Center bonuses by the group's other traces at the same boundary (ours), or more and more by the "
+            "trace's own earlier progress (after BRPO); the stop pays too."
         },
     )
     progress_scale: Literal["none", "group"] = field(
@@ -64,8 +84,17 @@ class MRTConfig(GRPOConfig):  # type: ignore[misc]
         for name in ("min_paragraphs", "episode_tokens", "max_episodes", "branches", "branch_max_tokens"):
             if getattr(self, name) < 1:
                 raise HeadwayError(f"{name} must be at least 1, got {getattr(self, name)}")
+        if not 0 < self.progress_floor < 0.5:
+            raise HeadwayError(f"progress_floor must be above 0 and below 0.5, got {self.progress_floor}")
+        if self.progress_clip is not None and self.progress_clip <= 0:
+            raise HeadwayError(f"progress_clip must be above 0, got {self.progress_clip}")
         if self.progress_weight == 0:
             return
+        if self.progress_baseline == "trace" and self.credit == "to_go":
+            raise HeadwayError(
+                "progress_baseline 'trace' takes a trace's earlier bonuses, which with credit 'to_go' tell of its end "
+                "and would bias the gradient; use credit 'episode', or progress_baseline 'group'"
+            )
         if self.importance_sampling_level != "token":
             raise HeadwayError(
                 f"importance_sampling_level is '{self.importance_sampling_level}', which averages the credit of "

@@ -17,44 +17,24 @@ import numpy as np
 import torch
 from accelerate.utils import gather_object
 from datasets import Dataset
-from transformers import AutoTokenizer, TrainerCallback, TrainerControl, TrainerState, TrainingArguments
+from transformers import AutoTokenizer, TrainerCallback
 from trl import GRPOTrainer
 
 from headway import credit
 from headway.engines.hf import HFEngine
-from headway.graders import extract_answer
-from headway.prompts import answer_part, find_think_tags, meta_prover, opening_of, thinking_switches
-from headway.prove import ValueCurve, prove, value_curve
-from headway.sample import derive_seed, grade_answers, make_trace
+from headway.forms import Candidates, written
+from headway.prompts import find_think_tags, meta_prover, opening_of, thinking_switches
+from headway.prove import ValueCurve
+from headway.sample import derive_seed, make_trace
+from headway.score import Known, curves_of, known_share
 from headway.segment import boundaries, cut
 from headway.trainer.config import MRTConfig
-from headway.trainer.logs import metrics, records
+from headway.trainer.logs import ShareWatch, metrics, records
+from headway.trainer.outcome import StopAtTokens, outcome_reward
 from headway.types import Branch, Completion, Episode, Grader, HeadwayError, Problem, SamplingParams, TokenIds, Trace
+from headway.values import shrunk
 
 TRACES_FILE = "traces.jsonl"
-
-
-def outcome_reward(
-    grader: Grader, tokenizer: Any, think_open: str | None = None, think_close: str | None = None
-) -> Callable[..., list[float | None]]:
-    """TRL's reward function for the outcome: 1 right, 0 wrong or no answer, None undecided.
-
-    Reads the sampled tokens, since TRL's text leaves special tokens, such as think tags, out.
-    """
-    tags = find_think_tags(tokenizer, think_open=think_open, think_close=think_close)
-    ends = {tokenizer.eos_token_id}
-
-    def outcome(
-        completion_ids: Sequence[Sequence[int]], id: Sequence[str], answer: Sequence[str], **_: Any
-    ) -> list[float | None]:
-        texts = [
-            tokenizer.decode([t for t in ids if t not in ends], skip_special_tokens=False) for ids in completion_ids
-        ]
-        answers = [extract_answer(answer_part(text, tags) or "") for text in texts]
-        problems = {i: Problem(i, i, a) for i, a in zip(id, answer, strict=True)}
-        return grade_answers(id, answers, problems, grader)
-
-    return outcome
 
 
 class MRTTrainer(GRPOTrainer):  # type: ignore[misc]
@@ -63,6 +43,7 @@ class MRTTrainer(GRPOTrainer):  # type: ignore[misc]
     Args:
         grader: Grades the branches, and the outcome where no `reward_funcs` are given.
         args: An `MRTConfig`.
+        candidates: The right answers whose probability is scored, with `values` likelihood and hybrid.
         train_dataset: Rows with `id`, `prompt` (a conversation) and `answer`; `dataset_of` makes it.
     """
 
@@ -73,6 +54,7 @@ class MRTTrainer(GRPOTrainer):  # type: ignore[misc]
         args: MRTConfig,
         train_dataset: Dataset,
         grader: Grader,
+        candidates: Candidates = written,
         reward_funcs: Any = None,
         processing_class: Any = None,
         callbacks: list[TrainerCallback] | None = None,
@@ -99,6 +81,9 @@ class MRTTrainer(GRPOTrainer):  # type: ignore[misc]
         self._opening = tuple(processing_class.encode(self.tags.open, add_special_tokens=False))
         self._stash: tuple[list[dict[str, Any]], list[list[int]], torch.Tensor] | None = None
         self._prefixes: dict[TokenIds, tuple[Trace, int]] = {}
+        self._candidates = candidates
+        self._engine: HFEngine | None = None
+        self._share = ShareWatch()
         self.generated_tokens = 0
         super().__init__(
             model,
@@ -106,7 +91,7 @@ class MRTTrainer(GRPOTrainer):  # type: ignore[misc]
             args=args,
             train_dataset=train_dataset,
             processing_class=processing_class,
-            callbacks=[*(callbacks or []), _StopAtTokens(self)],
+            callbacks=[*(callbacks or []), StopAtTokens(self)],
             **rest,
         )
         self.chat_template_kwargs = {**thinking_switches(processing_class), **(args.chat_template_kwargs or {})}
@@ -163,20 +148,15 @@ class MRTTrainer(GRPOTrainer):  # type: ignore[misc]
         ]
         if self.args.credit == "trace":
             return self._trace_credit(output["advantages"], traces, problems)
-        with self._policy() as engine:
-            branches = self._prove(engine, traces, problems, self._segmenter)
-        of_trace: list[list[Branch]] = [[] for _ in traces]
-        for branch in branches:
-            of_trace[branch.index - here.start].append(branch)
+        curves, branches, share = self._curves(traces, problems, self._segmenter)
         episodes = [self._segmenter(t) for t in traces]
-        curves = [value_curve(t, b, e) for t, b, e in zip(traces, of_trace, episodes, strict=True)]
         bonuses = self._bonuses(curves, [t.closed or t.stop == "stop" for t in traces])
         advantages = np.zeros(output["completion_ids"].shape)
         for row, ids, outcome, bonus, cuts in zip(
             advantages, completions, output["advantages"].tolist(), bonuses, episodes, strict=True
         ):
             row[: len(ids)] = credit.token_advantages(outcome, bonus, cuts, len(ids), weight=self.args.progress_weight)
-        self._log_curves(traces, curves, bonuses, branches)
+        self._log_curves(traces, curves, bonuses, branches, share)
         return torch.tensor(advantages, dtype=output["advantages"].dtype, device=output["advantages"].device)
 
     def _trace_credit(self, outcome: torch.Tensor, traces: list[Trace], problems: dict[str, Problem]) -> torch.Tensor:
@@ -187,33 +167,37 @@ class MRTTrainer(GRPOTrainer):  # type: ignore[misc]
             stale[trace.problem_id] = msgspec.structs.replace(_shortened(old, end), problem_id=trace.problem_id)
             # all of the old trace up to the prefix is one episode here
             cut_at[trace.problem_id] = [Episode(0, end)] if end else []
-        with self._policy() as engine:
-            branches = self._prove(engine, list(stale.values()), problems, lambda t: cut_at[t.problem_id])
-        curves = {
-            name: value_curve(trace, [b for b in branches if b.problem_id == name], cut_at[name])
-            for name, trace in stale.items()
-        }
+        found, branches, share = self._curves(list(stale.values()), problems, lambda t: cut_at[t.problem_id])
+        curves = dict(zip(stale, found, strict=True))
         bonuses = [
             np.array(
                 [credit.trace_bonus(np.nan if t.reward is None else t.reward, curves[t.problem_id].values.values[-1])]
             )
             for t in traces
         ]
-        self._log_curves(traces, [curves[t.problem_id] for t in traces], bonuses, branches)
+        self._log_curves(traces, [curves[t.problem_id] for t in traces], bonuses, branches, share)
         added = torch.tensor(np.nan_to_num(np.concatenate(bonuses)), dtype=outcome.dtype, device=outcome.device)
         return outcome + self.args.progress_weight * added
 
     def _bonuses(self, curves: list[ValueCurve], stopped: list[bool]) -> list[np.ndarray]:
         """The bonus of each choice of each trace of this process, centred over its group on all processes."""
-        form = credit.episode_bonuses if self.args.credit == "episode" else credit.to_go_bonuses
-        mine = [form(c.values.values, stopped=s) for c, s in zip(curves, stopped, strict=True)]
-        everyone: list[np.ndarray] = gather_object(mine)
+        a = self.args
+        mine = [(c.values.values, c.values.stderr, s) for c, s in zip(curves, stopped, strict=True)]
+        everyone: list[tuple[np.ndarray, np.ndarray, bool]] = gather_object(mine)
         result: list[np.ndarray] = []
         for start in range(0, len(everyone), self.num_generations):
-            group = everyone[start : start + self.num_generations]
-            if self.args.progress_baseline == "group":
-                group = credit.centred(group)
-            result += credit.scaled(group) if self.args.progress_scale == "group" else group
+            values, stderr, ended = zip(*everyone[start : start + self.num_generations], strict=True)
+            result += credit.group_bonuses(
+                shrunk(values, stderr) if a.value_shrinkage == "group" else values,
+                ended,
+                form=a.credit,
+                space=a.progress_space,
+                floor=a.progress_floor,
+                rising=a.progress_watermark,
+                clip=a.progress_clip,
+                baseline=a.progress_baseline,
+                scale=a.progress_scale == "group",
+            )
         first = self.accelerator.process_index * len(mine)
         return result[first : first + len(mine)]
 
@@ -223,36 +207,28 @@ class MRTTrainer(GRPOTrainer):  # type: ignore[misc]
     def _policy(self) -> Iterator[HFEngine]:
         """The policy as it stands, behind an engine."""
         model = self.accelerator.unwrap_model(self.model)
+        if self._engine is None or self._engine.model is not model:
+            self._engine = HFEngine(model, self.processing_class)
+            self._known = Known(self._engine, self.prover, self.grader, self._candidates)
         training = model.training
         model.eval()
         try:
             with self.accelerator.autocast():
-                yield HFEngine(model, self.processing_class)
+                yield self._engine
         finally:
             model.train(training)
 
-    def _prove(
-        self,
-        engine: HFEngine,
-        traces: Sequence[Trace],
-        problems: dict[str, Problem],
-        segmenter: Callable[[Trace], Any],
-    ) -> list[Branch]:
-        """The branches of all boundaries of all traces, in one call of the engine."""
+    def _curves(
+        self, traces: list[Trace], problems: dict[str, Problem], segmenter: Callable[[Trace], Any]
+    ) -> tuple[list[ValueCurve], list[Branch], float]:
+        """The value curve of each trace, the branches it comes from, and what the known right answers carry of it."""
         seed = derive_seed(self.args.seed, "branches", self.state.global_step)
-        drawn = prove(
-            engine,
-            traces,
-            problems,
-            self.grader,
-            self.prover,
-            segmenter,
-            seed=seed,
-            traces_at_once=max(1, len(traces)),
-        )
-        branches = [branch for part in drawn for branch in part]
+        with self._policy() as engine:
+            curves, branches, scores = curves_of(
+                self.args.values, engine, traces, problems, self.grader, self._known, self.prover, segmenter, seed=seed
+            )
         self._count_tokens(sum(b.sampled for b in branches))
-        return branches
+        return curves, branches, known_share(curves, scores)
 
     def _segmenter(self, trace: Trace) -> list[Episode]:
         a = self.args
@@ -301,18 +277,26 @@ class MRTTrainer(GRPOTrainer):  # type: ignore[misc]
         self._metrics["train"]["mrt/generated_tokens"] = [float(self.generated_tokens)]
 
     def _log_curves(
-        self, traces: list[Trace], curves: list[ValueCurve], bonuses: list[np.ndarray], branches: list[Branch]
+        self,
+        traces: list[Trace],
+        curves: list[ValueCurve],
+        bonuses: list[np.ndarray],
+        branches: list[Branch],
+        share: float,
     ) -> None:
         """The step's metrics to TRL's log, and the traces with their values to a file."""
-        for name, value in metrics(traces, curves, bonuses, branches).items():
+        for name, value in metrics(traces, curves, bonuses, branches, share).items():
             mine = torch.tensor([value], device=self.accelerator.device, dtype=torch.float32)
-            self._metrics["train"][f"mrt/{name}"].append(self.accelerator.gather(mine).nanmean().item())
-        everyones = gather_object(records(self.state.global_step, traces, curves, bonuses))
+            everyones = self.accelerator.gather(mine).nanmean().item()
+            self._metrics["train"][f"mrt/{name}"].append(everyones)
+            if name == "value/known_share" and self.args.values == "hybrid":
+                self._share.tell(everyones)
+        lines = gather_object(records(self.state.global_step, traces, curves, bonuses))
         if self.accelerator.is_main_process:
             folder = Path(self.args.output_dir)
             folder.mkdir(parents=True, exist_ok=True)
             with (folder / TRACES_FILE).open("ab") as out:
-                out.write(b"".join(msgspec.json.encode(record) + b"\n" for record in everyones))
+                out.write(b"".join(msgspec.json.encode(record) + b"\n" for record in lines))
 
 
 def _shortened(trace: Trace, end: int) -> Trace:
@@ -321,19 +305,3 @@ def _shortened(trace: Trace, end: int) -> Trace:
     return msgspec.structs.replace(
         trace, token_ids=trace.token_ids[:end], text=text, offsets=trace.offsets[:end], thinking=end, closed=False
     )
-
-
-class _StopAtTokens(TrainerCallback):  # type: ignore[misc]
-    """Ends the training at `max_generated_tokens`, and takes the count up again where a checkpoint left it."""
-
-    def __init__(self, trainer: MRTTrainer) -> None:
-        self._trainer = trainer
-
-    def on_train_begin(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
-        counts = [row["mrt/generated_tokens"] for row in state.log_history if "mrt/generated_tokens" in row]
-        self._trainer.generated_tokens = int(counts[-1]) if counts else 0
-
-    def on_step_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
-        limit = self._trainer.args.max_generated_tokens
-        if limit is not None and self._trainer.generated_tokens >= limit:
-            control.should_training_stop = True

@@ -11,6 +11,7 @@ from transformers.utils import logging
 from trl import ModelConfig, TrlParser, get_peft_config
 
 from headway.engines import model_path
+from headway.forms import candidates_of
 from headway.graders import load_grader
 from headway.problems import load_problems
 from headway.trainer.config import MRTConfig
@@ -64,12 +65,14 @@ def train(
     if tell is not None:
         args.disable_tqdm = True
         logging.disable_progress_bar()
-    grader = load_grader(problems.grader if arguments.grader == "auto" else arguments.grader)
+    name = problems.grader if arguments.grader == "auto" else arguments.grader
+    grader = load_grader(name)
     trainer = MRTTrainer(
         path,
         args=args,
         train_dataset=dataset_of(problems.problems),
         grader=grader,
+        candidates=candidates_of(name),
         processing_class=tokenizer,
         peft_config=get_peft_config(model),
     )

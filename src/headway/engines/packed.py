@@ -1,0 +1,248 @@
+"""Probabilities of given continuations, all those of a trace in one pass.
+
+The prompts of a trace are its prefixes with a forced suffix each. What they share, the trunk, is computed once, with
+the model's own causal attention. The rest of every prompt and its continuations are one tree, computed in a second
+forward that reads the trunk's keys and values: a node sees its ancestors and as much of the trunk as its prompt has,
+and its position is the one it has in its own prompt. The tree's mask has (nodes) x (trunk + nodes) entries: linear in
+the length of the trace, so that no dense square over the trace is ever made.
+"""
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from jaxtyping import Bool, Int
+from transformers import DynamicCache
+
+from headway.engines.trunks import Request, Trunk, padded, positions_of
+from headway.types import TokenIds
+
+ENTRIES = 2**26  # of a mask, or of the logits, that a forward may make: 256 MiB in float32
+MOST_PADDED = 1.25  # how much more than the tokens needed a batch may compute
+
+
+class Tree(NamedTuple):
+    """The nodes below one trunk, parents before children; a node is one token in one context.
+
+    `parent` is -1 for the first token after the trunk, `answer` marks the tokens of continuations, and
+    `ends[place][k]` is the node that ends continuation k of the request at `place`.
+    """
+
+    tokens: Int[np.ndarray, " N"]
+    parent: Int[np.ndarray, " N"]
+    position: Int[np.ndarray, " N"]
+    shared: Int[np.ndarray, " N"]
+    answer: Bool[np.ndarray, " N"]
+    ends: dict[int, list[int]]
+
+    def sees(self) -> Bool[np.ndarray, "N N"]:
+        """Whether the column's node is the row's or one of its ancestors."""
+        seen = np.eye(len(self.tokens), dtype=bool)
+        for node, parent in enumerate(self.parent):
+            if parent >= 0:
+                seen[node] |= seen[parent]
+        return seen
+
+
+def grow(
+    requests: Sequence[Request], continuations: Sequence[Sequence[TokenIds]] | Mapping[int, Sequence[TokenIds]]
+) -> Tree:
+    """The tree of some requests of one trunk. Continuations of a prompt share the tokens they begin with."""
+    nodes: list[tuple[int, int, int, int, bool]] = []
+    ends: dict[int, list[int]] = {}
+    for request in requests:
+        root = -1
+        for position in range(request.shared, len(request.prompt)):
+            nodes.append((request.prompt[position], root, position, request.shared, False))
+            root = len(nodes) - 1
+        below: dict[tuple[int, int], int] = {}
+        ends[request.place] = []
+        for continuation in continuations[request.place]:
+            node = root
+            for position, token in enumerate(continuation, start=len(request.prompt)):
+                if (node, token) not in below:
+                    below[node, token] = len(nodes)
+                    nodes.append((token, node, position, request.shared, True))
+                node = below[node, token]
+            ends[request.place].append(node)
+    tokens, parent, at, shared, answer = np.array(nodes, dtype=np.int64).reshape(-1, 5).T
+    return Tree(tokens, parent, at, shared, answer.astype(bool), ends)
+
+
+def layout(trees: Sequence[Tree], width: int) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    """Trees as rows after trunks of at most `width`: tokens and positions (R, N), what each sees (R, N, width + N)."""
+    nodes = max(len(tree.tokens) for tree in trees)
+    ids, place = np.zeros((2, len(trees), nodes), dtype=np.int64)
+    sees = np.zeros((len(trees), nodes, width + nodes), dtype=bool)
+    sees[:, np.arange(nodes), width + np.arange(nodes)] = True  # a row that sees nothing would be NaN
+    for row, tree in enumerate(trees):
+        n = len(tree.tokens)
+        ids[row, :n], place[row, :n] = tree.tokens, tree.position
+        sees[row, :n, :width] = np.arange(width) < tree.shared[:, None]
+        sees[row, :n, width : width + n] = tree.sees()
+    return torch.from_numpy(ids), torch.from_numpy(place), torch.from_numpy(sees)
+
+
+def additive(sees: torch.Tensor, dtype: torch.dtype) -> torch.Tensor:
+    """What each query sees as the mask that is added to its attention: (R, 1, queries, keys)."""
+    mask = torch.zeros(sees.shape, dtype=dtype, device=sees.device)
+    return mask.masked_fill_(~sees, torch.finfo(dtype).min)[:, None]
+
+
+@torch.no_grad()
+def score(
+    model: Any,
+    trunks: Sequence[Trunk],
+    continuations: Sequence[Sequence[TokenIds]],
+    closers: torch.Tensor,
+    *,
+    temperature: float,
+    most_tokens: int,
+) -> dict[int, list[float]]:
+    """For the request at each place, the log-probability of each of its continuations, and then any of `closers`.
+
+    The model must attend to all that its mask allows (no sliding window) and take a 4-D mask. Trunks of like length
+    are computed together, `most_tokens` of them at most, and trees in as many forwards as their masks need.
+    """
+    vocabulary = model.config.get_text_config().vocab_size
+    jobs = [Job(trunk.token_ids, _trees(trunk, continuations, vocabulary)) for trunk in trunks]
+    out: dict[int, list[float]] = {}
+    for batch in _batches(jobs, most_tokens, vocabulary):
+        cache, width = DynamicCache(config=model.config), max(len(job.trunk) for job in batch)
+        prefill(model, cache, [job.trunk for job in batch])
+        for trees in zip(*(job.trees for job in batch), strict=True):
+            for tree, logprob in zip(trees, _forward(model, cache, trees, width, closers, temperature), strict=True):
+                out.update({place: logprob[ends].tolist() for place, ends in tree.ends.items()})
+            for layer in cache.layers if width else ():
+                layer.keys, layer.values = layer.keys[..., :width, :], layer.values[..., :width, :]
+    return out
+
+
+def prefill(model: Any, cache: DynamicCache, trunks: Sequence[TokenIds]) -> None:
+    """Computes trunks into a cache, right-padded; the model's own causal attention reads no mask of ours."""
+    if any(trunks):
+        ids, mask = padded(trunks, side="right", device=model.device)
+        model(
+            input_ids=ids,
+            attention_mask=mask,
+            position_ids=positions_of(mask),
+            past_key_values=cache,
+            logits_to_keep=1,
+        )
+
+
+class Job(NamedTuple):
+    """A trunk and its trees: one, or as many as the mask and the logits have no room for at once."""
+
+    trunk: TokenIds
+    trees: list[Tree]
+
+    @property
+    def nodes(self) -> int:
+        """Of the largest tree."""
+        return max(len(tree.tokens) for tree in self.trees)
+
+
+def _trees(trunk: Trunk, continuations: Sequence[Sequence[TokenIds]], vocabulary: int) -> list[Tree]:
+    """The trees of a trunk's requests, each small enough or of one request."""
+    tree = grow(trunk.requests, continuations)
+    nodes, most = len(tree.tokens), len(trunk.requests)
+    if nodes * max(len(trunk.token_ids) + nodes, vocabulary) <= ENTRIES or most == 1:
+        return [tree]
+    halves = trunk.requests[: most // 2], trunk.requests[most // 2 :]
+    return [t for half in halves for t in _trees(Trunk(trunk.token_ids, half), continuations, vocabulary)]
+
+
+def _batches(jobs: Sequence[Job], most_tokens: int, vocabulary: int) -> Iterator[list[Job]]:
+    """Jobs of like size together, as far as little is lost to padding and memory has room; at least one."""
+    batch: list[Job] = []
+    for job in sorted(jobs, key=lambda j: (len(j.trees), j.nodes, len(j.trunk))):
+        if batch:
+            together = [*batch, job]
+            rows, width, nodes = len(together), max(len(j.trunk) for j in together), job.nodes
+            needed = sum(len(j.trunk) + j.nodes for j in together)
+            if (
+                len(job.trees) > 1
+                or rows * (width + nodes) > min(most_tokens, MOST_PADDED * needed)
+                or rows * nodes * max(width + nodes, vocabulary) > ENTRIES
+            ):
+                yield batch
+                batch = []
+        batch.append(job)
+    if batch:
+        yield batch
+
+
+def _forward(
+    model: Any, cache: DynamicCache, trees: Sequence[Tree], width: int, closers: torch.Tensor, temperature: float
+) -> list[np.ndarray]:
+    """For each tree, the log-probability at each node of the tokens from its prompt's end to it, and then a closer."""
+    device = model.device
+    ids, place, sees = layout(trees, width)
+    nodes = ids.shape[1]
+
+    # logits are needed where an answer begins, goes on or ends
+    needed = np.zeros(nodes, dtype=bool)
+    for tree in trees:
+        needed[: len(tree.tokens)] |= tree.answer
+        needed[tree.parent[tree.answer]] = True
+    kept = np.flatnonzero(needed)
+    column = np.zeros(nodes, dtype=np.int64)
+    column[kept] = np.arange(len(kept))
+    out = model(
+        input_ids=ids.to(device),
+        attention_mask=additive(sees.to(device), model.dtype),
+        position_ids=place.to(device),
+        past_key_values=cache,
+        logits_to_keep=torch.from_numpy(kept).to(device),
+    )
+    logits = out.logits.float() / temperature
+    total = logits.logsumexp(dim=-1)
+    closing = (logits[..., closers].logsumexp(dim=-1) - total).double().cpu().numpy()
+    result = []
+    for row, tree in enumerate(trees):
+        answer = np.flatnonzero(tree.answer)
+        before = torch.from_numpy(column[tree.parent[answer]]).to(device)
+        token = torch.from_numpy(tree.tokens[answer]).to(device)
+        step = (logits[row, before, token] - total[row, before]).double().cpu().numpy()
+        so_far = np.zeros(len(tree.tokens))
+        for node, logprob in zip(answer, step, strict=True):
+            so_far[node] = so_far[tree.parent[node]] + logprob
+        result.append(so_far + closing[row, column[: len(tree.tokens)]])
+    return result
+
+
+@torch.no_grad()
+def score_separately(
+    model: Any,
+    prompts: Sequence[TokenIds],
+    continuations: Sequence[Sequence[TokenIds]],
+    closers: torch.Tensor,
+    *,
+    temperature: float,
+    most_tokens: int,
+) -> list[list[float]]:
+    """The same for a model that cannot take a tree: each continuation is computed with the whole of its prompt."""
+    rows = sorted(
+        ((place, k) for place, some in enumerate(continuations) for k in range(len(some))),
+        key=lambda at: len(prompts[at[0]]) + len(continuations[at[0]][at[1]]),
+    )
+    out = [[0.0] * len(some) for some in continuations]
+    while rows:
+        longest = len(prompts[rows[-1][0]]) + len(continuations[rows[-1][0]][rows[-1][1]])
+        few = max(1, most_tokens // (2 * longest))
+        batch, rows = rows[-few:], rows[:-few]
+        answers = [continuations[place][k] for place, k in batch]
+        sequences = [prompts[place] + answer for (place, _), answer in zip(batch, answers, strict=True)]
+        ids, mask = padded(sequences, side="left", device=model.device)
+        keep = max(map(len, answers)) + 1
+        logits = model(
+            input_ids=ids, attention_mask=mask, position_ids=positions_of(mask), use_cache=False, logits_to_keep=keep
+        ).logits.float()
+        logprobs = (logits / temperature).log_softmax(dim=-1)
+        closing = logprobs[:, -1, closers].logsumexp(dim=-1)
+        for row, ((place, k), answer) in enumerate(zip(batch, answers, strict=True)):
+            steps = logprobs[row, -len(answer) - 1 : -1].gather(-1, ids[row, -len(answer) :, None])
+            out[place][k] = float(steps.double().sum() + closing[row].double())
+    return out
