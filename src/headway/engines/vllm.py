@@ -30,12 +30,18 @@ class VLLMEngine:
         """`params.n` samples of each prompt; all go to vLLM's scheduler at once, in this order.
 
         Raises:
-            HeadwayError: vLLM refuses a prompt, for one because it is too long for the model, or fails.
+            HeadwayError: a prompt is too long for the model, or vLLM refuses it or fails.
         """
         if any(not prompt for prompt in prompts):
             raise ValueError("a prompt needs at least one token")
         if not prompts:
             return []
+        longest, room = max(map(len, prompts)), self._llm.model_config.max_model_len
+        if longest + params.max_tokens > room:  # vLLM would end the completion early instead
+            raise HeadwayError(
+                f"a prompt of {longest} tokens with room for {params.max_tokens} more is over the {room} that vLLM "
+                "holds; lower --budget, or raise max_model_len in --vllm-args as far as the model goes"
+            )
         greedy = params.temperature == 0  # vLLM has one greedy sample a prompt: the others are its copies
         each = [
             vllm.SamplingParams(
@@ -58,8 +64,7 @@ class VLLMEngine:
             )
         except (ValueError, VLLMClientError) as error:
             raise HeadwayError(
-                f"vLLM refuses a prompt (the longest has {max(map(len, prompts))} tokens, with room for "
-                f"{params.max_tokens} more): {str(error).strip()}"
+                f"vLLM refuses a prompt (the longest has {longest} tokens): {str(error).strip()}"
             ) from error
         except VLLMError as error:
             raise HeadwayError(
