@@ -37,7 +37,7 @@ def extend_run(source: Path, out: Path, *, rounds: int, round_tokens: int, tell:
             budget=s.budget + rounds * round_tokens,
             extended=Extension(str(source.resolve()), rounds, round_tokens),
         )
-        with Measurement.create(out, settings, tell) as new:
+        with Measurement.create(out, settings, tell, problems=old.problems) as new:
             done = {(t.problem_id, t.index) for t in new.run.traces()}
             tell("extend", len(done), len(traces))
             if len(done) >= len(traces):

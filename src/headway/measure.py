@@ -52,10 +52,20 @@ class Measurement:
         self._stack = ExitStack()
 
     @classmethod
-    def create(cls, path: Path, settings: Settings, tell: Tell = lambda stage, done, total: None) -> "Measurement":
-        """A new measurement, or the one at `path` to go on with; what cannot be used is refused before it is made."""
+    def create(
+        cls,
+        path: Path,
+        settings: Settings,
+        tell: Tell = lambda stage, done, total: None,
+        *,
+        problems: ProblemSet | None = None,
+    ) -> "Measurement":
+        """A new measurement, or the one at `path` to go on with; what cannot be used is refused before it is made.
+
+        The problems are those that the settings name, unless given.
+        """
         settings.check()
-        asked = problems_of(settings)
+        asked = problems or problems_of(settings)
         if not (path / "run.json").exists():
             load_grader(settings.grader) if settings.grader != "auto" else None
         run = Run.create(

@@ -87,7 +87,9 @@ def several_traces(reports: Reports) -> alt.LayerChart:
     dash = alt.StrokeDash(
         "quantity:N",
         scale=alt.Scale(domain=names, range=[[1, 0], [5, 4]]),
-        legend=alt.Legend(title=None, orient="bottom", symbolType="stroke", symbolSize=400),
+        legend=alt.Legend(
+            title=None, orient="bottom", symbolType="stroke", symbolSize=400, symbolStrokeColor="#7F7F7F"
+        ),
     )
     bars = (
         _chart([row for row in rows if row["low"] is not None])
