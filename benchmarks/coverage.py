@@ -96,7 +96,7 @@ def truth(costs: np.ndarray) -> float:
     for a, b in product(range(256), repeat=2):
         low, high = sorted((a / 255, b / 255))
         V = low + (high - low) * ramp
-        c = np.append(costs + RIGHT * V + WRONG * (1 - V), WHOLE)
+        c = np.append(costs + np.mean(RIGHT * V + WRONG * (1 - V)), WHOLE)
         total += 1 - float(np.sum(np.diff(c) * V)) / WHOLE
     return total / 256**2
 
@@ -122,7 +122,8 @@ def fast(arguments: tuple[int, np.ndarray, bool]) -> Seen:
     if adaptively:
         rewards[..., :2] = first
     rewards[np.arange(n.max()) >= n[..., None]] = np.nan
-    tokens = costs + np.nanmean(np.where(rewards == 1, RIGHT, np.where(rewards == 0, WRONG, np.nan)), axis=2)
+    lengths = np.where(rewards == 1, RIGHT, np.where(rewards == 0, WRONG, np.nan))
+    tokens = costs + np.nanmean(lengths, axis=2).mean(axis=1, keepdims=True)
     at = np.array([WHOLE])
     regret = [normalized_regret(t, from_branches(r).values, at)[0] for t, r in zip(tokens, rewards, strict=True)]
     return seen(np.array(regret), [problem for problem, _ in keys])

@@ -153,12 +153,14 @@ def cost(model: Any, tokenizer: Any, traces: list[Trace], repeats: int) -> dict[
         for name, kind in (("headway", Counting), ("plain", Plain)):
             engine = kind(model, tokenizer)
             with engine.counted():
-                start = time.perf_counter()
+                start, cpu = time.perf_counter(), time.process_time()
                 drawn = prove(engine, traces, BY_ID, grader, prover, in_even_episodes)
                 said[name] = [(b.boundary, b.branch, b.text, b.reward) for chunk in drawn for b in chunk]
-                seconds = time.perf_counter() - start
+                seconds, cpu = time.perf_counter() - start, time.process_time() - cpu
             if repeat >= 0:
-                seen[name].append({"prefill_tokens": engine.tokens, "slots": engine.slots, "seconds": seconds})
+                seen[name].append(
+                    {"prefill_tokens": engine.tokens, "slots": engine.slots, "seconds": seconds, "cpu": cpu}
+                )
                 print(name, seen[name][-1], flush=True)
     differ = sum(a != b for a, b in zip(said["headway"], said["plain"], strict=True))
     return {
@@ -172,7 +174,7 @@ def cost(model: Any, tokenizer: Any, traces: list[Trace], repeats: int) -> dict[
             f"times_less_{what}": spread(
                 [p[what] / h[what] for p, h in zip(seen["plain"], seen["headway"], strict=True)]
             )
-            for what in ("prefill_tokens", "slots", "seconds")
+            for what in ("prefill_tokens", "slots", "seconds", "cpu")
         },
         "runs": seen,
     }
@@ -221,7 +223,7 @@ def adaptive(settings: Settings, repeats: int) -> dict[str, Any]:
         ratio = n[0] * target**2 / (n[1] * error**2)
         errors = {"uniform_error": target, "adaptive_error": error}
         rows.append(
-            {"uniform": n[0], "adaptive": n[1], **errors, "times_fewer": ratio, "limit": (target / least) ** 2}
+            {"uniform": n[0], "adaptive": n[1], **errors, "times_fewer": ratio, "limit": float(target / least) ** 2}
         )
         print(rows[-1], flush=True)
     return {

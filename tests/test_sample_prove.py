@@ -232,15 +232,17 @@ def test_cuts_on_a_grid_of_tokens_are_proved_as_well():
         assert (np.diff(found.tokens[:-1]) > 0).all()
 
 
-def branch(boundary, number, reward, tokens=20, problem="p0"):
-    return Branch(problem, 0, boundary, number, "", tokens, 2, "4", reward)
+def branch(boundary, number, reward, tokens=20, sampled=2, problem="p0"):
+    return Branch(problem, 0, boundary, number, "", tokens, sampled, "4", reward)
 
 
 def test_a_value_curve_by_hand():
     trace = sampled(traces=1)[0]
-    got = curve(trace, [branch(0, 0, 1.0), branch(0, 1, 0.0, 23), branch(1, 1, None, 40), branch(3, 0, 1.0, 70)])
+    drawn = [branch(0, 0, 1.0, 20, 2), branch(0, 1, 0.0, 23, 5), branch(1, 1, None, 40, 4), branch(3, 0, 1.0, 70, 1)]
+    got = curve(trace, drawn)
     # boundary 1 was asked and not decided; boundary 2 was not asked
-    assert got.tokens[[0, 1, 3]].tolist() == [21.5, 40.0, 70.0]
+    # 18, 36 and 69 tokens before the answer, and an answer has (3.5 + 4 + 1) / 3
+    assert got.tokens[[0, 1, 3]] == pytest.approx([18 + 8.5 / 3, 36 + 8.5 / 3, 69 + 8.5 / 3])
     assert np.isnan(got.tokens).tolist() == [False, False, True, False]
     assert np.isnan(got.values.values).tolist() == [False, True, True, False]
     assert got.values.values[[0, 3]].tolist() == [0.5, 1.0]

@@ -118,13 +118,18 @@ def ends_itself(trace: Trace, boundary: int) -> bool:
 def value_curve(trace: Trace, branches: Sequence[Branch], episodes: Sequence[Episode]) -> ValueCurve:
     """The value at each boundary of a trace, from its branches; NaN where there are none.
 
+    A boundary's budget is its thinking, the forced suffix, and the tokens of an answer: the mean over the boundaries
+    of the trace of their branches' mean. One length for all, since right and wrong answers differ in length: a step
+    that got longer by the luck that made its value higher would bias the regret.
+
     Raises:
         ValueError: a branch belongs to another trace or to a boundary that these episodes do not have.
     """
     positions = boundaries(episodes)
     width = max((b.branch for b in branches), default=0) + 1
     rewards = np.full((len(positions), width), np.nan)
-    tokens = np.full((len(positions), width), np.nan)
+    sampled = np.full((len(positions), width), np.nan)
+    cost = np.full(len(positions), np.nan)
     for b in branches:
         if (b.problem_id, b.index) != (trace.problem_id, trace.index) or b.boundary >= len(positions):
             raise ValueError(
@@ -132,8 +137,9 @@ def value_curve(trace: Trace, branches: Sequence[Branch], episodes: Sequence[Epi
                 f"{len(positions)} boundaries; prove the traces again after cutting them another way"
             )
         rewards[b.boundary, b.branch] = np.nan if b.reward is None else b.reward
-        tokens[b.boundary, b.branch] = b.tokens
-    drawn = ~np.isnan(tokens)
-    with np.errstate(invalid="ignore", divide="ignore"):
-        cost = np.where(drawn, tokens, 0.0).sum(axis=1) / drawn.sum(axis=1)
+        sampled[b.boundary, b.branch] = b.sampled
+        cost[b.boundary] = b.tokens - b.sampled
+    drawn = ~np.isnan(sampled).all(axis=1)
+    if drawn.any():
+        cost += np.nanmean(sampled[drawn], axis=1).mean()
     return ValueCurve(positions, cost, estimate.from_branches(rewards))
