@@ -15,6 +15,7 @@ from headway.report.compare import markdown_cell
 from headway.report.files import estimates, parse_formats, trace_rows, write_files
 from headway.report.summary import band, measured
 from headway.report.token_use import token_use
+from headway.report.usage import usage_rows
 from headway.settings import Settings
 from headway.types import Episode, HeadwayError, Trace
 
@@ -130,3 +131,29 @@ def test_no_cell_is_a_formula_and_no_cell_is_markup(runs: list[tuple[str, Path]]
 def test_an_unknown_format_is_refused_by_name() -> None:
     with pytest.raises(HeadwayError, match=r"no format 'docx'; --format takes json, csv"):
         parse_formats(["csv,docx"])
+
+
+def test_how_well_tokens_were_used_by_hand() -> None:
+    def entry(value: float | None, error: float = 0.1) -> dict[str, object]:
+        ends = [None, None] if value is None else [value - 0.2, value + 0.2]
+        return {"value": value, "stderr": error, "ci95": ends, "n": 9, "n_problems": 3}
+
+    reports = [
+        ("a", {"overthinking": {"raw": entry(0.5), "gain": entry(0.25)}, "calibration": entry(None)}),
+        ("b", {"overthinking": {"raw": entry(0.4), "gain": entry(-0.25)}, "budget_to_90": entry(96.0, 4.0)}),
+    ]
+    thrift = [{"label": "b", "highest": h, **entry(1.5 + h)} for h in (False, True)]
+    rows = {row[0]: row[1:] for row in usage_rows(reports, {"token_efficiency": thrift})}
+    assert rows[""] == ["a", "b"]
+    found = {name.split(",")[0]: cells for name, cells in rows.items()}
+    assert found["accuracy to gain by stopping earlier"] == [
+        "0.250 ± 0.100 (95% 0.050 to 0.450)",
+        "−0.250 ± 0.100 (95% −0.450 to −0.050)",
+    ]
+    assert found["budget for 90% of the final accuracy"] == ["–", "96 ± 4 (95% 96 to 96)"]
+    assert found["spread of values over what their errors say (1 is right)"] == ["–", "–"]
+    assert rows["times its tokens that a needs for the same accuracy (maj@k)"] == [
+        "–",
+        "2.50 ± 0.10 (95% 2.30 to 2.70)",
+    ]
+    assert usage_rows([("a", {})], None) == [["", "a"]]

@@ -22,6 +22,7 @@ from headway.report.explorer import LIMIT, Shown, explorer
 from headway.report.summary import Measured, branch_counts
 from headway.report.text import interval, is_known, number, plus_minus, visible
 from headway.report.token_use import USES
+from headway.report.usage import usage_rows
 from headway.types import Branch, Problem
 
 SCRIPTS = ("page.js", "trace.js", "explorer.js")
@@ -105,6 +106,7 @@ def _render(reports: charts.Reports, shown: Sequence[Shown], limit: int, **conte
         headline=_headline(named[0][1]),
         uses=USES,
         token_use=_token_use(named),
+        usage=usage_rows(named, context.get("comparison")),
         shown=traces and {name: traces[name] for name in ("shown", "total")},
         version=__version__,
         **{"comparison": None, "branch_counts": None, **context},
