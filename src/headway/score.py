@@ -9,7 +9,7 @@ import numpy as np
 
 from headway import values as estimate
 from headway.forms import Candidates, Forms, ends_of, known_forms, written
-from headway.prove import TRACES_AT_ONCE, Segmenter, ValueCurve, prove, value_curve
+from headway.prove import TRACES_AT_ONCE, Segmenter, ValueCurve, ends_itself, prove, value_curve
 from headway.sample import TraceKey
 from headway.segment import boundaries
 from headway.types import Branch, Engine, Episode, Grader, HeadwayError, Likelihood, MetaProver, Problem, Score, Trace
@@ -29,7 +29,7 @@ class Known:
 
     def text(self, trace: Trace, position: int) -> str:
         """What is forced after a position of a trace."""
-        return self._prover.end if trace.closed and position == trace.thinking else self._prover.suffix
+        return self._prover.end if ends_itself(trace, position) else self._prover.suffix
 
     def forms(self, problem: Problem, forced: str) -> Forms:
         """The known right answers after a forced text; none where the grader accepts no candidate."""
