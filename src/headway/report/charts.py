@@ -87,22 +87,22 @@ def several_traces(reports: Reports) -> alt.LayerChart:
     dash = alt.StrokeDash(
         "quantity:N",
         scale=alt.Scale(domain=names, range=[[1, 0], [5, 4]]),
-        legend=alt.Legend(
-            title=None, orient="bottom", symbolType="stroke", symbolSize=400, symbolStrokeColor="#7F7F7F"
-        ),
+        legend=alt.Legend(title=None, orient="bottom", symbolType="stroke", symbolSize=400),
     )
     bars = (
         _chart([row for row in rows if row["low"] is not None])
         .mark_rule(strokeWidth=1, opacity=0.5, clip=True)
         .encode(x=x, y=low, y2="high:Q", color=colour)
     )
-    lines = (
+    # points of their own: with points on them, the lines' dashes would not show in the legend
+    lines = _chart(rows).mark_line(strokeWidth=2).encode(x=x, y=y, color=colour, strokeDash=dash)
+    points = (
         _chart(rows)
-        .mark_line(strokeWidth=2, point=alt.OverlayMarkDef(size=30, opacity=1))
-        .encode(x=x, y=y, color=colour, strokeDash=dash, tooltip=[alt.Tooltip("quantity:N"), *_tooltip("k", "tokens")])
+        .mark_point(filled=True, size=30, opacity=1)
+        .encode(x=x, y=y, color=colour, tooltip=[alt.Tooltip("quantity:N"), *_tooltip("k", "tokens")])
     )
     return _finish(
-        alt.LayerChart(layer=[bars, lines]), "Accuracy of k traces against their tokens, with 95% intervals"
+        alt.LayerChart(layer=[bars, lines, points]), "Accuracy of k traces against their tokens, with 95% intervals"
     )
 
 
