@@ -35,8 +35,9 @@ import transformers
 from transformers import AutoTokenizer, LlamaConfig, LlamaForCausalLM
 
 from headway import __version__
-from headway.engines import hf, model_path
-from headway.engines.hf import HFEngine, Request, Trunk
+from headway.engines import choosing, hf, model_path
+from headway.engines.hf import HFEngine
+from headway.engines.trunks import Request, Trunk
 from headway.graders import load_grader
 from headway.measure import Measurement
 from headway.problems import load_problems
@@ -54,12 +55,16 @@ BY_ID = {p.id: p for p in PROBLEMS.problems}
 
 
 class Counting(HFEngine):
-    """The engine, counting the tokens and the slots (padding too) of all forwards that are not decoding."""
+    """The engine, counting the tokens and the slots (padding too) of all forwards that are not decoding.
+
+    Of forwards with a mask of their own (what each token sees), the first after a trunk has the rest of its prompts;
+    the others decode. There, what pads a row sees itself alone.
+    """
 
     def __init__(self, model: Any, tokenizer: Any) -> None:
         super().__init__(model, tokenizer)
         self.tokens = self.slots = 0
-        self._decoding = False
+        self._decoding = self._after_trunk = False
 
     def _decode(self, *args: Any) -> list[Completion]:
         self._decoding = True
@@ -72,9 +77,15 @@ class Counting(HFEngine):
         """Looks at what the model is called with."""
 
         def look(module: Any, args: Any, kwargs: dict[str, torch.Tensor]) -> None:
-            if not self._decoding:
-                self.tokens += int(kwargs["attention_mask"][:, -kwargs["input_ids"].shape[1] :].sum())
-                self.slots += kwargs["input_ids"].numel()
+            ids, mask = kwargs["input_ids"], kwargs["attention_mask"]
+            if mask.ndim == 4 and self._after_trunk:
+                self.tokens += int(((mask == 0).sum(dim=-1) > 1).sum())
+            elif mask.ndim == 2 and not self._decoding:
+                self.tokens += int(mask[:, -ids.shape[1] :].sum())
+            else:
+                return
+            self.slots += ids.numel()
+            self._after_trunk = mask.ndim == 2
 
         handle = self.model.register_forward_pre_hook(look, with_kwargs=True)
         try:
@@ -92,7 +103,7 @@ class Plain(Counting):
         """The samples that `HFEngine` gives, the plain way."""
         n, one = params.n, msgspec.structs.replace(params, n=1)
         requests = [
-            Request(i * n + s, prompt, (seed + s * int(hf._GAMMA)) % 2**64)
+            Request(i * n + s, prompt, (seed + s * int(choosing._GAMMA)) % 2**64)
             for i, (prompt, seed) in enumerate(zip(prompts, seeds, strict=True))
             for s in range(n)
         ]

@@ -132,19 +132,12 @@ class HFEngine:
         requests = [request for trunk in trunks for request in trunk.requests]
         cache = self._new_cache()
         mask = torch.zeros(len(requests), 0, dtype=torch.long, device=device)
-        if any(trunk.token_ids for trunk in trunks):
-            ids, own = padded([t.token_ids for t in trunks], side="right", device=device)
-            self.model(
-                input_ids=ids,
-                attention_mask=own,
-                position_ids=positions_of(own),
-                past_key_values=cache,
-                logits_to_keep=1,
-            )
+        if width := max(len(trunk.token_ids) for trunk in trunks):
+            packed.prefill(self.model, cache, [trunk.token_ids for trunk in trunks])
             of_trunk = [k for k, trunk in enumerate(trunks) for _ in trunk.requests]
             cache.batch_select_indices(torch.tensor(of_trunk, device=device))
             shared = torch.tensor([r.shared for r in requests], device=device)
-            mask = (torch.arange(ids.shape[1], device=device) < shared[:, None]).long()
+            mask = (torch.arange(width, device=device) < shared[:, None]).long()
         ids, own = padded([r.prompt[r.shared :] for r in requests], side="left", device=device)
         mask = torch.cat([mask, own], dim=1)
         positions = positions_of(mask)[:, -ids.shape[1] :]
