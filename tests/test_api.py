@@ -105,10 +105,16 @@ def test_the_end_of_text_is_no_token_and_a_stop_string_is(there: server.Server) 
         ({"stop_reason": "b"}, (97, 98)),  # vLLM, a stop string
         ({"matched_stop": 98}, (97,)),  # SGLang, end of text
         ({"matched_stop": "b"}, (97, 98)),  # SGLang, a stop string
-        ({"finish_reason": "length"}, (97, 98)),
     ):
         there.faults.extend([server.sends(200, choice(**more))] * 3)
         assert tokens(ask(there.url, params=params)) == [[expected]] * 3
+    for room, cut in ((2, False), (5, True)):
+        there.faults.extend([server.sends(200, choice(finish_reason="length"))] * 3)
+        if cut:  # it ended for its length, and not for the one asked for
+            with pytest.raises(HeadwayError, match="with room for 5 more at .* in all; lower --budget"):
+                ask(there.url, params=SamplingParams(max_tokens=room))
+        else:
+            assert tokens(ask(there.url, params=SamplingParams(max_tokens=room))) == [[(97, 98)]] * 3
 
 
 # -- faults -----------------------------------------------------------------------------------------------------------

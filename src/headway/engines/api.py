@@ -122,7 +122,7 @@ class APIEngine:
             try:
                 answer = self._ask(list(prompt), params, seed)
                 self._takes_ids = True
-                return self._read(answer, params)
+                return self._read(answer, prompt, params)
             except REFUSALS as refusal:
                 refused = refusal
         if self._takes_ids:
@@ -138,7 +138,7 @@ class APIEngine:
                 self._server,
                 said(refused),
             )
-        return self._read(answer, params)
+        return self._read(answer, prompt, params)
 
     def _ask(self, prompt: list[int] | str, params: SamplingParams, seed: int) -> bytes:
         """The body of the server's answer; a refusal of the request itself (400, 422) is the caller's to read."""
@@ -160,7 +160,7 @@ class APIEngine:
         except openai.APIError as error:
             raise self._failure(error) from None
 
-    def _read(self, body: bytes, params: SamplingParams) -> list[Completion]:
+    def _read(self, body: bytes, prompt: TokenIds, params: SamplingParams) -> list[Completion]:
         try:
             choices = msgspec.json.decode(body, type=_Answer).choices
         except (msgspec.DecodeError, UnicodeDecodeError) as error:
@@ -173,6 +173,12 @@ class APIEngine:
             raise HeadwayError(
                 f"{self._server} gives {len(choices)} completions of at most {most} tokens, asked for {params.n} of "
                 f"at most {params.max_tokens}; use a server that honours 'n' and 'max_tokens'. {KEPT}"
+            )
+        lengths = [len(c.token_ids) for c in choices if c.token_ids is not None and c.finish_reason == "length"]
+        if lengths and min(lengths) < params.max_tokens:  # some servers do not refuse what they cannot hold
+            raise HeadwayError(
+                f"{self._server} cut a prompt of {len(prompt)} tokens with room for {params.max_tokens} more at "
+                f"{len(prompt) + min(lengths)} in all; lower --budget, or raise the server's context length. {KEPT}"
             )
         return [self._completion(c, params) for c in sorted(choices, key=lambda c: c.index)]
 
