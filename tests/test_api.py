@@ -111,7 +111,7 @@ def test_the_end_of_text_is_no_token_and_a_stop_string_is(there: server.Server) 
     for room, cut in ((2, False), (5, True)):
         there.faults.extend([server.sends(200, choice(finish_reason="length"))] * 3)
         if cut:  # it ended for its length, and not for the one asked for
-            with pytest.raises(HeadwayError, match="with room for 5 more at .* in all; lower --budget"):
+            with pytest.raises(HeadwayError, match=r"with room for 5 more at .* in all; lower --budget"):
                 ask(there.url, params=SamplingParams(max_tokens=room))
         else:
             assert tokens(ask(there.url, params=SamplingParams(max_tokens=room))) == [[(97, 98)]] * 3
