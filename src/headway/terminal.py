@@ -64,5 +64,5 @@ def print_report(report: dict[str, Any], run: Path) -> None:
     counts = ", ".join(f"{n} {outcome.replace('_', ' ')}" for outcome, n in report["counts"].items())
     out.print(f"{report['n_traces']} traces of {report['n_problems']} problems: {counts}")
     drawn, added = report["branches"]["branches"], report["precision"]["regret"]
-    out.print(f"{drawn} branches: they are {added:.4f} of the regret's error")
+    out.print(f"{drawn} branches: their part of the regret's error is {added:.4f}")
     out.print(f"report: {run / 'report.html'}", soft_wrap=True)
