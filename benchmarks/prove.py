@@ -274,7 +274,7 @@ def main() -> None:
             "scripted_1024": adaptive(msgspec.structs.replace(scripted, budget=1024), args.repeats),
             "builtin": adaptive(own_model, args.repeats),
         }
-    versions = {"headway": __version__, "torch": torch.__version__, "transformers": transformers.__version__}
+    versions = {"headway": __version__, "torch": str(torch.__version__), "transformers": transformers.__version__}
     out["versions"] = {**versions, "python": platform.python_version(), "threads": torch.get_num_threads()}
     print(msgspec.json.encode(out).decode())  # NaN is null
 
