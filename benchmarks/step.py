@@ -1,8 +1,9 @@
-"""What a training step costs beside TRL's own: plain GRPO, `progress_weight: 0`, and episode credit by branches.
+"""What a training step costs beside TRL's own: `progress_weight: 0`, and episode credit by each kind of value.
 
     python benchmarks/step.py [--model builtin:countdown] [--rounds 7]
+    python benchmarks/step.py --model smollm2 --problems gsm8k_train.jsonl --rounds 3
 
-The three trainers start from the same weights and take turns, a step each, in one process. The last line is JSON:
+The trainers start from the same weights and take turns, a step each, in one process. The last line is JSON:
 the ratio of each to TRL's step, with min, median and max over the rounds.
 """
 
@@ -13,7 +14,7 @@ import statistics
 import tempfile
 import time
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 import trl
@@ -26,8 +27,6 @@ from headway.trainer import MRTConfig, MRTTrainer, dataset_of, outcome_reward
 
 COMMON: dict[str, Any] = dict(
     num_generations=8,
-    per_device_train_batch_size=96,
-    max_completion_length=208,
     learning_rate=1e-6,  # the policies stay alike, so the steps stay comparable
     lr_scheduler_type="constant",
     bf16=False,
@@ -40,25 +39,54 @@ COMMON: dict[str, Any] = dict(
 )
 
 
-def trainers(model: str, folder: Path, steps: int) -> dict[str, trl.GRPOTrainer]:
-    """One trainer of each kind, ready for single steps."""
-    path, problems = model_path(model), load_problems("countdown-train", limit=96)
+class Setup(NamedTuple):
+    """What is trained on, how many traces a step has, and the options that all trainers and only MRT's get."""
+
+    problems: str
+    think_close: str | None
+    common: dict[str, Any]
+    mrt: dict[str, Any]
+
+
+BUILTIN = Setup(
+    "countdown-train",
+    None,
+    dict(per_device_train_batch_size=96, max_completion_length=208),
+    dict(branch_max_tokens=16),
+)
+KINDS: dict[str, dict[str, Any]] = {
+    "weight_0": dict(progress_weight=0.0),
+    "episode_4_branches": dict(branches=4),
+    "episode_likelihood": dict(values="likelihood"),
+    "episode_hybrid": dict(values="hybrid", branches=4),
+}
+
+
+def real_text(problems: str, traces: int) -> Setup:
+    """Traces of 512 tokens, each cut into seven episodes of like length: eight boundaries."""
+    length = dict(max_completion_length=512, generation_kwargs={"min_new_tokens": 512})
+    cuts = dict(segment="tokens", episode_tokens=74, max_episodes=7, branch_max_tokens=12, think_open="")
+    return Setup(problems, "The answer is", dict(per_device_train_batch_size=traces, **length), cuts)
+
+
+def trainers(model: str, setup: Setup, kinds: list[str], folder: Path, steps: int) -> dict[str, trl.GRPOTrainer]:
+    """TRL's trainer and one of each kind, ready for single steps."""
+    path, problems = model_path(model), load_problems(setup.problems, limit=96)
     tokenizer = AutoTokenizer.from_pretrained(path, padding_side="left")
-    grader = load_grader(problems.grader)
-    common = {**COMMON, "max_steps": steps, "model_init_kwargs": {"dtype": "float32"}}
+    grader, close = load_grader(problems.grader), setup.think_close
+    common = {**COMMON, **setup.common, "max_steps": steps, "model_init_kwargs": {"dtype": "float32"}}
     made: dict[str, trl.GRPOTrainer] = {}
     made["trl"] = trl.GRPOTrainer(
         path,
-        reward_funcs=outcome_reward(grader, tokenizer),
+        reward_funcs=outcome_reward(grader, tokenizer, None if close is None else "", close),
         args=trl.GRPOConfig(output_dir=str(folder / "trl"), **common),
         train_dataset=dataset_of(problems.problems),
         processing_class=tokenizer,
     )
-    kinds = {"weight_0": dict(progress_weight=0.0), "episode_4_branches": dict(branches=4, branch_max_tokens=16)}
-    for name, options in kinds.items():
+    for name, options in KINDS.items():
         made[name] = MRTTrainer(
             path,
-            args=MRTConfig(output_dir=str(folder / name), **common, **options),
+            args=MRTConfig(output_dir=str(folder / name), **common, **{**setup.mrt, "think_close": close, **options}),
             train_dataset=dataset_of(problems.problems),
             grader=grader,
             processing_class=tokenizer,
@@ -85,11 +113,14 @@ def main() -> None:
     """Prints a line a round and a JSON line last."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--model", default="builtin:countdown")
+    parser.add_argument("--problems", help="a JSONL file, for a model of real text; its traces have 512 tokens")
+    parser.add_argument("--traces", type=int, default=8, help="traces of a step, with --problems")
     parser.add_argument("--rounds", type=int, default=7)
     args = parser.parse_args()
+    setup = real_text(args.problems, args.traces) if args.problems else BUILTIN
     torch.set_num_threads(2)
     with tempfile.TemporaryDirectory() as folder:
-        running = {n: steps(t) for n, t in trainers(args.model, Path(folder), args.rounds + 2).items()}
+        running = {n: steps(t) for n, t in trainers(args.model, setup, Path(folder), args.rounds + 2).items()}
         for run in running.values():
             next(run)
         seconds: dict[str, list[float]] = {name: [] for name in running}
@@ -104,7 +135,9 @@ def main() -> None:
     }
     summary = {name: {"min": min(x), "median": statistics.median(x), "max": max(x)} for name, x in [*ratios.items()]}
     versions = {"torch": torch.__version__, "trl": trl.__version__, "python": platform.python_version()}
-    print(json.dumps({"step_ratio": summary, "seconds": seconds, "versions": versions, "model": args.model}))
+    print(
+        json.dumps({"step_ratio": summary, "seconds": seconds, "versions": versions, "model": Path(args.model).name})
+    )
 
 
 if __name__ == "__main__":

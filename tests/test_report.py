@@ -211,7 +211,8 @@ def test_votes_over_several_traces_are_a_chart_and_a_table_where_a_report_has_th
     unknown = {"k": 4, "tokens": 800.0, "value": math.nan, "stderr": math.nan, "ci95": [math.nan, math.nan]}
     report = {**one.report, "maj_at_k": [*at, unknown], "pass_at_k": at}
     spec = charts.all_charts([("a", report), ("b", one.report)])["several_traces"][1].to_dict()
-    bars, lines = (spec["datasets"][layer["data"]["name"]] for layer in spec["layer"])
+    bars, lines, points = (spec["datasets"][layer["data"]["name"]] for layer in spec["layer"])
+    assert points == lines
     assert [(r["run"], r["quantity"], r["tokens"], r["low"]) for r in lines] == [
         ("a", quantity, tokens, 0.2) for quantity in ("majority of k", "any of k") for tokens in (200.0, 400.0)
     ]
