@@ -21,6 +21,7 @@ import trl
 from transformers import AutoTokenizer, PrinterCallback
 
 from headway.engines import model_path
+from headway.forms import candidates_of
 from headway.graders import load_grader
 from headway.problems import load_problems
 from headway.trainer import MRTConfig, MRTTrainer, dataset_of, outcome_reward
@@ -83,12 +84,14 @@ def trainers(model: str, setup: Setup, kinds: list[str], folder: Path, steps: in
         train_dataset=dataset_of(problems.problems),
         processing_class=tokenizer,
     )
-    for name, options in KINDS.items():
+    for name in kinds:
+        options = {**setup.mrt, "think_close": close, **KINDS[name]}
         made[name] = MRTTrainer(
             path,
-            args=MRTConfig(output_dir=str(folder / name), **common, **{**setup.mrt, "think_close": close, **options}),
+            args=MRTConfig(output_dir=str(folder / name), **common, **options),
             train_dataset=dataset_of(problems.problems),
             grader=grader,
+            candidates=candidates_of(problems.grader),
             processing_class=tokenizer,
         )
     return made
@@ -114,13 +117,16 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--model", default="builtin:countdown")
     parser.add_argument("--problems", help="a JSONL file, for a model of real text; its traces have 512 tokens")
+    parser.add_argument("--kinds", nargs="+", choices=KINDS, default=list(KINDS))
     parser.add_argument("--traces", type=int, default=8, help="traces of a step, with --problems")
     parser.add_argument("--rounds", type=int, default=7)
     args = parser.parse_args()
     setup = real_text(args.problems, args.traces) if args.problems else BUILTIN
     torch.set_num_threads(2)
     with tempfile.TemporaryDirectory() as folder:
-        running = {n: steps(t) for n, t in trainers(args.model, setup, Path(folder), args.rounds + 2).items()}
+        running = {
+            n: steps(t) for n, t in trainers(args.model, setup, args.kinds, Path(folder), args.rounds + 2).items()
+        }
         for run in running.values():
             next(run)
         seconds: dict[str, list[float]] = {name: [] for name in running}
