@@ -26,7 +26,8 @@ def metrics(
     """
     steps = np.concatenate([np.empty(0), *(progress(c.values.values) for c in curves)])
     steps = steps[~np.isnan(steps)]
-    everything = np.concatenate([np.empty(0), *bonuses])
+    known = np.concatenate([np.empty(0), *bonuses])
+    known = known[~np.isnan(known)]
     return {
         "accuracy": _nanmean([np.nan if t.reward is None else t.reward for t in traces]),
         "regret/normalized": _nanmean(
@@ -43,7 +44,7 @@ def metrics(
         "tokens/thinking": _nanmean([t.thinking for t in traces]),
         "branches/tokens": float(sum(b.sampled for b in branches)),
         "branches/ungraded_frac": _nanmean([b.reward is None for b in branches]),
-        "credit/std": float(everything[~np.isnan(everything)].std()) if len(everything) else np.nan,
+        "credit/std": float(known.std()) if len(known) else np.nan,
     }
 
 
