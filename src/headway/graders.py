@@ -14,6 +14,7 @@ from collections.abc import Callable, Sequence
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import suppress
 from operator import attrgetter
+from pathlib import Path
 from typing import Literal, get_args
 
 from pebble import ProcessPool
@@ -176,10 +177,22 @@ def _start_worker(judge: Callable[[str, str], bool | None]) -> None:
 
     sys.stdout = open(os.devnull, "w", encoding="utf-8")  # noqa: SIM115  (as long as the worker) judges print things
     logging.disable(logging.WARNING)  # math-verify warns, once a worker, that its own timeouts are off
-    resource.setrlimit(resource.RLIMIT_AS, (WORKER_MEMORY_BYTES, WORKER_MEMORY_BYTES))
     # A judge imports when it is first called. Here that time is not an answer's, in a worker's replacement too.
     with suppress(Exception):
         judge("1", "1")
+    # on top of what is there: a worker imports the script that started it, and torch takes gigabytes of addresses
+    most = _address_space() + WORKER_MEMORY_BYTES
+    resource.setrlimit(resource.RLIMIT_AS, (most, most))
+
+
+def _address_space() -> int:
+    """The addresses this process has taken, in bytes; 0 where the system does not tell."""
+    import resource
+
+    try:
+        return int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
+    except (OSError, ValueError):
+        return 0
 
 
 def judge_math(answer: str, reference: str) -> bool | None:
