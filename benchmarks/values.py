@@ -233,7 +233,7 @@ def figure(summary: dict[str, Any], dots: list[Any], out: Path) -> None:
         )
         .properties(width=150, height=150)
     )
-    charts.save_png(panels, out)
+    charts.save(panels, out, "png")
 
 
 COMMON: dict[str, Any] = dict(

@@ -191,7 +191,7 @@ def test_charts_skip_what_is_not_known():
 def test_a_run_without_episodes_has_a_page_and_charts(tmp_path):
     r = run(PROBLEMS[:2], values={p.id: [0.5] for p in PROBLEMS})
     assert r.report["progress"] == []
-    charts.save_png(charts.progress([("a", r.report)]), tmp_path / "progress.png")
+    charts.save(charts.progress([("a", r.report)]), tmp_path / "progress.png", "png")
     assert [len(t["boundaries"]) for t in embedded(page(r))["traces"]] == [1] * 6
 
 
@@ -223,7 +223,7 @@ def test_votes_over_several_traces_are_a_chart_and_a_table_where_a_report_has_th
 
 
 def test_a_chart_is_saved_as_png(one, tmp_path):
-    charts.save_png(charts.progress([("a", one.report)]), tmp_path / "progress.png")
+    charts.save(charts.progress([("a", one.report)]), tmp_path / "progress.png", "png")
     assert (tmp_path / "progress.png").read_bytes().startswith(b"\x89PNG")
 
 

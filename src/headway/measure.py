@@ -181,19 +181,21 @@ class Measurement:
         if not traces:
             raise HeadwayError(f"{self.run.path} has no traces to prove; `headway sample` makes them")
         target, kind = self.settings.target, self.settings.values
-        if kind in FORMS:
-            self._score(traces)
         if target is not None:
             costs = answer_costs(traces, self.engine.tokenizer, self.prover, self.segmenter)
             self._draw(traces, first_rounds(costs, target))
             self._draw(traces, more_rounds(costs, self.run.branches().read_as(Drawn), target))
-        elif kind in DRAWN:
-            self._draw(traces, {(t.problem_id, t.index): [range(1)] * (len(self.segmenter(t)) + 1) for t in traces})
+            return
+        boundaries = {(t.problem_id, t.index): len(self.segmenter(t)) + 1 for t in traces}
+        if kind in FORMS:
+            self._score(traces, total=sum(boundaries.values()))
+        if kind in DRAWN:
+            self._draw(traces, {key: [range(1)] * J for key, J in boundaries.items()})
 
-    def _score(self, traces: Records[Trace]) -> None:
-        """Scores the known answers at the boundaries where that was not done."""
+    def _score(self, traces: Records[Trace], *, total: int) -> None:
+        """Scores the known answers at the boundaries, `total` of them, where that was not done."""
         done = {((s.problem_id, s.index), s.boundary) for s in self.run.scores()}
-        total, made = sum(len(self.segmenter(t)) + 1 for t in traces), len(done)
+        made = len(done)
         self._tell("score", made, total)
         if made >= total:
             return

@@ -109,6 +109,11 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=
         self.vllm_arguments()
 
     @property
+    def scripted(self) -> bool:
+        """Whether the script takes the place of a model."""
+        return self.engine == SCRIPTED or (self.engine == "auto" and self.model == SCRIPTED)
+
+    @property
     def connection(self) -> Connection:
         """How to reach the server."""
         given = {name: getattr(self, name) for name in Connection._fields}
@@ -153,7 +158,7 @@ def problems_of(settings: Settings) -> ProblemSet:
 def open_engine(settings: Settings, problems: ProblemSet) -> Engine:
     """The engine of a model; auto is the scripted one for `scripted`, transformers otherwise."""
     s = settings
-    if s.engine == SCRIPTED or (s.engine == "auto" and s.model == SCRIPTED):
+    if s.scripted:
         return ScriptedEngine(problems.problems, ramps(problems.problems))
     if s.engine == "api":
         from headway.engines import api
@@ -175,7 +180,7 @@ def open_engine(settings: Settings, problems: ProblemSet) -> Engine:
 
 def open_tokenizer(settings: Settings) -> Tokenizer:
     """The tokenizer of a model, without the model."""
-    if settings.engine == SCRIPTED or (settings.engine == "auto" and settings.model == SCRIPTED):
+    if settings.scripted:
         return Characters()
     from headway.engines import hf
 

@@ -14,7 +14,7 @@ import torch
 
 import server
 import tiny
-from headway.engines import Connection, hf
+from headway.engines import Connection, branching
 from headway.engines.api import APIEngine
 from headway.engines.hf import HFEngine
 from headway.engines.scripted import ScriptedEngine, ramps
@@ -311,7 +311,7 @@ def test_branches_beside_each_other_are_those_of_rows_of_their_own(kind: str, mo
     engine = HFEngine(tiny.model(kind, seed=5), tiny.tokenizer())
     beside = engine.sample(prompts, params, seeds=range(5))
     assert len({len(c.token_ids) for samples in beside for c in samples}) > 5
-    monkeypatch.setattr(hf, "SHORT", 0)
+    monkeypatch.setattr(branching, "SHORT", 0)
     apart = engine.sample(prompts, params, seeds=range(5))
     assert said(beside) == said(apart)
     for a, b in zip((c for s in beside for c in s), (c for s in apart for c in s), strict=True):

@@ -25,7 +25,6 @@ from headway.types import Completion, HeadwayError, SamplingParams, TokenIds
 
 CACHE_BYTES = 2**30  # of keys and values a batch may take
 COMPACT_EVERY = 16  # steps between looks at whether finished rows should leave the batch
-SHORT = 1024  # tokens that one sample of each prompt of a trunk may have, to be decoded beside each other
 
 
 class HFEngine:
@@ -66,7 +65,7 @@ class HFEngine:
         short: list[Trunk] = []
         long: list[Trunk] = []
         for trunk in trunks:
-            few = len(trunk.requests) * params.max_tokens <= SHORT
+            few = len(trunk.requests) * params.max_tokens <= branching.SHORT
             (short if self._takes_trees and few else long).append(trunk)
         for batch in self._batches(long, params):
             for place, completions in self._sample_batch(batch, params):

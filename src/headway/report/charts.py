@@ -124,11 +124,6 @@ def save(chart: alt.LayerChart, path: Path, kind: Picture) -> None:
     chart.save(path, format=kind, scale_factor=2 if kind == "png" else 1)
 
 
-def save_png(chart: alt.LayerChart, path: Path) -> None:
-    """Writes a chart as PNG."""
-    save(chart, path, "png")
-
-
 def _over_budgets(
     reports: Reports, series: str, name: str, *, title: str, interpolate: Literal["step-after", "linear"]
 ) -> alt.LayerChart:

@@ -42,7 +42,9 @@ def write_files(
     """Writes what was asked for into a folder and returns the paths; JSON is always there and written elsewhere."""
     made: list[Path] = []
     reports = [(visible(run.label), run.report) for run in runs]
-    tables = {"report": estimates(reports), "traces": [row for run in runs for row in trace_rows(run)]}
+    tables: dict[str, list[dict[str, Any]]] = {}
+    if {"csv", "parquet"} & set(formats):
+        tables = {"report": estimates(reports), "traces": [row for run in runs for row in trace_rows(run)]}
     for kind in formats:
         if kind == "md":
             made.append(out / "report.md")
