@@ -128,7 +128,7 @@ def test_a_node_sees_its_prefix_and_nothing_beside_it():
     assert tree.position.tolist() == [2, 3, 4, 5, 5, 1, 2, 3]
     assert tree.shared.tolist() == [2] * 5 + [1] * 3
     assert tree.ends == {0: [3, 4], 1: [7]}
-    seen = tree.sees()
+    seen = tree.sees
     assert np.flatnonzero(seen[4]).tolist() == [0, 1, 2, 4]
     assert np.flatnonzero(seen[7]).tolist() == [5, 6, 7]
 

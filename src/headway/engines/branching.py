@@ -15,7 +15,8 @@ from transformers import DynamicCache
 
 from headway.engines.cache import RoomyLayer
 from headway.engines.choosing import Writing, sample_seeds
-from headway.engines.packed import ENTRIES, MOST_PADDED, additive, grow, layout, prefill
+from headway.engines.packed import ENTRIES, MOST_PADDED, additive, aligned, grow, layout
+from headway.engines.prefill import Kept, prefill
 from headway.engines.trunks import Trunk
 from headway.types import Completion, SamplingParams
 
@@ -30,6 +31,7 @@ def sample(
     writer: Callable[[np.ndarray], Writing],
     *,
     most_tokens: int,
+    kept: Kept | None = None,
 ) -> Iterator[tuple[int, list[Completion]]]:
     """For the request at each place, its `params.n` completions, as many at a time as pay to be beside each other."""
     for batch in _batches(trunks, params, most_tokens, model.config.get_text_config().vocab_size):
@@ -37,7 +39,7 @@ def sample(
         at_once = _at_once(batch[-1], params)
         for first in range(0, params.n, at_once):
             some = range(first, min(first + at_once, params.n))
-            for place, completions in _sample_batch(model, batch, some, params.max_tokens, writer):
+            for place, completions in _sample_batch(model, batch, some, params.max_tokens, writer, kept):
                 drawn.setdefault(place, []).extend(completions)
         yield from drawn.items()
 
@@ -74,20 +76,26 @@ def _batches(
 
 
 def _sample_batch(
-    model: Any, trunks: Sequence[Trunk], some: range, max_tokens: int, writer: Callable[[np.ndarray], Writing]
+    model: Any,
+    trunks: Sequence[Trunk],
+    some: range,
+    max_tokens: int,
+    writer: Callable[[np.ndarray], Writing],
+    kept: Kept | None,
 ) -> list[tuple[int, list[Completion]]]:
     """The samples `some` of each prompt."""
     device, n = model.device, len(some)
     cache, width = DynamicCache(config=model.config), max(len(t.token_ids) for t in trunks)
     cache.layers = [RoomyLayer() for _ in cache.layers]
-    prefill(model, cache, [t.token_ids for t in trunks])
+    prefill(model, cache, trunks, kept)
     # the last token of each prompt is the node that its branches go on from
     requests = [r for t in trunks for r in t.requests]
     trees = [
         grow([r._replace(prompt=r.prompt[:-1]) for r in t.requests], {r.place: [r.prompt[-1:]] for r in t.requests})
         for t in trunks
     ]
-    ids, place, sees = layout(trees, width)
+    nodes = aligned([np.arange(len(tree.tokens)) for tree in trees])
+    ids, place, sees = layout(trees, width, nodes[:, :0], nodes)
     writing = writer(sample_seeds([r.seed for r in requests], some.stop)[:, some.start :].reshape(-1))
 
     # branch[row, q] is the completion that query q of a row writes, -1 for none

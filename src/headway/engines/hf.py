@@ -20,6 +20,7 @@ from transformers.utils import logging
 from headway.engines import branching, packed
 from headway.engines.cache import RoomyLayer
 from headway.engines.choosing import Writing, sample_seeds
+from headway.engines.prefill import Kept, prefill
 from headway.engines.trunks import Request, Trunk, find_trunks, padded, positions_of, split
 from headway.types import Completion, HeadwayError, SamplingParams, TokenIds
 
@@ -34,10 +35,14 @@ class HFEngine:
         model: A causal language model in evaluation mode, adapters and all; used as it is.
         tokenizer: Its tokenizer.
         cache_bytes: How much memory the keys and values of one batch may take; sets the batch size.
+
+    Attributes:
+        kept: Sequences that the model, as it is, has computed already; what begins like them starts from there.
     """
 
     def __init__(self, model: Any, tokenizer: PreTrainedTokenizerBase, *, cache_bytes: int = CACHE_BYTES) -> None:
         self.model = model
+        self.kept: Kept | None = None
         self.tokenizer: Any = tokenizer
         ends = model.generation_config.eos_token_id if model.generation_config else None
         ends = ends if isinstance(ends, list) else [ends]
@@ -60,7 +65,7 @@ class HFEngine:
         requests = [Request(i, p, s) for i, (p, s) in enumerate(zip(prompts, seeds, strict=True))]
         if any(not r.prompt for r in requests):
             raise ValueError("a prompt needs at least one token")
-        trunks = find_trunks(requests) if self._shares else [Trunk((), [request]) for request in requests]
+        trunks = self._trunks(requests) if self._shares else [Trunk((), [request]) for request in requests]
         out: list[list[Completion]] = [[] for _ in requests]
         short: list[Trunk] = []
         long: list[Trunk] = []
@@ -70,9 +75,8 @@ class HFEngine:
         for batch in self._batches(long, params):
             for place, completions in self._sample_batch(batch, params):
                 out[place] = completions
-        drawn = branching.sample(
-            self.model, short, params, partial(self._writing, params=params), most_tokens=self._most_tokens
-        )
+        writer, most = partial(self._writing, params=params), self._most_tokens
+        drawn = branching.sample(self.model, short, params, writer, most_tokens=most, kept=self.kept)
         for place, completions in drawn:
             out[place] = completions
         return out
@@ -99,8 +103,13 @@ class HFEngine:
         options: Any = dict(closers=self._closers(ends), temperature=temperature, most_tokens=self._most_tokens)
         if not self._takes_trees:
             return packed.score_separately(self.model, prompts, continuations, **options)
-        found = packed.score(self.model, find_trunks(requests), continuations, **options)
+        found = packed.score(self.model, self._trunks(requests), continuations, kept=self.kept, **options)
         return [found.get(place, []) for place in range(len(prompts))]
+
+    def _trunks(self, requests: Sequence[Request]) -> list[Trunk]:
+        """What the requests share, first what is kept."""
+        found, rest = self.kept.trunks(requests) if self.kept else ([], requests)
+        return found + find_trunks(rest)
 
     def _find_closers(self, ends: tuple[str, ...]) -> torch.Tensor:
         """The tokens that end an answer: the end of the text, and all whose text begins, spaces aside, with an end."""
@@ -132,7 +141,7 @@ class HFEngine:
         cache = self._new_cache()
         mask = torch.zeros(len(requests), 0, dtype=torch.long, device=device)
         if width := max(len(trunk.token_ids) for trunk in trunks):
-            packed.prefill(self.model, cache, [trunk.token_ids for trunk in trunks])
+            prefill(self.model, cache, trunks, self.kept)
             of_trunk = [k for k, trunk in enumerate(trunks) for _ in trunk.requests]
             cache.batch_select_indices(torch.tensor(of_trunk, device=device))
             shared = torch.tensor([r.shared for r in requests], device=device)

@@ -7,35 +7,44 @@ and its position is the one it has in its own prompt. The tree's mask has (nodes
 the length of the trace, so that no dense square over the trace is ever made.
 """
 
+import math
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
 from typing import Any, NamedTuple
 
 import numpy as np
 import torch
-from jaxtyping import Bool, Int
+from jaxtyping import Bool, Float, Int
 from transformers import DynamicCache
 
+from headway.engines.prefill import Kept, prefill
 from headway.engines.trunks import Request, Trunk, padded, positions_of
 from headway.types import TokenIds
 
 ENTRIES = 2**26  # of a mask, or of the logits, that a forward may make: 256 MiB in float32
 MOST_PADDED = 1.25  # how much more than the tokens needed a batch may compute
+MANY = 8  # tokens of continuations a prompt; above, they are computed in waves
+WAVE = 3  # tokens of a continuation that a wave goes on
+FLOOR = math.log(1e-4)  # of a continuation's beginning; below, it is not followed
 
 
-class Tree(NamedTuple):
+@dataclass(frozen=True)
+class Tree:
     """The nodes below one trunk, parents before children; a node is one token in one context.
 
-    `parent` is -1 for the first token after the trunk, `answer` marks the tokens of continuations, and
-    `ends[place][k]` is the node that ends continuation k of the request at `place`.
+    `parent` is -1 for the first token after the trunk, `depth` how many tokens of a continuation come before (-1 in a
+    prompt), and `ends[place][k]` the node that ends continuation k of the request at `place`.
     """
 
     tokens: Int[np.ndarray, " N"]
     parent: Int[np.ndarray, " N"]
     position: Int[np.ndarray, " N"]
     shared: Int[np.ndarray, " N"]
-    answer: Bool[np.ndarray, " N"]
+    depth: Int[np.ndarray, " N"]
     ends: dict[int, list[int]]
 
+    @cached_property
     def sees(self) -> Bool[np.ndarray, "N N"]:
         """Whether the column's node is the row's or one of its ancestors."""
         seen = np.eye(len(self.tokens), dtype=bool)
@@ -44,43 +53,64 @@ class Tree(NamedTuple):
                 seen[node] |= seen[parent]
         return seen
 
+    def due(self, logprob: np.ndarray, first: int, last: int) -> Int[np.ndarray, " M"]:
+        """The nodes of depth `first` to `last` that are likely enough, (N,) known at `first`, and those below them."""
+        due = (self.depth <= last) & (self.depth >= first if first else True)
+        for node in np.flatnonzero(due & (self.depth >= first) & (first > 0)):
+            due[node] = logprob[node] >= FLOOR if self.depth[node] == first else due[self.parent[node]]
+        return np.flatnonzero(due)
+
 
 def grow(
     requests: Sequence[Request], continuations: Sequence[Sequence[TokenIds]] | Mapping[int, Sequence[TokenIds]]
 ) -> Tree:
     """The tree of some requests of one trunk. Continuations of a prompt share the tokens they begin with."""
-    nodes: list[tuple[int, int, int, int, bool]] = []
+    nodes: list[tuple[int, int, int, int, int]] = []
     ends: dict[int, list[int]] = {}
     for request in requests:
         root = -1
         for position in range(request.shared, len(request.prompt)):
-            nodes.append((request.prompt[position], root, position, request.shared, False))
+            nodes.append((request.prompt[position], root, position, request.shared, -1))
             root = len(nodes) - 1
         below: dict[tuple[int, int], int] = {}
         ends[request.place] = []
         for continuation in continuations[request.place]:
             node = root
-            for position, token in enumerate(continuation, start=len(request.prompt)):
+            for depth, token in enumerate(continuation):
                 if (node, token) not in below:
                     below[node, token] = len(nodes)
-                    nodes.append((token, node, position, request.shared, True))
+                    nodes.append((token, node, len(request.prompt) + depth, request.shared, depth))
                 node = below[node, token]
             ends[request.place].append(node)
-    tokens, parent, at, shared, answer = np.array(nodes, dtype=np.int64).reshape(-1, 5).T
-    return Tree(tokens, parent, at, shared, answer.astype(bool), ends)
+    return Tree(*np.array(nodes, dtype=np.int64).reshape(-1, 5).T, ends)
 
 
-def layout(trees: Sequence[Tree], width: int) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-    """Trees as rows after trunks of at most `width`: tokens and positions (R, N), what each sees (R, N, width + N)."""
-    nodes = max(len(tree.tokens) for tree in trees)
-    ids, place = np.zeros((2, len(trees), nodes), dtype=np.int64)
-    sees = np.zeros((len(trees), nodes, width + nodes), dtype=bool)
-    sees[:, np.arange(nodes), width + np.arange(nodes)] = True  # a row that sees nothing would be NaN
+def aligned(nodes: Sequence[np.ndarray]) -> Int[np.ndarray, "R N"]:
+    """Some nodes of each tree as rows, -1 where a row has no more."""
+    rows = np.full((len(nodes), max(map(len, nodes))), -1)
+    for row, some in zip(rows, nodes, strict=True):
+        row[: len(some)] = some
+    return rows
+
+
+def layout(
+    trees: Sequence[Tree], width: int, done: Int[np.ndarray, "R C"], now: Int[np.ndarray, "R N"]
+) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    """The nodes `now` of each tree, after its trunk of at most `width` and the nodes `done`, both as `aligned` has them.
+
+    Their tokens and positions, (R, N), and what each sees, (R, N, width + C + N).
+    """
+    ids, place = np.zeros((2, *now.shape), dtype=np.int64)
+    columns = np.concatenate([done, now], axis=1)
+    own = np.arange(now.shape[1])
+    sees = np.zeros((*now.shape, width + columns.shape[1]), dtype=bool)
+    sees[:, own, width + done.shape[1] + own] = True  # a row that sees nothing would be NaN
     for row, tree in enumerate(trees):
-        n = len(tree.tokens)
-        ids[row, :n], place[row, :n] = tree.tokens, tree.position
-        sees[row, :n, :width] = np.arange(width) < tree.shared[:, None]
-        sees[row, :n, width : width + n] = tree.sees()
+        nodes = now[row, now[row] >= 0]
+        n = len(nodes)
+        ids[row, :n], place[row, :n] = tree.tokens[nodes], tree.position[nodes]
+        sees[row, :n, :width] = np.arange(width) < tree.shared[nodes, None]
+        sees[row, :n, width:] |= tree.sees[nodes[:, None], columns[row]] & (columns[row] >= 0)
     return torch.from_numpy(ids), torch.from_numpy(place), torch.from_numpy(sees)
 
 
@@ -99,6 +129,7 @@ def score(
     *,
     temperature: float,
     most_tokens: int,
+    kept: Kept | None = None,
 ) -> dict[int, list[float]]:
     """For the request at each place, the log-probability of each of its continuations, and then any of `closers`.
 
@@ -106,36 +137,23 @@ def score(
     are computed together, `most_tokens` of them at most, and trees in as many forwards as their masks need.
     """
     vocabulary = model.config.get_text_config().vocab_size
-    jobs = [Job(trunk.token_ids, _trees(trunk, continuations, vocabulary)) for trunk in trunks]
+    jobs = [Job(trunk, _trees(trunk, continuations, vocabulary)) for trunk in trunks]
     out: dict[int, list[float]] = {}
     for batch in _batches(jobs, most_tokens, vocabulary):
-        cache, width = DynamicCache(config=model.config), max(len(job.trunk) for job in batch)
-        prefill(model, cache, [job.trunk for job in batch])
+        cache, width = DynamicCache(config=model.config), max(len(job.trunk.token_ids) for job in batch)
+        prefill(model, cache, [job.trunk for job in batch], kept)
         for trees in zip(*(job.trees for job in batch), strict=True):
-            for tree, logprob in zip(trees, _forward(model, cache, trees, width, closers, temperature), strict=True):
+            for tree, logprob in zip(trees, _follow(model, cache, trees, width, closers, temperature), strict=True):
                 out.update({place: logprob[ends].tolist() for place, ends in tree.ends.items()})
             for layer in cache.layers if width else ():
                 layer.keys, layer.values = layer.keys[..., :width, :], layer.values[..., :width, :]
     return out
 
 
-def prefill(model: Any, cache: DynamicCache, trunks: Sequence[TokenIds]) -> None:
-    """Computes trunks into a cache, right-padded; the model's own causal attention reads no mask of ours."""
-    if any(trunks):
-        ids, mask = padded(trunks, side="right", device=model.device)
-        model(
-            input_ids=ids,
-            attention_mask=mask,
-            position_ids=positions_of(mask),
-            past_key_values=cache,
-            logits_to_keep=1,
-        )
-
-
 class Job(NamedTuple):
     """A trunk and its trees: one, or as many as the mask and the logits have no room for at once."""
 
-    trunk: TokenIds
+    trunk: Trunk
     trees: list[Tree]
 
     @property
@@ -151,17 +169,17 @@ def _trees(trunk: Trunk, continuations: Sequence[Sequence[TokenIds]], vocabulary
     if nodes * max(len(trunk.token_ids) + nodes, vocabulary) <= ENTRIES or most == 1:
         return [tree]
     halves = trunk.requests[: most // 2], trunk.requests[most // 2 :]
-    return [t for half in halves for t in _trees(Trunk(trunk.token_ids, half), continuations, vocabulary)]
+    return [t for half in halves for t in _trees(trunk._replace(requests=half), continuations, vocabulary)]
 
 
 def _batches(jobs: Sequence[Job], most_tokens: int, vocabulary: int) -> Iterator[list[Job]]:
     """Jobs of like size together, as far as little is lost to padding and memory has room; at least one."""
     batch: list[Job] = []
-    for job in sorted(jobs, key=lambda j: (len(j.trees), j.nodes, len(j.trunk))):
+    for job in sorted(jobs, key=lambda j: (len(j.trees), j.nodes, len(j.trunk.token_ids))):
         if batch:
             together = [*batch, job]
-            rows, width, nodes = len(together), max(len(j.trunk) for j in together), job.nodes
-            needed = sum(len(j.trunk) + j.nodes for j in together)
+            rows, width, nodes = len(together), max(len(j.trunk.token_ids) for j in together), job.nodes
+            needed = sum(len(j.trunk.token_ids) + j.nodes for j in together)
             if (
                 len(job.trees) > 1
                 or rows * (width + nodes) > min(most_tokens, MOST_PADDED * needed)
@@ -174,22 +192,50 @@ def _batches(jobs: Sequence[Job], most_tokens: int, vocabulary: int) -> Iterator
         yield batch
 
 
-def _forward(
+def _follow(
     model: Any, cache: DynamicCache, trees: Sequence[Tree], width: int, closers: torch.Tensor, temperature: float
-) -> list[np.ndarray]:
-    """For each tree, the log-probability at each node of the tokens from its prompt's end to it, and then a closer."""
+) -> list[Float[np.ndarray, " N"]]:
+    """For each tree, the log-probability at each node of the tokens from its prompt's end to it, and then a closer.
+
+    A tree with many continuations is computed a few tokens at a time, and what has become unlikely is not followed.
+    """
+    many = any(np.sum(tree.depth >= 0) > MANY * len(tree.ends) for tree in trees)
+    deepest = max(int(tree.depth.max()) for tree in trees)
+    so_far = [np.where(tree.depth < 0, 0.0, -np.inf) for tree in trees]
+    closed = [np.full(len(tree.tokens), -np.inf) for tree in trees]
+    done = np.full((len(trees), 0), -1)
+    for first in range(0, deepest + 1, WAVE if many else deepest + 1):
+        last = first + WAVE - 1 if many else deepest
+        now = aligned([tree.due(logprob, first, last) for tree, logprob in zip(trees, so_far, strict=True)])
+        if not now.size:
+            break
+        _forward(model, cache, trees, width, done, now, so_far, closed, closers, temperature)
+        done = np.concatenate([done, now], axis=1)
+    return closed
+
+
+def _forward(
+    model: Any,
+    cache: DynamicCache,
+    trees: Sequence[Tree],
+    width: int,
+    done: Int[np.ndarray, "R C"],
+    now: Int[np.ndarray, "R N"],
+    so_far: Sequence[np.ndarray],
+    closed: Sequence[np.ndarray],
+    closers: torch.Tensor,
+    temperature: float,
+) -> None:
+    """Computes the nodes `now` and writes down how likely they, their children and an end after them are."""
     device = model.device
-    ids, place, sees = layout(trees, width)
-    nodes = ids.shape[1]
+    ids, place, sees = layout(trees, width, done, now)
 
     # logits are needed where an answer begins, goes on or ends
-    needed = np.zeros(nodes, dtype=bool)
-    for tree in trees:
-        needed[: len(tree.tokens)] |= tree.answer
-        needed[tree.parent[tree.answer]] = True
-    kept = np.flatnonzero(needed)
-    column = np.zeros(nodes, dtype=np.int64)
-    column[kept] = np.arange(len(kept))
+    below = [np.flatnonzero((tree.depth >= 0) & np.isin(tree.parent, row)) for tree, row in zip(trees, now, strict=True)]
+    needed = np.zeros(now.shape, dtype=bool)
+    for row, tree in enumerate(trees):
+        needed[row] = (now[row] >= 0) & ((tree.depth[now[row]] >= 0) | np.isin(now[row], tree.parent[below[row]]))
+    kept = np.flatnonzero(needed.any(axis=0))
     out = model(
         input_ids=ids.to(device),
         attention_mask=additive(sees.to(device), model.dtype),
@@ -200,17 +246,18 @@ def _forward(
     logits = out.logits.float() / temperature
     total = logits.logsumexp(dim=-1)
     closing = (logits[..., closers].logsumexp(dim=-1) - total).double().cpu().numpy()
-    result = []
     for row, tree in enumerate(trees):
-        answer = np.flatnonzero(tree.answer)
-        before = torch.from_numpy(column[tree.parent[answer]]).to(device)
-        token = torch.from_numpy(tree.tokens[answer]).to(device)
+        column = np.zeros(len(tree.tokens), dtype=np.int64)
+        there = now[row, kept] >= 0
+        column[now[row, kept][there]] = np.flatnonzero(there)
+        children = below[row]
+        before = torch.from_numpy(column[tree.parent[children]]).to(device)
+        token = torch.from_numpy(tree.tokens[children]).to(device)
         step = (logits[row, before, token] - total[row, before]).double().cpu().numpy()
-        so_far = np.zeros(len(tree.tokens))
-        for node, logprob in zip(answer, step, strict=True):
-            so_far[node] = so_far[tree.parent[node]] + logprob
-        result.append(so_far + closing[row, column[: len(tree.tokens)]])
-    return result
+        for node, logprob in zip(children, step, strict=True):
+            so_far[row][node] = so_far[row][tree.parent[node]] + logprob
+        nodes = now[row, needed[row]]
+        closed[row][nodes] = so_far[row][nodes] + closing[row, column[nodes]]
 
 
 @torch.no_grad()

@@ -19,10 +19,11 @@ class Request(NamedTuple):
 
 
 class Trunk(NamedTuple):
-    """Tokens that are computed once, and the requests that begin with some of them."""
+    """Tokens that are computed once, and the requests that begin with some of them; its row where they are kept."""
 
     token_ids: TokenIds
     requests: list[Request]
+    row: int | None = None
 
 
 def find_trunks(requests: Sequence[Request]) -> list[Trunk]:
@@ -35,7 +36,7 @@ def find_trunks(requests: Sequence[Request]) -> list[Trunk]:
     for request in reversed(requests):
         prompt = request.prompt
         if trunks:
-            shared = min(_common(prompt, trunks[-1].token_ids), len(prompt) - 1)
+            shared = min(common(prompt, trunks[-1].token_ids), len(prompt) - 1)
             left = len(prompt) - shared
             if 2 * shared >= len(prompt) and left <= max(32, len(prompt) // 4):
                 trunks[-1].requests.append(request._replace(shared=shared))
@@ -50,7 +51,7 @@ def find_trunks(requests: Sequence[Request]) -> list[Trunk]:
     ]
 
 
-def _common(a: TokenIds, b: TokenIds) -> int:
+def common(a: TokenIds, b: TokenIds) -> int:
     """The length of the common prefix."""
     low, high = 0, min(len(a), len(b))
     while low < high:
@@ -62,7 +63,7 @@ def _common(a: TokenIds, b: TokenIds) -> int:
 def split(trunk: Trunk, most: int) -> Iterator[Trunk]:
     """The trunk with at most `most` requests at a time."""
     for start in range(0, len(trunk.requests), most):
-        yield Trunk(trunk.token_ids, trunk.requests[start : start + most])
+        yield trunk._replace(requests=trunk.requests[start : start + most])
 
 
 def padded(sequences: Sequence[TokenIds], *, side: str, device: torch.device) -> tuple[torch.Tensor, torch.Tensor]:

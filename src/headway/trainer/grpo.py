@@ -22,6 +22,7 @@ from trl import GRPOTrainer
 
 from headway import credit
 from headway.engines.hf import HFEngine
+from headway.engines.prefill import Kept, recording
 from headway.forms import Candidates, written
 from headway.prompts import find_think_tags, meta_prover, opening_of, thinking_switches
 from headway.prove import ValueCurve
@@ -83,6 +84,7 @@ class MRTTrainer(GRPOTrainer):  # type: ignore[misc]
         self._prefixes: dict[TokenIds, tuple[Trace, int]] = {}
         self._candidates = candidates
         self._engine: HFEngine | None = None
+        self._kept: Kept | None = None
         self._share = ShareWatch()
         self.generated_tokens = 0
         super().__init__(
@@ -117,14 +119,16 @@ class MRTTrainer(GRPOTrainer):  # type: ignore[misc]
         return rewards
 
     def _generate_and_score_completions(self, inputs: list[dict[str, Any]]) -> dict[str, Any]:
-        output: dict[str, Any] = super()._generate_and_score_completions(inputs)
+        with recording(self.accelerator.unwrap_model(self.model)) as recorder:
+            output: dict[str, Any] = super()._generate_and_score_completions(inputs)
         if not self.model.training:
             return output
         assert self._stash is not None
         self._count_tokens(sum(len(ids) for ids in self._stash[1]))
         if self.args.progress_weight != 0:
+            self._kept = recorder.kept
             output["advantages"] = self._with_progress(output)
-        self._stash = None
+        self._stash = self._kept = None
         return output
 
     # -- progress -------------------------------------------------------------------------------------------------
@@ -212,10 +216,12 @@ class MRTTrainer(GRPOTrainer):  # type: ignore[misc]
             self._known = Known(self._engine, self.prover, self.grader, self._candidates)
         training = model.training
         model.eval()
+        self._engine.kept = self._kept
         try:
             with self.accelerator.autocast():
                 yield self._engine
         finally:
+            self._engine.kept = None
             model.train(training)
 
     def _curves(
