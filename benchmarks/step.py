@@ -11,8 +11,10 @@ import argparse
 import json
 import platform
 import statistics
+import sys
 import tempfile
 import time
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -38,10 +40,17 @@ COMMON: dict[str, Any] = dict(
     disable_tqdm=True,
     seed=0,
 )
+KINDS: dict[str, dict[str, Any]] = {
+    "weight-0": dict(progress_weight=0.0),
+    "MC-4": dict(values="branches", branches=4),
+    "distinct-4": dict(values="distinct", branches=4),
+    "likelihood": dict(values="likelihood"),
+    "hybrid-4": dict(values="hybrid", branches=4),
+}
 
 
 class Setup(NamedTuple):
-    """What is trained on, how many traces a step has, and the options that all trainers and only MRT's get."""
+    """What is trained on, and the options that all trainers and only MRT's get."""
 
     problems: str
     think_close: str | None
@@ -55,12 +64,6 @@ BUILTIN = Setup(
     dict(per_device_train_batch_size=96, max_completion_length=208),
     dict(branch_max_tokens=16),
 )
-KINDS: dict[str, dict[str, Any]] = {
-    "weight_0": dict(progress_weight=0.0),
-    "episode_4_branches": dict(branches=4),
-    "episode_likelihood": dict(values="likelihood"),
-    "episode_hybrid": dict(values="hybrid", branches=4),
-}
 
 
 def real_text(problems: str, traces: int) -> Setup:
@@ -70,7 +73,7 @@ def real_text(problems: str, traces: int) -> Setup:
     return Setup(problems, "The answer is", dict(per_device_train_batch_size=traces, **length), cuts)
 
 
-def trainers(model: str, setup: Setup, kinds: list[str], folder: Path, steps: int) -> dict[str, trl.GRPOTrainer]:
+def trainers(model: str, setup: Setup, kinds: Sequence[str], folder: Path, steps: int) -> dict[str, trl.GRPOTrainer]:
     """TRL's trainer and one of each kind, ready for single steps."""
     path, problems = model_path(model), load_problems(setup.problems, limit=96)
     tokenizer = AutoTokenizer.from_pretrained(path, padding_side="left")
@@ -97,8 +100,8 @@ def trainers(model: str, setup: Setup, kinds: list[str], folder: Path, steps: in
     return made
 
 
-def steps(trainer: trl.GRPOTrainer) -> Any:
-    """A generator of the seconds of each step: generation, grading, credit, update."""
+def steps(trainer: trl.GRPOTrainer) -> Iterator[float]:
+    """The seconds of each step: generation, grading, credit, update."""
     trainer.remove_callback(PrinterCallback)
     trainer.create_optimizer_and_scheduler(num_training_steps=trainer.args.max_steps)
     trainer.model.train()
@@ -112,6 +115,32 @@ def steps(trainer: trl.GRPOTrainer) -> Any:
         yield time.perf_counter() - start
 
 
+def take_turns(model: str, setup: Setup, kinds: Sequence[str], rounds: int) -> dict[str, list[float]]:
+    """The seconds of `rounds` steps of TRL's trainer and one of each kind, after a first one that warms up."""
+    seconds: dict[str, list[float]] = {"trl": [], **{name: [] for name in kinds}}
+    with tempfile.TemporaryDirectory() as folder:
+        running = {n: steps(t) for n, t in trainers(model, setup, kinds, Path(folder), rounds + 2).items()}
+        for run in running.values():
+            next(run)
+        for turn in range(rounds):
+            names = list(running)
+            first = turn % len(names)
+            for name in names[first:] + names[:first]:
+                seconds[name].append(next(running[name]))
+            print({name: round(s[-1], 2) for name, s in seconds.items()}, file=sys.stderr, flush=True)
+    return seconds
+
+
+def spread(numbers: Sequence[float]) -> dict[str, float]:
+    """Minimum, median and maximum."""
+    return {"min": min(numbers), "median": statistics.median(numbers), "max": max(numbers)}
+
+
+def ratios(seconds: dict[str, list[float]], to: str = "trl") -> dict[str, dict[str, float]]:
+    """The seconds of each kind over another's, round by round."""
+    return {name: spread([a / b for a, b in zip(s, seconds[to], strict=True)]) for name, s in seconds.items()}
+
+
 def main() -> None:
     """Prints a line a round and a JSON line last."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -123,27 +152,10 @@ def main() -> None:
     args = parser.parse_args()
     setup = real_text(args.problems, args.traces) if args.problems else BUILTIN
     torch.set_num_threads(2)
-    with tempfile.TemporaryDirectory() as folder:
-        running = {
-            n: steps(t) for n, t in trainers(args.model, setup, args.kinds, Path(folder), args.rounds + 2).items()
-        }
-        for run in running.values():
-            next(run)
-        seconds: dict[str, list[float]] = {name: [] for name in running}
-        for r in range(args.rounds):
-            for name in sorted(running, key=lambda n: (hash((n, r)), n)):
-                seconds[name].append(next(running[name]))
-            print({name: round(s[-1], 2) for name, s in seconds.items()}, flush=True)
-    ratios = {
-        name: [mine / theirs for mine, theirs in zip(s, seconds["trl"], strict=True)]
-        for name, s in seconds.items()
-        if name != "trl"
-    }
-    summary = {name: {"min": min(x), "median": statistics.median(x), "max": max(x)} for name, x in [*ratios.items()]}
+    seconds = take_turns(args.model, setup, args.kinds, args.rounds)
     versions = {"torch": torch.__version__, "trl": trl.__version__, "python": platform.python_version()}
-    print(
-        json.dumps({"step_ratio": summary, "seconds": seconds, "versions": versions, "model": Path(args.model).name})
-    )
+    result = {"step_ratio": ratios(seconds), "seconds": seconds, "model": Path(args.model).name, "versions": versions}
+    print(json.dumps(result))
 
 
 if __name__ == "__main__":

@@ -6,15 +6,17 @@ import math
 import numpy as np
 import pytest
 import torch
+from peft import LoraConfig, get_peft_model
 from transformers import LlamaConfig, LlamaForCausalLM, MistralConfig, MistralForCausalLM
 
 import tiny
 from headway.engines import packed
 from headway.engines.hf import HFEngine
+from headway.engines.prefill import recording
 from headway.engines.scripted import ScriptedEngine, ramps
 from headway.engines.trunks import Request
 from headway.tasks import countdown
-from headway.types import Likelihood
+from headway.types import Likelihood, SamplingParams
 
 SUFFIX = (5, 9, 8)  # </think>, 9, \boxed{ of the tiny tokenizer
 TRACE = tuple(np.random.default_rng(0).integers(6, 100, size=60).tolist())
@@ -94,6 +96,101 @@ def test_packed_likelihoods_are_those_of_separate_forwards(kind, attention):
     for prompt, some, logprobs in zip(asked, answers, got, strict=True):
         for answer, logprob in zip(some, logprobs, strict=True):
             assert logprob == pytest.approx(alone(model, prompt, answer, closers, 0.8), abs=1e-5)
+
+
+def test_an_unlikely_beginning_is_not_followed():
+    """Each wave goes on with what is at most 10,000 times less likely than the likeliest of its prompt."""
+    model, table = bigrams(2)
+    engine = HFEngine(model, tiny.tokenizer())
+    rng = np.random.default_rng(0)
+    likely, found = [SUFFIX[-1]], []
+    for _ in range(8):
+        likely.append(int(table[likely[-1]].argmax()))
+    for _ in range(200):  # from one of the likeliest on, at random
+        k = int(rng.integers(1, 8))
+        found.append((*likely[1 : k + 1], *rng.integers(6, len(table), 8 - k).tolist()))
+    asked = list(dict.fromkeys([tuple(likely[1:]), *found]))
+    [got] = engine.logprobs([SUFFIX], [asked], ends=())
+
+    def by_hand(path):
+        return sum(math.log(table[a, b]) for a, b in itertools.pairwise((SUFFIX[-1], *path)))
+
+    best = {depth: max(by_hand(path[: depth + 1]) for path in asked) for depth in (3, 6)}
+    far = [any(by_hand(path[: d + 1]) < best[d] - math.log(1e4) for d in best) for path in asked]
+    assert 20 < sum(far) < len(asked) - 20
+    for path, logprob, lost in zip(asked, got, far, strict=True):
+        assert logprob == (
+            -math.inf if lost else pytest.approx(by_hand(path) + math.log(table[path[-1], 1]), abs=1e-4)
+        )
+    missing = sum(
+        math.exp(by_hand(path) + math.log(table[path[-1], 1])) for path, lost in zip(asked, far, strict=True) if lost
+    )
+    assert missing <= sum(far) * 1e-4 * math.exp(max(best.values()))
+
+
+def generated(kind, wrap=lambda model: model, **options):
+    """A model that has sampled after two prompts of unlike lengths, what it wrote, and what is kept of it."""
+    model = wrap(tiny.model(kind, seed=1))
+    ids = torch.tensor([[0, 0, 0, *TRACE[:9]], TRACE[10:22]])
+    torch.manual_seed(0)
+    with recording(model) as recorder:
+        rows = model.generate(
+            input_ids=ids,
+            attention_mask=(ids != 0).long(),
+            do_sample=True,
+            max_new_tokens=40,
+            min_new_tokens=40,
+            **options,
+        ).tolist()
+    return model, (tuple(rows[0][3:]), tuple(rows[1])), recorder.kept
+
+
+@pytest.mark.parametrize("kind", ["llama", "qwen2"])
+def test_what_sampling_has_computed_is_not_computed_again(kind):
+    model, rows, kept = generated(kind)
+    engine = HFEngine(model, tiny.tokenizer())
+    prompts = [(*row[:e], *SUFFIX) for row in rows for e in (9, 20, len(row))] + [(*TRACE[::-1], *SUFFIX)]
+    params = SamplingParams(n=3, max_tokens=4, stop=("}",))
+    trunks, rest = kept.trunks([Request(i, p, 0) for i, p in enumerate(prompts)])
+    assert [(t.row, t.token_ids, [r.place for r in t.requests]) for t in trunks] == [
+        (1, rows[1][:-1], [5, 4, 3]), (0, rows[0][:-1], [2, 1, 0])
+    ]  # fmt: skip
+    assert [r.place for r in rest] == [6]
+
+    def ask():
+        computed = []
+        hook = model.register_forward_pre_hook(
+            lambda _, __, o: computed.append(o["input_ids"].numel()), with_kwargs=True
+        )
+        scored = engine.logprobs(prompts, [ANSWERS] * len(prompts), ends=("}",))
+        scores, computed[:] = sum(computed), []
+        drawn = engine.sample(prompts, params, seeds=list(range(len(prompts))))
+        hook.remove()
+        return scored, drawn, scores, sum(computed)
+
+    scored, drawn, scores, draws = ask()
+    engine.kept = kept
+    again, redrawn, fewer_scores, fewer_draws = ask()
+    assert np.allclose(scored, again, atol=1e-5)
+    assert [[c.token_ids for c in some] for some in drawn] == [[c.token_ids for c in some] for some in redrawn]
+    # all but the last token of the rows was there
+    most = sum(map(len, rows)) - 2
+    assert scores - fewer_scores >= most and draws - fewer_draws >= most
+
+
+@pytest.mark.filterwarnings("ignore:`is_gradient_checkpointing` is deprecated")  # by peft
+def test_adapters_are_recorded_and_what_forgets_is_not():
+    lora = LoraConfig(r=2, target_modules=["q_proj"], init_lora_weights=False)
+    model, rows, kept = generated("llama", lambda model: get_peft_model(model, lora).eval())
+    engine = HFEngine(model, tiny.tokenizer())
+    prompts = [(*rows[0][:30], *SUFFIX)]
+    before = engine.logprobs(prompts, [ANSWERS], ends=())
+    engine.kept = kept
+    assert kept is not None and np.allclose(before, engine.logprobs(prompts, [ANSWERS], ends=()), atol=1e-5)
+    for options in (dict(use_cache=False), dict(cache_implementation="static")):
+        assert generated("llama", **options)[2] is None
+    dropout = LoraConfig(r=2, target_modules=["q_proj"], lora_dropout=0.5)
+    assert generated("llama", lambda model: get_peft_model(model, dropout).train())[2] is None
 
 
 def test_memory_divides_the_work_and_changes_nothing(monkeypatch):

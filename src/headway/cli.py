@@ -110,6 +110,9 @@ def measure(
     api_key_env: Annotated[
         str, typer.Option(help="Environment variable that holds the key (api).")
     ] = "OPENAI_API_KEY",
+    cache: Annotated[
+        str | None, typer.Option(help="Folder that keeps all samples, for other runs to take from it.")
+    ] = None,
 ) -> None:
     """Sample traces, prove them, report: accuracy at every budget, regret, progress."""
     settings = settings_from(dict(locals()))

@@ -9,7 +9,6 @@ from typing import Any
 import msgspec
 
 from headway.adaptive import Rounds, answer_costs, first_rounds, more_rounds, realized
-from headway.engines import Connection
 from headway.equivalence import answer_classes
 from headway.forms import candidates_of
 from headway.graders import ONE_RIGHT, load_grader
@@ -29,7 +28,7 @@ from headway.report.versus import regret_against_best, token_efficiency
 from headway.sample import sample
 from headway.score import DRAWN, FORMS, Known, score
 from headway.segment import cut
-from headway.settings import Settings, open_engine, problems_of
+from headway.settings import MAY_CHANGE, Settings, open_engine, problems_of
 from headway.store import Run
 from headway.types import Engine, Episode, Grader, HeadwayError, MetaProver, Trace
 
@@ -70,7 +69,7 @@ class Measurement:
             load_grader(settings.grader) if settings.grader != "auto" else None
         run = Run.create(
             path, msgspec.to_builtins(settings), asked.problems, name=asked.name, grader=asked.grader,
-            may_change=Connection._fields,
+            may_change=MAY_CHANGE,
         )  # fmt: skip
         return cls(run, tell)
 

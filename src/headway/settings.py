@@ -1,5 +1,6 @@
 """What a measurement is asked for, and opening what it names: problems, engine, tokenizer."""
 
+from pathlib import Path
 from typing import Any, Literal
 
 import msgspec
@@ -15,6 +16,7 @@ from headway.types import Engine, HeadwayError, Tokenizer
 
 EngineName = Literal["auto", "hf", "scripted", "vllm", "api"]
 SCRIPTED = "scripted"
+MAY_CHANGE = (*Connection._fields, "cache")  # what says how samples are got, not which
 
 
 class Extension(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -72,6 +74,7 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=
     timeout: float = 600.0
     retries: int = 8
     api_key_env: str = "OPENAI_API_KEY"
+    cache: str | None = None
 
     def check(self) -> None:
         """Refuses numbers that cannot be.
@@ -156,7 +159,18 @@ def problems_of(settings: Settings) -> ProblemSet:
 
 
 def open_engine(settings: Settings, problems: ProblemSet) -> Engine:
-    """The engine of a model; auto is the scripted one for `scripted`, transformers otherwise."""
+    """The engine of a model, behind its cache if one is named."""
+    s, engine = settings, _open_engine(settings, problems)
+    if s.cache is None:
+        return engine
+    from headway.engines.remembering import identity, remembering
+
+    asked = [problems.problems] if s.scripted else [identity(model_path(s.model)), s.base_url, s.vllm_args, s.dtype]
+    return remembering(engine, Path(s.cache), repr([s.engine, s.model, *asked]))
+
+
+def _open_engine(settings: Settings, problems: ProblemSet) -> Engine:
+    """The engine; auto is the scripted one for `scripted`, transformers otherwise."""
     s = settings
     if s.scripted:
         return ScriptedEngine(problems.problems, ramps(problems.problems))

@@ -3,6 +3,7 @@
 import inspect
 import json
 from collections.abc import Sequence
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -12,8 +13,9 @@ from peft import LoraConfig
 from trl import GRPOConfig, GRPOTrainer
 
 import tiny
+from headway.engines import prefill
 from headway.prompts import prompt_ids
-from headway.trainer import MRTConfig, MRTTrainer, dataset_of
+from headway.trainer import MRTConfig, MRTTrainer, dataset_of, grpo
 from headway.trainer.logs import ShareWatch
 from headway.types import HeadwayError, Problem
 
@@ -132,6 +134,29 @@ class Short:
 
 
 KINDS = ["branches", "distinct", "likelihood", "hybrid"]
+
+
+@pytest.mark.parametrize("values", KINDS)
+def test_values_start_from_what_sampling_has_computed(
+    tmp_path: Path, values: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """No trace is computed again for its values, and they are the same as if it were."""
+    options = dict(values=values, grader=Short(), max_steps=1, segment="tokens", episode_tokens=6, branches=2)
+    found: list[int] = []
+    counted = prefill.Kept.copy
+    monkeypatch.setattr(prefill.Kept, "copy", lambda self, *rest: (found.append(len(rest[0])), counted(self, *rest)))
+    trained(tmp_path / "kept", **options)
+    assert sum(found) >= 8
+    monkeypatch.setattr(grpo, "recording", lambda model: nullcontext(prefill.Recorder()))
+    found.clear()
+    trained(tmp_path / "anew", **options)
+    assert not found
+    kept, anew = (
+        [json.loads(line) for line in (tmp_path / name / "traces.jsonl").read_text().splitlines()]
+        for name in ("kept", "anew")
+    )
+    assert [x["values"] for x in kept] == [pytest.approx(x["values"], abs=1e-5) for x in anew]
+    assert any(any(x["values"]) for x in kept)
 
 
 @pytest.mark.parametrize("values", KINDS)

@@ -16,7 +16,7 @@ from transformers import DynamicCache
 from headway.engines.cache import RoomyLayer
 from headway.engines.choosing import Writing, sample_seeds
 from headway.engines.packed import ENTRIES, MOST_PADDED, additive, aligned, grow, layout
-from headway.engines.prefill import Kept, prefill
+from headway.engines.prefill import Kept, prefill, shorten
 from headway.engines.trunks import Trunk
 from headway.types import Completion, SamplingParams
 
@@ -37,10 +37,14 @@ def sample(
     for batch in _batches(trunks, params, most_tokens, model.config.get_text_config().vocab_size):
         drawn: dict[int, list[Completion]] = {}
         at_once = _at_once(batch[-1], params)
+        cache, width = DynamicCache(config=model.config), max(len(trunk.token_ids) for trunk in batch)
+        cache.layers = [RoomyLayer() for _ in cache.layers]
+        prefill(model, cache, batch, kept)
         for first in range(0, params.n, at_once):
             some = range(first, min(first + at_once, params.n))
-            for place, completions in _sample_batch(model, batch, some, params.max_tokens, writer, kept):
+            for place, completions in _sample_batch(model, cache, width, batch, some, params.max_tokens, writer):
                 drawn.setdefault(place, []).extend(completions)
+            shorten(cache, width)
         yield from drawn.items()
 
 
@@ -77,17 +81,15 @@ def _batches(
 
 def _sample_batch(
     model: Any,
+    cache: DynamicCache,
+    width: int,
     trunks: Sequence[Trunk],
     some: range,
     max_tokens: int,
     writer: Callable[[np.ndarray], Writing],
-    kept: Kept | None,
 ) -> list[tuple[int, list[Completion]]]:
-    """The samples `some` of each prompt."""
+    """The samples `some` of each prompt, after trunks of at most `width` in the cache."""
     device, n = model.device, len(some)
-    cache, width = DynamicCache(config=model.config), max(len(t.token_ids) for t in trunks)
-    cache.layers = [RoomyLayer() for _ in cache.layers]
-    prefill(model, cache, trunks, kept)
     # the last token of each prompt is the node that its branches go on from
     requests = [r for t in trunks for r in t.requests]
     trees = [

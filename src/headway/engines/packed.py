@@ -1,10 +1,11 @@
 """Probabilities of given continuations, all those of a trace in one pass.
 
 The prompts of a trace are its prefixes with a forced suffix each. What they share, the trunk, is computed once, with
-the model's own causal attention. The rest of every prompt and its continuations are one tree, computed in a second
-forward that reads the trunk's keys and values: a node sees its ancestors and as much of the trunk as its prompt has,
-and its position is the one it has in its own prompt. The tree's mask has (nodes) x (trunk + nodes) entries: linear in
-the length of the trace, so that no dense square over the trace is ever made.
+the model's own causal attention, or is there already. The rest of every prompt and its continuations are one tree,
+computed in forwards that read the trunk's keys and values: a node sees its ancestors and as much of the trunk as its
+prompt has, and its position is the one it has in its own prompt. The first forward has all prompts and the first
+tokens of all continuations, each further one the next tokens of those that are still likely. A mask has (nodes) x
+(trunk + nodes) entries: linear in the length of the trace, so that no dense square over the trace is ever made.
 """
 
 import math
@@ -18,15 +19,14 @@ import torch
 from jaxtyping import Bool, Float, Int
 from transformers import DynamicCache
 
-from headway.engines.prefill import Kept, prefill
+from headway.engines.prefill import Kept, prefill, shorten
 from headway.engines.trunks import Request, Trunk, padded, positions_of
 from headway.types import TokenIds
 
 ENTRIES = 2**26  # of a mask, or of the logits, that a forward may make: 256 MiB in float32
 MOST_PADDED = 1.25  # how much more than the tokens needed a batch may compute
-MANY = 8  # tokens of continuations a prompt; above, they are computed in waves
-WAVE = 3  # tokens of a continuation that a wave goes on
-FLOOR = math.log(1e-4)  # of a continuation's beginning; below, it is not followed
+WAVE = 3  # tokens of a continuation that a forward goes on
+FAR = math.log(1e4)  # below the likeliest of its prompt, a continuation is not followed
 
 
 @dataclass(frozen=True)
@@ -34,7 +34,8 @@ class Tree:
     """The nodes below one trunk, parents before children; a node is one token in one context.
 
     `parent` is -1 for the first token after the trunk, `depth` how many tokens of a continuation come before (-1 in a
-    prompt), and `ends[place][k]` the node that ends continuation k of the request at `place`.
+    prompt), `prompt` numbers the requests, and `ends[place][k]` is the node that ends continuation k of the one at
+    `place`.
     """
 
     tokens: Int[np.ndarray, " N"]
@@ -42,6 +43,7 @@ class Tree:
     position: Int[np.ndarray, " N"]
     shared: Int[np.ndarray, " N"]
     depth: Int[np.ndarray, " N"]
+    prompt: Int[np.ndarray, " N"]
     ends: dict[int, list[int]]
 
     @cached_property
@@ -53,11 +55,18 @@ class Tree:
                 seen[node] |= seen[parent]
         return seen
 
-    def due(self, logprob: np.ndarray, first: int, last: int) -> Int[np.ndarray, " M"]:
-        """The nodes of depth `first` to `last` that are likely enough, (N,) known at `first`, and those below them."""
-        due = (self.depth <= last) & (self.depth >= first if first else True)
-        for node in np.flatnonzero(due & (self.depth >= first) & (first > 0)):
-            due[node] = logprob[node] >= FLOOR if self.depth[node] == first else due[self.parent[node]]
+    def due(self, logprob: Float[np.ndarray, " N"], depth: int) -> Int[np.ndarray, " M"]:
+        """The nodes of a wave: of those at its first depth the likely ones, and all below them; first, the prompts."""
+        if depth == 0:
+            return np.flatnonzero(self.depth < WAVE)
+        heads = np.flatnonzero((self.depth == depth) & np.isfinite(logprob))
+        best = np.full(len(self.ends), -np.inf)
+        np.maximum.at(best, self.prompt[heads], logprob[heads])
+        due = np.zeros(len(self.tokens), dtype=bool)
+        due[heads] = logprob[heads] >= best[self.prompt[heads]] - FAR
+        for below in range(depth + 1, depth + WAVE):
+            nodes = np.flatnonzero(self.depth == below)
+            due[nodes] = due[self.parent[nodes]]
         return np.flatnonzero(due)
 
 
@@ -65,12 +74,12 @@ def grow(
     requests: Sequence[Request], continuations: Sequence[Sequence[TokenIds]] | Mapping[int, Sequence[TokenIds]]
 ) -> Tree:
     """The tree of some requests of one trunk. Continuations of a prompt share the tokens they begin with."""
-    nodes: list[tuple[int, int, int, int, int]] = []
+    nodes: list[tuple[int, ...]] = []
     ends: dict[int, list[int]] = {}
-    for request in requests:
+    for number, request in enumerate(requests):
         root = -1
         for position in range(request.shared, len(request.prompt)):
-            nodes.append((request.prompt[position], root, position, request.shared, -1))
+            nodes.append((request.prompt[position], root, position, request.shared, -1, number))
             root = len(nodes) - 1
         below: dict[tuple[int, int], int] = {}
         ends[request.place] = []
@@ -79,10 +88,11 @@ def grow(
             for depth, token in enumerate(continuation):
                 if (node, token) not in below:
                     below[node, token] = len(nodes)
-                    nodes.append((token, node, len(request.prompt) + depth, request.shared, depth))
+                    nodes.append((token, node, len(request.prompt) + depth, request.shared, depth, number))
                 node = below[node, token]
             ends[request.place].append(node)
-    return Tree(*np.array(nodes, dtype=np.int64).reshape(-1, 5).T, ends)
+    tokens, parent, at, shared, deep, prompt = np.array(nodes, dtype=np.int64).reshape(-1, 6).T
+    return Tree(tokens, parent, at, shared, deep, prompt, ends)
 
 
 def aligned(nodes: Sequence[np.ndarray]) -> Int[np.ndarray, "R N"]:
@@ -96,9 +106,9 @@ def aligned(nodes: Sequence[np.ndarray]) -> Int[np.ndarray, "R N"]:
 def layout(
     trees: Sequence[Tree], width: int, done: Int[np.ndarray, "R C"], now: Int[np.ndarray, "R N"]
 ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-    """The nodes `now` of each tree, after its trunk of at most `width` and the nodes `done`, both as `aligned` has them.
+    """The nodes `now` of each tree: tokens and positions, (R, N), and what each sees, (R, N, width + C + N).
 
-    Their tokens and positions, (R, N), and what each sees, (R, N, width + C + N).
+    They come after a trunk of at most `width` tokens and the nodes `done`; both as `aligned` has them.
     """
     ids, place = np.zeros((2, *now.shape), dtype=np.int64)
     columns = np.concatenate([done, now], axis=1)
@@ -145,8 +155,7 @@ def score(
         for trees in zip(*(job.trees for job in batch), strict=True):
             for tree, logprob in zip(trees, _follow(model, cache, trees, width, closers, temperature), strict=True):
                 out.update({place: logprob[ends].tolist() for place, ends in tree.ends.items()})
-            for layer in cache.layers if width else ():
-                layer.keys, layer.values = layer.keys[..., :width, :], layer.values[..., :width, :]
+            shorten(cache, width)
     return out
 
 
@@ -197,16 +206,13 @@ def _follow(
 ) -> list[Float[np.ndarray, " N"]]:
     """For each tree, the log-probability at each node of the tokens from its prompt's end to it, and then a closer.
 
-    A tree with many continuations is computed a few tokens at a time, and what has become unlikely is not followed.
+    Continuations are computed a few tokens at a time, and what has become unlikely is not followed (-inf).
     """
-    many = any(np.sum(tree.depth >= 0) > MANY * len(tree.ends) for tree in trees)
-    deepest = max(int(tree.depth.max()) for tree in trees)
     so_far = [np.where(tree.depth < 0, 0.0, -np.inf) for tree in trees]
     closed = [np.full(len(tree.tokens), -np.inf) for tree in trees]
     done = np.full((len(trees), 0), -1)
-    for first in range(0, deepest + 1, WAVE if many else deepest + 1):
-        last = first + WAVE - 1 if many else deepest
-        now = aligned([tree.due(logprob, first, last) for tree, logprob in zip(trees, so_far, strict=True)])
+    for depth in range(0, 1 + max(int(tree.depth.max()) for tree in trees), WAVE):
+        now = aligned([tree.due(logprob, depth) for tree, logprob in zip(trees, so_far, strict=True)])
         if not now.size:
             break
         _forward(model, cache, trees, width, done, now, so_far, closed, closers, temperature)
@@ -231,7 +237,9 @@ def _forward(
     ids, place, sees = layout(trees, width, done, now)
 
     # logits are needed where an answer begins, goes on or ends
-    below = [np.flatnonzero((tree.depth >= 0) & np.isin(tree.parent, row)) for tree, row in zip(trees, now, strict=True)]
+    below = [
+        np.flatnonzero((tree.depth >= 0) & np.isin(tree.parent, row)) for tree, row in zip(trees, now, strict=True)
+    ]
     needed = np.zeros(now.shape, dtype=bool)
     for row, tree in enumerate(trees):
         needed[row] = (now[row] >= 0) & ((tree.depth[now[row]] >= 0) | np.isin(now[row], tree.parent[below[row]]))

@@ -1,7 +1,7 @@
 """The keys and values of trunks: computed, or taken from what the model has computed already.
 
 A trainer that samples with its own model computes the keys and values of every trace while it samples. `recording`
-keeps them, and the values of the trace's boundaries then cost their own tokens only.
+keeps them, and the values of a trace's boundaries then cost their own tokens only.
 """
 
 from bisect import bisect
@@ -17,7 +17,7 @@ from headway.engines.cache import RoomyLayer
 from headway.engines.trunks import Request, Trunk, common, padded, positions_of
 from headway.types import TokenIds
 
-LEFT = 32  # tokens of a prompt that its kept row may lack
+LACKS = 64  # tokens of a prompt that its kept row may lack, or half of them
 _LAYERS = DynamicLayer, RoomyLayer  # a subclass of theirs may forget tokens
 
 
@@ -37,18 +37,21 @@ class Kept:
         self._ordered = sorted((ids, row) for row, ids in enumerate(rows))
 
     def trunks(self, requests: Sequence[Request]) -> tuple[list[Trunk], list[Request]]:
-        """Trunks that are kept, for neighbouring requests that begin with them; and the requests that have none."""
+        """Trunks that are kept, for neighbouring requests that begin with them; and the requests that have none.
+
+        Read from the end, since the prompts of a trace come shortest first: the shortest begin like others as well.
+        """
         trunks: list[Trunk] = []
         rest: list[Request] = []
-        for request in requests:
+        for request in reversed(requests):
             row, ids, shared = self._longest(request.prompt)
-            if len(request.prompt) - shared > LEFT:
+            if not shared or len(request.prompt) - shared > max(LACKS, shared):
                 rest.append(request)
                 continue
-            if not trunks or trunks[-1].row != row:
+            if not trunks or common(request.prompt, trunks[-1].token_ids) < shared:
                 trunks.append(Trunk(ids, [], row))
             trunks[-1].requests.append(request._replace(shared=shared))
-        return [t._replace(token_ids=t.token_ids[: max(r.shared for r in t.requests)]) for t in trunks], rest
+        return [t._replace(token_ids=t.token_ids[: max(r.shared for r in t.requests)]) for t in trunks], rest[::-1]
 
     def copy(self, trunks: Sequence[Trunk], cache: DynamicCache) -> None:
         """Copies kept trunks into an empty cache, right-padded."""
@@ -77,7 +80,7 @@ class Recorder:
     def __init__(self) -> None:
         self._cache: Any = None
         self._ids: list[torch.Tensor] = []
-        self._mask: torch.Tensor | None = None
+        self._mask: Any = None
 
     def __call__(self, module: Any, args: Any, options: dict[str, Any]) -> None:
         """Sees a forward before it runs."""
@@ -88,18 +91,18 @@ class Recorder:
             self._cache, self._ids = cache, []
             if _is_whole(cache, 0):
                 cache.layers = [RoomyLayer() for _ in cache.layers]
-        if isinstance(ids, torch.Tensor):
-            self._ids.append(ids)
-        self._mask = mask if isinstance(mask, torch.Tensor) and mask.dim() == 2 else None
+        self._ids += [] if ids is None else [ids]
+        self._mask = mask
 
     @property
     def kept(self) -> Kept | None:
         """The rows of the last cache, if it has all that was put in, and nothing else."""
-        if self._mask is None:
+        if not self._ids:
             return None
         ids = torch.cat(self._ids, dim=1)
-        whole = _is_whole(self._cache, ids.shape[1]) and ids.shape == self._mask.shape
-        return Kept(self._cache, ids, self._mask) if whole else None
+        mask = torch.ones_like(ids) if self._mask is None else self._mask  # None where no row is padded
+        whole = _is_whole(self._cache, ids.shape[1]) and ids.shape == mask.shape
+        return Kept(self._cache, ids, mask) if whole else None
 
 
 def _is_whole(cache: Any, length: int) -> bool:
@@ -110,9 +113,16 @@ def _is_whole(cache: Any, length: int) -> bool:
 
 @contextmanager
 def recording(model: Any) -> Iterator[Recorder]:
-    """Records what a model, or the model below its adapters, computes while it generates."""
+    """Records what a model, or the model below its adapters, computes while it generates.
+
+    Its cache then grows in place. A model that drops out while it generates has nothing to keep: it is another model
+    at every token.
+    """
     recorder = Recorder()
     below = model.get_base_model() if hasattr(model, "get_base_model") else model
+    if below.training and _drops_out(below):
+        yield recorder
+        return
     hook = below.register_forward_pre_hook(recorder, with_kwargs=True)
     try:
         yield recorder
@@ -120,9 +130,13 @@ def recording(model: Any) -> Iterator[Recorder]:
         hook.remove()
 
 
+def _drops_out(model: Any) -> bool:
+    attention = getattr(model.config.get_text_config(), "attention_dropout", 0)
+    return bool(attention) or any(isinstance(m, torch.nn.Dropout) and m.p > 0 for m in model.modules())
+
+
 def prefill(model: Any, cache: DynamicCache, trunks: Sequence[Trunk], kept: Kept | None) -> None:
-    """Trunks into an empty cache, right-padded. The model's own causal attention, which computes them, reads no mask of
-    ours."""
+    """Trunks into an empty cache, right-padded; the model's own causal attention reads no mask of ours."""
     if kept is not None and all(trunk.row is not None for trunk in trunks):
         kept.copy(trunks, cache)
     elif any(trunk.token_ids for trunk in trunks):
@@ -134,3 +148,10 @@ def prefill(model: Any, cache: DynamicCache, trunks: Sequence[Trunk], kept: Kept
             past_key_values=cache,
             logits_to_keep=1,
         )
+
+
+def shorten(cache: DynamicCache, width: int) -> None:
+    """Forgets all but the first columns."""
+    for layer in cache.layers:
+        if layer.is_initialized:
+            layer.keys, layer.values = layer.keys[..., :width, :], layer.values[..., :width, :]

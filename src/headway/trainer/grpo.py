@@ -7,7 +7,7 @@ advantages (B,) by those of `credit.py`, (B, T), a shape TRL's loss documents fo
 
 import hashlib
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from random import Random
 from typing import Any
@@ -119,13 +119,14 @@ class MRTTrainer(GRPOTrainer):  # type: ignore[misc]
         return rewards
 
     def _generate_and_score_completions(self, inputs: list[dict[str, Any]]) -> dict[str, Any]:
-        with recording(self.accelerator.unwrap_model(self.model)) as recorder:
+        pays = self.model.training and self.args.progress_weight != 0
+        with recording(self.accelerator.unwrap_model(self.model)) if pays else nullcontext() as recorder:
             output: dict[str, Any] = super()._generate_and_score_completions(inputs)
         if not self.model.training:
             return output
         assert self._stash is not None
         self._count_tokens(sum(len(ids) for ids in self._stash[1]))
-        if self.args.progress_weight != 0:
+        if recorder is not None:
             self._kept = recorder.kept
             output["advantages"] = self._with_progress(output)
         self._stash = self._kept = None
