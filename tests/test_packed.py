@@ -149,7 +149,7 @@ def generated(kind, wrap=lambda model: model, **options):
 def test_what_sampling_has_computed_is_not_computed_again(kind):
     model, rows, kept = generated(kind)
     engine = HFEngine(model, tiny.tokenizer())
-    prompts = [(*row[:e], *SUFFIX) for row in rows for e in (9, 20, len(row))] + [(*TRACE[::-1], *SUFFIX)]
+    prompts = [(*row[:e], *SUFFIX) for row in rows for e in (9, 20, len(row))] + [(*TRACE[::-1], *TRACE, *SUFFIX)]
     params = SamplingParams(n=3, max_tokens=4, stop=("}",))
     trunks, rest = kept.trunks([Request(i, p, 0) for i, p in enumerate(prompts)])
     assert [(t.row, t.token_ids, [r.place for r in t.requests]) for t in trunks] == [

@@ -146,7 +146,7 @@ def test_values_start_from_what_sampling_has_computed(
     counted = prefill.Kept.copy
     monkeypatch.setattr(prefill.Kept, "copy", lambda self, *rest: (found.append(len(rest[0])), counted(self, *rest)))
     trained(tmp_path / "kept", **options)
-    assert sum(found) >= 8
+    assert sum(found) >= 7  # a trace of one token is found with another's
     monkeypatch.setattr(grpo, "recording", lambda model: nullcontext(prefill.Recorder()))
     found.clear()
     trained(tmp_path / "anew", **options)

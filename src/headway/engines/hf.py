@@ -122,11 +122,11 @@ class HFEngine:
         """Trunks of like length together, as many as the cache may hold with all their samples; at least one."""
         batch: list[Trunk] = []
         width = rows = 0
-        for trunk in sorted(trunks, key=lambda t: max(len(r.prompt) for r in t.requests)):
+        for trunk in sorted(trunks, key=lambda t: (t.kept, max(len(r.prompt) for r in t.requests))):
             for part in split(trunk, max(1, self._most_tokens // (2 * params.n * max(1, _width([trunk], params))))):
                 more = len(part.requests) * params.n
                 width = max(width, _width([part], params))
-                if batch and (rows + more) * width > self._most_tokens:
+                if batch and (part.kept != batch[0].kept or (rows + more) * width > self._most_tokens):
                     yield batch
                     batch, rows, width = [], 0, _width([part], params)
                 batch.append(part)
