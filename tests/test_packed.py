@@ -10,7 +10,7 @@ from peft import LoraConfig, get_peft_model
 from transformers import LlamaConfig, LlamaForCausalLM, MistralConfig, MistralForCausalLM
 
 import tiny
-from headway.engines import packed
+from headway.engines import packed, trees
 from headway.engines.hf import HFEngine
 from headway.engines.prefill import recording
 from headway.engines.scripted import ScriptedEngine, ramps
@@ -219,7 +219,7 @@ def test_a_sliding_window_is_scored_with_whole_prompts():
 
 def test_a_node_sees_its_prefix_and_nothing_beside_it():
     requests = [Request(0, (10, 11, 12, 13), 0, shared=2), Request(1, (10, 11, 14), 0, shared=1)]
-    tree = packed.grow(requests, [[(1, 2), (1, 3)], [(1,)]])
+    tree = trees.grow(requests, [[(1, 2), (1, 3)], [(1,)]])
     assert tree.tokens.tolist() == [12, 13, 1, 2, 3, 11, 14, 1]
     assert tree.parent.tolist() == [-1, 0, 1, 2, 2, -1, 5, 6]
     assert tree.position.tolist() == [2, 3, 4, 5, 5, 1, 2, 3]

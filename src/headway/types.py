@@ -248,7 +248,8 @@ class Likelihood(Protocol):
     ) -> list[list[float]]:
         """`out[i][k]` is the log-probability that what follows prompt i begins with its continuation k and then ends.
 
-        It ends with the end of the text, or with any token whose text begins, spaces aside, with one of `ends`.
+        It ends with the end of the text, or with any token whose text begins, spaces aside, with one of `ends`. An
+        engine may say -inf for one that is negligible beside another of its prompt.
         """
 
 

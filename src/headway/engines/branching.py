@@ -15,8 +15,8 @@ from transformers import DynamicCache
 
 from headway.engines.cache import RoomyLayer
 from headway.engines.choosing import Writing, sample_seeds
-from headway.engines.packed import ENTRIES, MOST_PADDED, additive, aligned, grow, layout
 from headway.engines.prefill import Kept, prefill, shorten
+from headway.engines.trees import ENTRIES, MOST_PADDED, additive, aligned, grow, layout
 from headway.engines.trunks import Trunk
 from headway.types import Completion, SamplingParams
 

@@ -91,7 +91,7 @@ class HFEngine:
     ) -> list[list[float]]:
         """The log-probability of each continuation of each prompt, and then of an end.
 
-        Prompts of one trace, side by side, are computed in two forwards (`packed`). A model whose layers do not all
+        Prompts of one trace, side by side, are computed over one trunk (`packed`). A model whose layers do not all
         attend to everything (sliding windows, state spaces), or whose attention takes no 4-D mask, computes each
         continuation with its whole prompt.
         """
