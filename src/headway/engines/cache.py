@@ -22,7 +22,7 @@ class RoomyLayer(DynamicLayer):  # type: ignore[misc]
     def update(
         self, key_states: torch.Tensor, value_states: torch.Tensor, *args: Any, **kwargs: Any
     ) -> tuple[torch.Tensor, torch.Tensor]:
-        """Appends in place where there is room, else moves to half as much again."""
+        """Appends in place where there is room, else moves to an eighth more."""
         if not self.is_initialized:
             self.lazy_initialization(key_states, value_states)
         self.keys, self.values = (
@@ -35,7 +35,7 @@ class RoomyLayer(DynamicLayer):  # type: ignore[misc]
         begin, end = old.shape[-2], old.shape[-2] + new.shape[-2]
         room = self._rooms[which]
         if room is None or room.shape[-2] < end:
-            room = new.new_empty(*new.shape[:-2], end + end // 2 + 16, new.shape[-1])
+            room = new.new_empty(*new.shape[:-2], end + end // 8 + 64, new.shape[-1])
             room[..., :begin, :] = old
             self._rooms[which] = room
         room[..., begin:end, :] = new
