@@ -160,7 +160,7 @@ def recipe_names() -> set[str]:
     """What a recipe may hold, as far as Headway or its own recipes say it."""
     ours = fields_of("trainer/config.py", "MRTConfig") | fields_of("trainer/recipe.py", "TrainArguments")
     recipes = [yaml.safe_load(file.read_text()) for file in (SRC / "headway/builtin").glob("*.yaml")]
-    trl = {"config", "output_dir", "resume_from_checkpoint", "save_steps", "dtype"}
+    trl = {"config", "output_dir", "resume_from_checkpoint", "save_steps", "seed", "dtype"}
     lora = {"use_peft", "lora_r", "lora_alpha", "lora_target_modules"}
     return ours | trl | lora | {name for recipe in recipes for name in recipe}
 
