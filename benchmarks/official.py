@@ -37,8 +37,8 @@ from step import spread
 class Anew(hf.HFEngine):
     """The engine without anything that prompts share."""
 
-    def _trunks(self, requests: Sequence[Request]) -> list[Trunk]:
-        return [Trunk((), [request]) for request in requests]
+    def _trunks(self, requests: Sequence[Request]) -> list[list[Trunk]]:
+        return [[Trunk((), [request]) for request in requests]]
 
     @torch.no_grad()
     def sample(
@@ -47,7 +47,7 @@ class Anew(hf.HFEngine):
         """`params.n` samples of each prompt, which is computed from its first token on."""
         requests = [Request(i, p, s) for i, (p, s) in enumerate(zip(prompts, seeds, strict=True))]
         out: list[list[Completion]] = [[] for _ in requests]
-        for batch in self._batches(self._trunks(requests), params):
+        for batch in self._batches(self._trunks(requests)[0], params):
             for place, completions in self._sample_batch(batch, params):
                 out[place] = completions
         return out

@@ -63,14 +63,13 @@ def _batches(
         return len(trunk.token_ids) + rest + len(trunk.requests) * _at_once(trunk, params) * params.max_tokens
 
     batch: list[Trunk] = []
-    for trunk in sorted(trunks, key=lambda t: (t.kept, len(t.requests), len(t.token_ids))):
+    for trunk in sorted(trunks, key=lambda t: (len(t.requests), len(t.token_ids))):
         if batch:
             together = [*batch, trunk]
             rows, width = len(together), max(map(tokens, together))
             branches = len(trunk.requests) * _at_once(trunk, params)
             if (
-                trunk.kept != batch[0].kept
-                or rows * width > min(most_tokens, MOST_PADDED * sum(map(tokens, together)))
+                rows * width > min(most_tokens, MOST_PADDED * sum(map(tokens, together)))
                 or rows * branches * max(width, vocabulary) > ENTRIES
             ):
                 yield batch

@@ -65,20 +65,21 @@ class HFEngine:
         requests = [Request(i, p, s) for i, (p, s) in enumerate(zip(prompts, seeds, strict=True))]
         if any(not r.prompt for r in requests):
             raise ValueError("a prompt needs at least one token")
-        trunks = self._trunks(requests) if self._shares else [Trunk((), [request]) for request in requests]
+        groups = self._trunks(requests) if self._shares else [[Trunk((), [request]) for request in requests]]
         out: list[list[Completion]] = [[] for _ in requests]
-        short: list[Trunk] = []
-        long: list[Trunk] = []
-        for trunk in trunks:
-            few = len(trunk.requests) * params.max_tokens <= branching.SHORT
-            (short if self._takes_trees and few else long).append(trunk)
-        for batch in self._batches(long, params):
-            for place, completions in self._sample_batch(batch, params):
-                out[place] = completions
         writer, most = partial(self._writing, params=params), self._most_tokens
-        drawn = branching.sample(self.model, short, params, writer, most_tokens=most, kept=self.kept)
-        for place, completions in drawn:
-            out[place] = completions
+        for trunks in groups:
+            short: list[Trunk] = []
+            long: list[Trunk] = []
+            for trunk in trunks:
+                few = len(trunk.requests) * params.max_tokens <= branching.SHORT
+                (short if self._takes_trees and few else long).append(trunk)
+            for batch in self._batches(long, params):
+                for place, completions in self._sample_batch(batch, params):
+                    out[place] = completions
+            drawn = branching.sample(self.model, short, params, writer, most_tokens=most, kept=self.kept)
+            for place, completions in drawn:
+                out[place] = completions
         return out
 
     def logprobs(
@@ -103,13 +104,15 @@ class HFEngine:
         options: Any = dict(closers=self._closers(ends), temperature=temperature, most_tokens=self._most_tokens)
         if not self._takes_trees:
             return packed.score_separately(self.model, prompts, continuations, **options)
-        found = packed.score(self.model, self._trunks(requests), continuations, kept=self.kept, **options)
+        found: dict[int, list[float]] = {}
+        for trunks in self._trunks(requests):
+            found |= packed.score(self.model, trunks, continuations, kept=self.kept, **options)
         return [found.get(place, []) for place in range(len(prompts))]
 
-    def _trunks(self, requests: Sequence[Request]) -> list[Trunk]:
-        """What the requests share, first what is kept."""
+    def _trunks(self, requests: Sequence[Request]) -> list[list[Trunk]]:
+        """What the requests share: first what is kept, then what is to be computed, which no batch mixes."""
         found, rest = self.kept.trunks(requests) if self.kept else ([], requests)
-        return found + find_trunks(rest)
+        return [found, find_trunks(rest)]
 
     def _find_closers(self, ends: tuple[str, ...]) -> torch.Tensor:
         """The tokens that end an answer: the end of the text, and all whose text begins, spaces aside, with an end."""
@@ -122,11 +125,11 @@ class HFEngine:
         """Trunks of like length together, as many as the cache may hold with all their samples; at least one."""
         batch: list[Trunk] = []
         width = rows = 0
-        for trunk in sorted(trunks, key=lambda t: (t.kept, max(len(r.prompt) for r in t.requests))):
+        for trunk in sorted(trunks, key=lambda t: max(len(r.prompt) for r in t.requests)):
             for part in split(trunk, max(1, self._most_tokens // (2 * params.n * max(1, _width([trunk], params))))):
                 more = len(part.requests) * params.n
                 width = max(width, _width([part], params))
-                if batch and (part.kept != batch[0].kept or (rows + more) * width > self._most_tokens):
+                if batch and (rows + more) * width > self._most_tokens:
                     yield batch
                     batch, rows, width = [], 0, _width([part], params)
                 batch.append(part)

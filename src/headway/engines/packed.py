@@ -76,14 +76,13 @@ def _trees(trunk: Trunk, continuations: Sequence[Sequence[TokenIds]], vocabulary
 def _batches(jobs: Sequence[Job], most_tokens: int, vocabulary: int) -> Iterator[list[Job]]:
     """Jobs of like size together, as far as little is lost to padding and memory has room; at least one."""
     batch: list[Job] = []
-    for job in sorted(jobs, key=lambda j: (j.trunk.kept, len(j.trees), j.nodes, len(j.trunk.token_ids))):
+    for job in sorted(jobs, key=lambda j: (len(j.trees), j.nodes, len(j.trunk.token_ids))):
         if batch:
             together = [*batch, job]
             rows, width, nodes = len(together), max(len(j.trunk.token_ids) for j in together), job.nodes
             needed = sum(len(j.trunk.token_ids) + j.nodes for j in together)
             if (
-                job.trunk.kept != batch[0].trunk.kept
-                or len(job.trees) > 1
+                len(job.trees) > 1
                 or rows * (width + nodes) > min(most_tokens, MOST_PADDED * needed)
                 or rows * nodes * max(width + nodes, vocabulary) > ENTRIES
             ):

@@ -136,8 +136,8 @@ def _drops_out(model: Any) -> bool:
 
 
 def prefill(model: Any, cache: DynamicCache, trunks: Sequence[Trunk], kept: Kept | None) -> None:
-    """Trunks into an empty cache, right-padded; the model's own causal attention reads no mask of ours."""
-    if kept is not None and all(trunk.kept for trunk in trunks):
+    """Trunks into an empty cache, right-padded: all from what is kept, or else by the model's own causal attention."""
+    if kept is not None and trunks[0].row is not None:
         kept.copy(trunks, cache)
     elif any(trunk.token_ids for trunk in trunks):
         ids, mask = padded([trunk.token_ids for trunk in trunks], side="right", device=model.device)

@@ -2,7 +2,7 @@
 
 import hashlib
 import sqlite3
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -81,16 +81,10 @@ class RememberingLikelihood(Remembering):
 
     _engine: Any
 
-    def logprobs(
-        self,
-        prompts: Sequence[TokenIds],
-        continuations: Sequence[Sequence[TokenIds]],
-        *,
-        ends: tuple[str, ...],
-        temperature: float = 1.0,
-    ) -> list[list[float]]:
-        """The engine's."""
-        found: list[list[float]] = self._engine.logprobs(prompts, continuations, ends=ends, temperature=temperature)
+    @property
+    def logprobs(self) -> Callable[..., list[list[float]]]:
+        """The engine's own."""
+        found: Callable[..., list[list[float]]] = self._engine.logprobs
         return found
 
 

@@ -25,11 +25,6 @@ class Trunk(NamedTuple):
     requests: list[Request]
     row: int | None = None
 
-    @property
-    def kept(self) -> bool:
-        """Whether its keys and values are there."""
-        return self.row is not None
-
 
 def find_trunks(requests: Sequence[Request]) -> list[Trunk]:
     """Groups neighbouring requests by what their prompts share.
