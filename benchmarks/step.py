@@ -26,6 +26,7 @@ from headway.engines import model_path
 from headway.forms import candidates_of
 from headway.graders import load_grader
 from headway.problems import load_problems
+from headway.prompts import find_think_tags
 from headway.trainer import MRTConfig, MRTTrainer, dataset_of, outcome_reward
 
 COMMON: dict[str, Any] = dict(
@@ -78,11 +79,12 @@ def trainers(model: str, setup: Setup, kinds: Sequence[str], folder: Path, steps
     path, problems = model_path(model), load_problems(setup.problems, limit=96)
     tokenizer = AutoTokenizer.from_pretrained(path, padding_side="left")
     grader, close = load_grader(problems.grader), setup.think_close
+    tags = find_think_tags(tokenizer, think_open=None if close is None else "", think_close=close)
     common = {**COMMON, **setup.common, "max_steps": steps, "model_init_kwargs": {"dtype": "float32"}}
     made: dict[str, trl.GRPOTrainer] = {}
     made["trl"] = trl.GRPOTrainer(
         path,
-        reward_funcs=outcome_reward(grader, tokenizer, None if close is None else "", close),
+        reward_funcs=outcome_reward(grader, tokenizer, tags),
         args=trl.GRPOConfig(output_dir=str(folder / "trl"), **common),
         train_dataset=dataset_of(problems.problems),
         processing_class=tokenizer,

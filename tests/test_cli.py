@@ -102,7 +102,7 @@ def test_an_extended_run_and_a_linearized_one_from_the_command_line(
         (["measure", "--model", "scripted", "--prompt-template", "Solve."], "--prompt-template needs {problem}"),
         (["measure", "--model", "scripted", "--think-format", "xml"], "xml"),
         (["measure", "--model", "scripted", "--traces", "0"], "--traces must be at least 1, got 0"),
-        (["measure", "--model", "scripted", "--grader", "vibes"], "no grader 'vibes'"),
+        (["measure", "--model", "scripted", "--grader", "vibes"], "got 'vibes'"),
         (["measure", "--model", "scripted", "--speed", "9"], "No such option"),
         (["measure", "--model", "scripted", "--engine", "abacus"], "abacus"),
         (

@@ -103,7 +103,7 @@ def read(family: str, says: str, stop: str = "stop", *, think_open: str | None =
     completion = Completion(tuple(model.encode(says, add_special_tokens=False)), stop)
     prompt = prompt_ids(model, PROBLEM.prompt, tags)
     trace = make_trace(model, "1", 0, prompt, completion, tags, budget=budget)
-    [graded] = grade_traces([trace], {"1": PROBLEM}, InPlace(exact), tags)
+    [graded] = grade_traces([trace], {"1": PROBLEM}, InPlace(exact))
     kept = graded.prompt_ids + graded.token_ids
     assert kept == (prompt + completion.token_ids)[: len(kept)]
     return graded
@@ -219,7 +219,7 @@ def test_the_template_decides_between_formats_of_the_vocabulary_and_a_name_decid
         == FORMATS["magistral"]
     )
     torn = tokenizer(ROLES, *both)
-    with pytest.raises(HeadwayError, match="several think formats: think, magistral; say which with --think-format"):
+    with pytest.raises(HeadwayError, match="several think formats: think, magistral; say which with think_format"):
         find_think_tags(torn, think_open=None, think_close=None)
     for name, tags in FORMATS.items():
         assert find_think_tags(torn, think_open=None, think_close=None, think_format=name) == tags

@@ -10,11 +10,12 @@ from headway.engines.scripted import Characters
 from headway.prompts import (
     FINAL_ANSWER,
     ThinkTags,
-    answer_part,
     decode_with_offsets,
     find_think_tags,
     meta_prover,
     prompt_ids,
+    read_answer,
+    read_thought,
     token_at,
 )
 from headway.types import HeadwayError
@@ -231,7 +232,11 @@ def test_the_meta_prover_closes_the_thinking_once_and_opens_a_box():
     assert (custom.suffix, custom.end) == ("", "!")
 
 
+def answer_in(text):
+    return read_answer(text, read_thought(text, TAGS))
+
+
 def test_the_answer_follows_the_first_closing_tag():
-    assert answer_part("a</think>b</think>c", TAGS) == "b</think>c"
-    assert answer_part("a</think>", TAGS) == ""
-    assert answer_part("a", TAGS) is None
+    assert answer_in("a</think>b</think>c") == "b</think>c"
+    assert answer_in("a</think>") is None
+    assert answer_in("a") is None

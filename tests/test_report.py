@@ -67,7 +67,7 @@ def run(
     for i, thought in enumerate(thoughts):
         ids = tuple(engine.tokenizer.encode(thought, add_special_tokens=False))
         trace = make_trace(engine.tokenizer, problems[0].id, traces + i, prompt, Completion(ids, "stop"), TAGS)
-        made.extend(grade_traces([trace], by_id, grader, TAGS))
+        made.extend(grade_traces([trace], by_id, grader))
     prover = meta_prover(TAGS, branches=4, max_tokens=200)
     branches = [b for group in prove(engine, made, by_id, grader, prover, cut, seed=seed) for b in group]
     m = measured(made, branches, cut)

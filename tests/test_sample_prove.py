@@ -133,7 +133,7 @@ def test_a_budget_that_just_holds_the_thought_keeps_the_answer():
 def test_a_thought_that_ends_without_closing_has_no_answer():
     completion = Completion(tuple(map(ord, "Hm. \\boxed{0}")), "stop")
     ungraded = make_trace(engine().tokenizer, "p0", 0, (), completion, TAGS, budget=99)
-    [trace] = grade_traces([ungraded], BY_ID, GRADER, TAGS)
+    [trace] = grade_traces([ungraded], BY_ID, GRADER)
     assert (trace.closed, trace.thinking, trace.stop) == (False, 13, "stop")
     assert (trace.answer, trace.reward, trace.outcome) == (None, 0.0, "no_answer")
 

@@ -9,12 +9,13 @@ A bonus goes here, after the outcome's normalization, and never into the reward:
 the value of a common prefix, cancels there (docs/concepts.md).
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Literal
 
 import numpy as np
 from jaxtyping import Float
 
+from headway.choices import lookup
 from headway.progress import Space, in_space, progress, watermark
 from headway.types import Episode
 
@@ -160,14 +161,21 @@ def group_bonuses(
     Values on the scale of `space`, only new maxima if `rising` (`watermark`), bonuses of the `form`, each within
     +-`clip`, less the baseline, over the group's deviation if `scale`.
     """
-    bonuses_of = episode_bonuses if form == "episode" else to_go_bonuses
+    bonuses_of = lookup(FORMS, form, "credit")
     paid = (in_space(v, space, floor=floor) for v in values_G)
     bonuses = [bonuses_of(watermark(v) if rising else v, stopped=s) for v, s in zip(paid, stopped_G, strict=True)]
     if clip is not None:
         bonuses = [np.clip(b, -clip, clip) for b in bonuses]
-    if baseline != "none":
-        bonuses = centred(bonuses) if baseline == "group" else centred_by_trace(bonuses)
+    bonuses = lookup(BASELINES, baseline, "progress_baseline")(bonuses)
     return scaled(bonuses) if scale else bonuses
+
+
+FORMS: dict[str, Callable[..., np.ndarray]] = {"episode": episode_bonuses, "to_go": to_go_bonuses}
+BASELINES: dict[str, Callable[[list[np.ndarray]], list[np.ndarray]]] = {
+    "group": centred,
+    "trace": centred_by_trace,
+    "none": lambda bonuses: bonuses,
+}
 
 
 def token_advantages(

@@ -89,7 +89,7 @@ def extend(
                     _went_on(engine.tokenizer, ids, completion, tags)
                     for ids, [completion] in zip(before, completions, strict=True)
                 ]
-        yield [t for t in grade_traces(longer, problems, grader, tags) if (t.problem_id, t.index) not in done]
+        yield [t for t in grade_traces(longer, problems, grader) if (t.problem_id, t.index) not in done]
 
 
 def _reopened(trace: Trace) -> Thought:

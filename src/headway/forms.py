@@ -4,7 +4,7 @@ import re
 from collections.abc import Callable
 from typing import NamedTuple
 
-from headway.graders import BOX, extract_answer
+from headway.answers import BOX, extract_answer
 from headway.tasks import countdown
 from headway.types import Grader, HeadwayError, MetaProver, Problem, TokenIds, Tokenizer
 

@@ -15,19 +15,18 @@ from concurrent.futures.process import BrokenProcessPool
 from contextlib import suppress
 from operator import attrgetter
 from pathlib import Path
-from typing import Literal, get_args
 
 from pebble import ProcessPool
 
+from headway.answers import BOX
+from headway.choices import lookup
 from headway.tasks import countdown, gym
 from headway.types import Grader, HeadwayError, Problem
 
 logger = logging.getLogger(__name__)
 
-GraderName = Literal["exact", "numeric", "countdown", "math-verify", "gym"]
 ONE_RIGHT = ("exact", "numeric", "math-verify")  # these compare with a reference: all right answers are one answer
 
-BOX = "\\boxed{"
 MAX_ANSWER_CHARS = 2000
 DEADLINE_S = 5.0
 WORKER_MEMORY_BYTES = 2 * 2**30
@@ -39,22 +38,6 @@ _COMMAND = re.compile(r"\\(?:text|textbf|mbox|mathrm|operatorname)\s*\{[^{}]*\}|
 _E_NOTATION = re.compile(r"(?<![\w.])(\d+\.?\d*|\.\d+)[eE]([-+]?\d{1,4})(?![\w.^])")
 _POWER = r"\1 \\times 10^{\2}"
 _NUMBER = re.compile(r"[-+]?(?:\d[\d,]*)?\.?\d+(?:[eE][-+]?\d{1,3})?")
-
-
-def extract_answer(text: str) -> str | None:
-    """The answer in a text: what the last `\\boxed{` holds, up to its closing brace or the end of the line.
-
-    Without a box, the whole text, stripped. None where that is empty: there is no answer.
-    """
-    start = text.rfind(BOX)
-    if start < 0:
-        return text.strip() or None
-    depth, body = 1, text[start + len(BOX) :]
-    for i, character in enumerate(body):
-        depth += (character == "{") - (character == "}")
-        if depth == 0 or character == "\n":
-            return body[:i].strip() or None
-    return body.strip() or None
 
 
 def exact(answer: str, reference: str) -> bool:
@@ -220,12 +203,18 @@ def load_grader(name: str) -> Grader:
     Raises:
         HeadwayError: there is no such grader, or what it needs is not installed.
     """
-    if name == "math-verify":
-        return Pooled(judge_math)
-    if name == "gym":
-        gym.check_installed()
-        return Pooled(gym.judge, reference=gym.entry_id)
-    in_place = {"exact": exact, "numeric": numeric, "countdown": countdown.is_solution}
-    if name not in in_place:
-        raise HeadwayError(f"no grader '{name}'; there are {', '.join(get_args(GraderName))}")
-    return InPlace(in_place[name])
+    return lookup(GRADERS, name, "grader")()
+
+
+def _gym() -> Pooled:
+    gym.check_installed()
+    return Pooled(gym.judge, reference=gym.entry_id)
+
+
+GRADERS: dict[str, Callable[[], Grader]] = {
+    "exact": lambda: InPlace(exact),
+    "numeric": lambda: InPlace(numeric),
+    "countdown": lambda: InPlace(countdown.is_solution),
+    "math-verify": lambda: Pooled(judge_math),
+    "gym": _gym,
+}

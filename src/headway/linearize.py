@@ -6,7 +6,7 @@ cut into episodes, and the prompt of the next round is the problem and the last 
 
 from collections.abc import Collection, Iterator, Sequence
 
-from headway.graders import BOX, extract_answer
+from headway.answers import BOX, extract_answer
 from headway.prompts import ThinkTags, decode_with_offsets, prompt_ids
 from headway.sample import derive_seed, grade_answers
 from headway.segment import by_backtracks, to_tokens

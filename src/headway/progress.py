@@ -1,9 +1,12 @@
 """Progress: how much one episode moved the chance of success (MRT, arXiv:2503.07572, Def. 6.1)."""
 
+from collections.abc import Callable
 from typing import Literal
 
 import numpy as np
 from jaxtyping import Float
+
+from headway.choices import lookup
 
 Space = Literal["prob", "log", "logit"]
 
@@ -45,12 +48,19 @@ def in_space(values: Float[np.ndarray, " J"], space: Space, *, floor: float = 0.
     near 0 and 1 more than those in the middle. The floor says where a change is no longer worth telling, and keeps
     what an estimate of 0 would make infinite finite: progress lies within log(1 / floor), or twice that for log-odds.
     """
-    if space == "prob":
-        return values
-    if space == "log":
-        return np.log(np.clip(values, floor, 1.0))
+    return lookup(SPACES, space, "progress_space")(values, floor)
+
+
+def _log_odds(values: Float[np.ndarray, " J"], floor: float) -> Float[np.ndarray, " J"]:
     within = np.clip(values, floor, 1 - floor)
     return np.log(within / (1 - within))
+
+
+SPACES: dict[str, Callable[[np.ndarray, float], np.ndarray]] = {
+    "prob": lambda values, _: values,
+    "log": lambda values, floor: np.log(np.clip(values, floor, 1.0)),
+    "logit": _log_odds,
+}
 
 
 def watermark(values: Float[np.ndarray, " J"]) -> Float[np.ndarray, " J"]:

@@ -9,6 +9,8 @@ import re
 from collections.abc import Sequence
 from typing import Literal, NamedTuple
 
+from headway.answers import extract_answer
+from headway.choices import lookup
 from headway.types import HeadwayError, Message, MetaProver, TokenIds, Tokenizer
 
 TIME_IS_UP = "\n\nTime is up.\n"
@@ -88,7 +90,7 @@ def find_think_tags(
     if think_close:
         tags = ThinkTags(think_open or "", think_close)
     else:
-        tags = FORMATS[think_format or _detect(tokenizer)]
+        tags = lookup(FORMATS, think_format or _detect(tokenizer), "think_format")
         tags = tags if think_open is None else tags._replace(open=think_open)
     prompt = _templated(tokenizer, "1 + 1?").rstrip()
     if prompt.endswith(tags.close.strip()):
@@ -110,9 +112,7 @@ def _detect(tokenizer: Tokenizer) -> ThinkFormat:
         return found[0]
     known = ", ".join(f"{name} ({tags.open.strip()} {tags.close})" for name, tags in FORMATS.items())
     if found:
-        raise HeadwayError(
-            f"this model knows several think formats: {', '.join(found)}; say which with --think-format"
-        )
+        raise HeadwayError(f"this model knows several think formats: {', '.join(found)}; say which with think_format")
     raise HeadwayError(
         f"this model has no think tags that Headway knows: neither its vocabulary nor its chat template has {known}; "
         "say what ends its thinking with --think-close (and what opens it with --think-open), e.g. "
@@ -152,6 +152,15 @@ def prompt_ids(tokenizer: Tokenizer, prompt: str | Sequence[Message], tags: Thin
     return tuple(tokenizer.encode(text, add_special_tokens=False))
 
 
+def question_of(prompt: str | Sequence[Message]) -> str:
+    """A prompt as the text of a problem: the user's turn alone, or all turns with their roles."""
+    if isinstance(prompt, str):
+        return prompt
+    if [m["role"] for m in prompt] == ["user"]:
+        return prompt[0]["content"]
+    return "\n\n".join(f"{m['role']}: {m['content']}" for m in prompt)
+
+
 def meta_prover(
     tags: ThinkTags, *, suffix: str | None = None, end: str | None = None, branches: int, max_tokens: int
 ) -> MetaProver:
@@ -188,10 +197,9 @@ def read_thought(text: str, tags: ThinkTags) -> Thought:
     return Thought(start, len(text), None)
 
 
-def answer_part(text: str, tags: ThinkTags) -> str | None:
-    """What follows the thinking, or None if the thinking is not closed."""
-    answer = read_thought(text, tags).answer
-    return None if answer is None else text[answer:]
+def read_answer(text: str, thought: Thought) -> str | None:
+    """The answer in what follows the thinking; None if there is none, or the thinking is not closed."""
+    return None if thought.answer is None else extract_answer(text[thought.answer :])
 
 
 def token_at(offsets: Sequence[int], position: int) -> int:

@@ -8,7 +8,7 @@ import numpy as np
 from jaxtyping import Float
 
 from headway import values as estimate
-from headway.graders import BOX, extract_answer
+from headway.answers import BOX, extract_answer
 from headway.sample import TraceKey, derive_seed, grade_answers
 from headway.segment import boundaries
 from headway.types import Branch, Engine, Episode, Grader, MetaProver, Problem, TokenIds, Tokenizer, Trace

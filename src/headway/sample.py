@@ -3,8 +3,9 @@
 import hashlib
 from collections.abc import Collection, Iterator, Sequence
 
-from headway.graders import extract_answer
-from headway.prompts import ThinkTags, decode_with_offsets, prompt_ids, read_thought, token_at
+import msgspec
+
+from headway.prompts import ThinkTags, decode_with_offsets, prompt_ids, read_answer, read_thought, token_at
 from headway.types import Completion, Engine, Grader, Problem, SamplingParams, TokenIds, Tokenizer, Trace
 
 TraceKey = tuple[str, int]
@@ -51,7 +52,7 @@ def sample(
             for index, completion in enumerate(group)
         ]
         by_id = {problem.id: problem for problem in chunk}
-        yield [t for t in grade_traces(read, by_id, grader, tags) if (t.problem_id, t.index) not in done]
+        yield [t for t in grade_traces(read, by_id, grader) if (t.problem_id, t.index) not in done]
 
 
 def make_trace(
@@ -64,7 +65,7 @@ def make_trace(
     *,
     budget: int | None = None,
 ) -> Trace:
-    """An ungraded trace: the completion with its text, offsets and thinking, cut at `budget` thinking tokens.
+    """An ungraded trace: the completion with its text, offsets, thinking and answer, cut at `budget` thinking tokens.
 
     An opening tag that the model wrote itself goes to the prompt, where the template would have put it: the thought
     begins after it, and budgets count the same either way.
@@ -72,7 +73,7 @@ def make_trace(
     ids, stop = completion.token_ids, completion.stop
     text, offsets = decode_with_offsets(tokenizer, ids)
     thought = read_thought(text, tags)
-    closed = thought.answer is not None
+    closed, answer = thought.answer is not None, read_answer(text, thought)
     thinking = token_at(offsets, thought.stop) if closed else len(ids)
     if opened := token_at(offsets, thought.start) if thought.start else 0:
         shift = offsets[opened] if opened < len(ids) else len(text)
@@ -80,31 +81,14 @@ def make_trace(
         offsets, thinking = tuple(o - shift for o in offsets[opened:]), thinking - opened
     if budget is not None and thinking > budget:
         ids, text, offsets = ids[:budget], text[: offsets[budget]], offsets[:budget]
-        thinking, closed, stop = budget, False, "length"
-    return Trace(problem_id, index, prompt, ids, text, offsets, thinking, closed, stop)
+        thinking, closed, stop, answer = budget, False, "length", None
+    return Trace(problem_id, index, prompt, ids, text, offsets, thinking, closed, stop, answer)
 
 
-def answer_of(trace: Trace, tags: ThinkTags) -> str | None:
-    """The answer in what follows a trace's thinking, or in all of a trace that did not think."""
-    if not trace.closed:
-        return None
-    _, closing, answer = trace.text.partition(tags.close)
-    return extract_answer(answer if closing else trace.text)
-
-
-def grade_traces(
-    traces: Sequence[Trace], problems: dict[str, Problem], grader: Grader, tags: ThinkTags
-) -> list[Trace]:
-    """The traces with their answers and rewards. No answer, or thinking that is not closed, is a reward of 0."""
-    answers = [answer_of(t, tags) for t in traces]
-    rewards = grade_answers([t.problem_id for t in traces], answers, problems, grader)
-    return [
-        Trace(
-            t.problem_id, t.index, t.prompt_ids, t.token_ids, t.text, t.offsets, t.thinking, t.closed, t.stop,
-            answer, reward,
-        )
-        for t, answer, reward in zip(traces, answers, rewards, strict=True)
-    ]  # fmt: skip
+def grade_traces(traces: Sequence[Trace], problems: dict[str, Problem], grader: Grader) -> list[Trace]:
+    """The traces with their rewards. No answer, or thinking that is not closed, is a reward of 0."""
+    rewards = grade_answers([t.problem_id for t in traces], [t.answer for t in traces], problems, grader)
+    return [msgspec.structs.replace(t, reward=reward) for t, reward in zip(traces, rewards, strict=True)]
 
 
 def grade_answers(

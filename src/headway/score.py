@@ -2,12 +2,13 @@
 
 from collections import defaultdict
 from collections.abc import Collection, Iterator, Sequence
-from typing import Literal
+from typing import Literal, get_args
 
 import msgspec
 import numpy as np
 
 from headway import values as estimate
+from headway.choices import lookup
 from headway.forms import Candidates, Forms, ends_of, known_forms, written
 from headway.prove import TRACES_AT_ONCE, Segmenter, ValueCurve, ends_itself, prove, value_curve
 from headway.sample import TraceKey
@@ -18,6 +19,9 @@ ValueKind = Literal["branches", "distinct", "likelihood", "hybrid"]
 FORMS: tuple[ValueKind, ...] = ("likelihood", "hybrid")  # kinds that need scores
 DRAWN: tuple[ValueKind, ...] = ("branches", "distinct", "hybrid")  # kinds that need branches
 PROBABLE: tuple[ValueKind, ...] = ("distinct", "hybrid")  # kinds that need the probabilities of branches
+
+
+ESTIMATES = dict.fromkeys(get_args(ValueKind))
 
 
 class Known:
@@ -125,6 +129,7 @@ def curve_of(
         ValueError: a branch or a score belongs to another trace or cut.
     """
     drawn = value_curve(trace, branches, episodes)
+    lookup(ESTIMATES, kind, "values")
     if kind == "branches":
         return drawn
     J = len(drawn.boundaries)

@@ -4,9 +4,10 @@ import bisect
 import itertools
 import math
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Literal
 
+from headway.choices import lookup
 from headway.types import Episode, Trace
 
 Segment = Literal["markers", "tokens", "backtracks"]
@@ -138,12 +139,21 @@ def boundaries(episodes: Sequence[Episode]) -> list[int]:
 def cut(
     trace: Trace, *, segment: Segment, min_paragraphs: int, episode_tokens: int, max_episodes: int | None
 ) -> list[Episode]:
-    """The episodes of a trace's thinking: at markers, backtracks or on a token grid, merged down to `max_episodes`."""
-    if segment == "tokens":
-        episodes = by_tokens(trace.thinking, size=episode_tokens)
-    else:
-        markers = segment == "markers"
-        thought = trace.thought
-        spans = by_markers(thought, min_paragraphs=min_paragraphs) if markers else by_backtracks(thought)
-        episodes = to_tokens(spans, trace.offsets[: trace.thinking])
-    return merge(episodes, most=max_episodes) if max_episodes and episodes else episodes
+    """The episodes of a trace's thinking: at markers, backtracks or on a token grid, merged down to `max_episodes`.
+
+    Raises:
+        HeadwayError: there is no such way to cut.
+    """
+    episodes = lookup(CUTS, segment, "segment")(trace, min_paragraphs, episode_tokens)
+    return episodes if max_episodes is None else merge(episodes, most=max_episodes)
+
+
+def _of_text(trace: Trace, spans: Sequence[tuple[int, int]]) -> list[Episode]:
+    return to_tokens(spans, trace.offsets[: trace.thinking]) if trace.thinking else []
+
+
+CUTS: dict[str, Callable[[Trace, int, int], list[Episode]]] = {
+    "markers": lambda trace, paragraphs, _: _of_text(trace, by_markers(trace.thought, min_paragraphs=paragraphs)),
+    "tokens": lambda trace, _, size: by_tokens(trace.thinking, size=size),
+    "backtracks": lambda trace, *_: _of_text(trace, by_backtracks(trace.thought)),
+}

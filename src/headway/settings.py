@@ -1,11 +1,13 @@
 """What a measurement is asked for, and opening what it names: problems, engine, tokenizer."""
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Literal
 
 import msgspec
 
 from headway.adaptive import Of, Target
+from headway.choices import check_options, lookup
 from headway.engines import Connection, model_path
 from headway.engines.scripted import Characters, ScriptedEngine, ramps
 from headway.problems import Columns, ProblemSet, load_problems
@@ -82,6 +84,7 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=
         Raises:
             HeadwayError: which, and what it must be.
         """
+        check_options(self)
         least = {"traces": 1, "branches": 1, "budget": 1, "answer_tokens": 1, "min_paragraphs": 1, "episode_tokens": 1}
         for name, low in least.items():
             if getattr(self, name) < low:
@@ -172,24 +175,42 @@ def open_engine(settings: Settings, problems: ProblemSet) -> Engine:
 def _open_engine(settings: Settings, problems: ProblemSet) -> Engine:
     """The engine; auto is the scripted one for `scripted`, transformers otherwise."""
     s = settings
-    if s.scripted:
-        return ScriptedEngine(problems.problems, ramps(problems.problems))
-    if s.engine == "api":
-        from headway.engines import api
+    name = SCRIPTED if s.scripted else "hf" if s.engine == "auto" else s.engine
+    return lookup(ENGINES, name, "engine")(s, problems)
 
-        return api.load(s.model, s.connection, tokenizer=s.tokenizer, trust_remote_code=s.trust_remote_code)
-    if s.engine == "vllm":
-        try:
-            from headway.engines import vllm
-        except ImportError as error:
-            raise HeadwayError(f"--engine vllm: {error}; pip install 'headway[vllm]'") from error
-        arguments = s.vllm_arguments()
-        return vllm.load(
-            model_path(s.model), dtype=s.dtype, trust_remote_code=s.trust_remote_code, arguments=arguments
-        )
+
+def _scripted(settings: Settings, problems: ProblemSet) -> Engine:
+    return ScriptedEngine(problems.problems, ramps(problems.problems))
+
+
+def _api(settings: Settings, problems: ProblemSet) -> Engine:
+    from headway.engines import api
+
+    s = settings
+    return api.load(s.model, s.connection, tokenizer=s.tokenizer, trust_remote_code=s.trust_remote_code)
+
+
+def _vllm(settings: Settings, problems: ProblemSet) -> Engine:
+    try:
+        from headway.engines import vllm
+    except ImportError as error:
+        raise HeadwayError(f"--engine vllm: {error}; pip install 'headway[vllm]'") from error
+    s, arguments = settings, settings.vllm_arguments()
+    return vllm.load(model_path(s.model), dtype=s.dtype, trust_remote_code=s.trust_remote_code, arguments=arguments)
+
+
+def _hf(settings: Settings, problems: ProblemSet) -> Engine:
     from headway.engines import hf
 
-    return hf.load(model_path(s.model), dtype=s.dtype, trust_remote_code=s.trust_remote_code)
+    return hf.load(model_path(settings.model), dtype=settings.dtype, trust_remote_code=settings.trust_remote_code)
+
+
+ENGINES: dict[str, Callable[[Settings, ProblemSet], Engine]] = {
+    SCRIPTED: _scripted,
+    "api": _api,
+    "vllm": _vllm,
+    "hf": _hf,
+}
 
 
 def open_tokenizer(settings: Settings) -> Tokenizer:

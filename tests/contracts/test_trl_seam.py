@@ -299,3 +299,54 @@ def test_what_would_undo_the_credit_is_refused(tmp_path: Path, options: dict[str
 
 def test_cispo_with_its_own_bound_is_allowed(tmp_path: Path) -> None:
     MRTConfig(output_dir=str(tmp_path), **COMMON, loss_type="cispo", epsilon_high=5.0)
+
+
+class Witness(Parity):
+    """Remembers which problems it was asked about."""
+
+    def __init__(self) -> None:
+        self.asked: set[Problem] = set()
+
+    def grade(self, items: Sequence[tuple[Problem, str]]) -> list[float | None]:
+        self.asked |= {problem for problem, _ in items}
+        return super().grade(items)
+
+
+@pytest.mark.parametrize("reward_funcs", [None, by_first_token])
+def test_a_grader_sees_the_question_and_a_trace_has_its_answer(tmp_path: Path, reward_funcs: Any) -> None:
+    grader, seen = Witness(), []
+
+    class Looking(MRTTrainer):
+        def _log_curves(self, traces: list[Any], *rest: Any) -> None:
+            seen.extend(traces)
+            super()._log_curves(traces, *rest)
+
+    Looking(
+        model=tiny.model(seed=7),
+        reward_funcs=reward_funcs,
+        args=MRTConfig(output_dir=str(tmp_path), **{**COMMON, "max_steps": 1, "think_open": "", "think_close": "1"}),
+        train_dataset=dataset_of(PROBLEMS),
+        processing_class=tiny.tokenizer(),
+        grader=grader,
+    ).train()
+    assert grader.asked <= set(PROBLEMS)
+    closed = [t for t in seen if t.closed]
+    assert closed and all(t.outcome in ("correct", "wrong") for t in closed if t.answer)
+    for t in seen:
+        assert t.reward == (float(len(t.answer) % 2) if t.answer else 0.0)
+
+
+class Undecided:
+    """A grader that decides nothing."""
+
+    def grade(self, items: Sequence[tuple[Problem, str]]) -> list[float | None]:
+        return [None] * len(items)
+
+
+def test_steps_without_a_known_value_are_counted_and_warned_of_once(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    trainer = trained(tmp_path, grader=Undecided(), max_steps=3, values="likelihood")
+    assert trainer.steps_without_values == 3
+    assert trainer.state.log_history[-2]["mrt/steps_without_values"] == 3
+    assert sum("no value is known" in r.message for r in caplog.records) == 1

@@ -6,7 +6,7 @@ Knows nothing of tokens, tags or models. Files are hostile: each value is checke
 from collections.abc import Iterator
 from typing import Any, Literal, NamedTuple
 
-from headway.graders import BOX, extract_answer
+from headway.answers import BOX, extract_answer
 from headway.types import HeadwayError, Message
 
 Stop = Literal["stop", "length"]
@@ -110,13 +110,6 @@ def conversation_of(value: object, place: str) -> tuple[Message, ...]:
         _, text = content_of(message.get("content"), f"the {role}'s message", place)
         messages.append({"role": role, "content": text or ""})
     return tuple(messages)
-
-
-def asked(conversation: tuple[Message, ...]) -> str:
-    """A conversation as the text of a problem: the user's turn alone, or all turns with their roles."""
-    if [m["role"] for m in conversation] == ["user"]:
-        return conversation[0]["content"]
-    return "\n\n".join(f"{m['role']}: {m['content']}" for m in conversation)
 
 
 def answer_of(value: object, place: str) -> str:

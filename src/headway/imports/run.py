@@ -6,17 +6,18 @@ from contextlib import ExitStack
 from itertools import islice
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import NamedTuple
+from typing import NamedTuple, get_args
 
 import msgspec
 
-from headway.graders import extract_answer, load_grader
+from headway.answers import extract_answer
+from headway.graders import load_grader
 from headway.imports import inspect_logs, lighteval, tables
 from headway.imports.rows import Columns, Row, Source
 from headway.imports.traces import AUTHOR_TAGS, Encoded, Problems, Untagged, closes_unopened, divide, encode
 from headway.measure import Tell
 from headway.prompts import ThinkTags, find_think_tags
-from headway.sample import grade_answers
+from headway.sample import grade_traces
 from headway.settings import Settings, open_tokenizer
 from headway.store import Run
 from headway.types import Grader, HeadwayError, Trace
@@ -72,6 +73,8 @@ def import_traces(
             Nothing is left behind.
     """
     settings.check()
+    if untagged not in get_args(Untagged):
+        raise HeadwayError(f"untagged must be one of {', '.join(get_args(Untagged))}; got {untagged!r}")
     if budget is not None and budget < 1:
         raise HeadwayError(f"--budget must be at least 1, got {budget}")
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
@@ -152,12 +155,8 @@ def open_source(path: Path, columns: Columns) -> Source:
 
 def graded(encoded: list[Encoded], problems: Problems, grader: Grader) -> list[Trace]:
     """Traces with the rewards of their authors' answers; no answer, or thinking that is not closed, is 0."""
-    answers = [None if e.answer is None else extract_answer(e.answer) for e in encoded]
-    rewards = grade_answers([e.trace.problem_id for e in encoded], answers, problems.by_id, grader)
-    return [
-        msgspec.structs.replace(e.trace, answer=answer, reward=reward)
-        for e, answer, reward in zip(encoded, answers, rewards, strict=True)
-    ]
+    answered = [msgspec.structs.replace(e.trace, answer=e.answer and extract_answer(e.answer)) for e in encoded]
+    return grade_traces(answered, problems.by_id, grader)
 
 
 def _chunks(rows: Iterator[Row]) -> Iterator[list[Row]]:

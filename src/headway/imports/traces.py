@@ -5,8 +5,8 @@ from typing import Literal, NamedTuple
 
 import jinja2
 
-from headway.imports.rows import Row, asked
-from headway.prompts import ThinkTags, decode_with_offsets, prompt_ids
+from headway.imports.rows import Row
+from headway.prompts import ThinkTags, decode_with_offsets, prompt_ids, question_of
 from headway.sample import TraceKey
 from headway.types import HeadwayError, Problem, Tokenizer, Trace
 
@@ -112,7 +112,7 @@ class Problems:
         Raises:
             HeadwayError: the row has another prompt or reference answer than an earlier row of the problem.
         """
-        prompt = asked(row.conversation)
+        prompt = question_of(row.conversation)
         name = row.id if row.id is not None else self._numbered.setdefault(prompt, str(len(self._numbered) + 1))
         try:
             problem = Problem(name, prompt, row.answer)

@@ -6,6 +6,7 @@ from typing import Literal
 from transformers.utils import is_torch_bf16_gpu_available
 from trl import GRPOConfig
 
+from headway.choices import check_options
 from headway.types import HeadwayError
 
 
@@ -55,8 +56,8 @@ class MRTConfig(GRPOConfig):  # type: ignore[misc]
     progress_scale: Literal["none", "group"] = field(
         default="none", metadata={"help": "Divide the bonuses by their standard deviation in the group. (ours)"}
     )
-    segment: Literal["markers", "tokens"] = field(
-        default="markers", metadata={"help": "Cut thinking at markers (paper) or on a grid of tokens."}
+    segment: Literal["markers", "tokens", "backtracks"] = field(
+        default="markers", metadata={"help": "Cut thinking at markers (paper), at backtracks, or on a token grid."}
     )
     min_paragraphs: int = field(default=3, metadata={"help": "Paragraphs an episode has at least. (paper's analysis)"})
     episode_tokens: int = field(default=128, metadata={"help": "Tokens of an episode on the grid. (ours)"})
@@ -66,6 +67,9 @@ class MRTConfig(GRPOConfig):  # type: ignore[misc]
     meta_prover_suffix: str | None = field(default=None, metadata={"help": "What forces an answer in mid-thought."})
     meta_prover_end: str | None = field(
         default=None, metadata={"help": "What asks for it after a thought that ended."}
+    )
+    think_format: Literal["think", "harmony", "magistral"] | None = field(
+        default=None, metadata={"help": "Tags of the thinking; by default the tokenizer tells."}
     )
     think_open: str | None = field(default=None, metadata={"help": "What opens the thinking, if not <think>."})
     think_close: str | None = field(default=None, metadata={"help": "What ends the thinking, if not </think>."})
@@ -80,7 +84,12 @@ class MRTConfig(GRPOConfig):  # type: ignore[misc]
     def __post_init__(self) -> None:
         if self.bf16 is None and not is_torch_bf16_gpu_available():
             self.bf16 = False
+        check_options(self, names=[f for f in MRTConfig.__annotations__ if f != "bf16"])
         super().__post_init__()
+        if self.progress_weight < 0:
+            raise HeadwayError(f"progress_weight must be at least 0, got {self.progress_weight}")
+        if self.max_generated_tokens is not None and self.max_generated_tokens < 1:
+            raise HeadwayError(f"max_generated_tokens must be at least 1, got {self.max_generated_tokens}")
         for name in ("min_paragraphs", "episode_tokens", "max_episodes", "branches", "branch_max_tokens"):
             if getattr(self, name) < 1:
                 raise HeadwayError(f"{name} must be at least 1, got {getattr(self, name)}")

@@ -6,6 +6,7 @@ advantages (B,) by those of `credit.py`, (B, T), a shape TRL's loss documents fo
 """
 
 import hashlib
+import logging
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from pathlib import Path
@@ -26,14 +27,16 @@ from headway.engines.prefill import Kept, recording
 from headway.forms import Candidates, written
 from headway.prompts import find_think_tags, meta_prover, opening_of, thinking_switches
 from headway.prove import ValueCurve
-from headway.sample import derive_seed, make_trace
+from headway.sample import derive_seed, grade_traces, make_trace
 from headway.score import Known, curves_of, known_share
 from headway.segment import boundaries, cut
 from headway.trainer.config import MRTConfig
 from headway.trainer.logs import ShareWatch, metrics, records
-from headway.trainer.outcome import StopAtTokens, outcome_reward
+from headway.trainer.outcome import StopAtTokens, outcome_reward, problem_of
 from headway.types import Branch, Completion, Episode, Grader, HeadwayError, Problem, SamplingParams, TokenIds, Trace
 from headway.values import shrunk
+
+logger = logging.getLogger(__name__)
 
 TRACES_FILE = "traces.jsonl"
 
@@ -66,7 +69,12 @@ class MRTTrainer(GRPOTrainer):  # type: ignore[misc]
                 model if isinstance(model, str) else model.config._name_or_path, padding_side="left"
             )
         self.grader = grader
-        self.tags = find_think_tags(processing_class, think_open=args.think_open, think_close=args.think_close)
+        self.tags = find_think_tags(
+            processing_class,
+            think_open=args.think_open,
+            think_close=args.think_close,
+            think_format=args.think_format,
+        )
         if opening_of(self.tags) and not self.tags.open:
             raise HeadwayError(
                 f"training opens the thinking in the prompt, so that all completions begin in it: got think_open '' "
@@ -87,9 +95,11 @@ class MRTTrainer(GRPOTrainer):  # type: ignore[misc]
         self._kept: Kept | None = None
         self._share = ShareWatch()
         self.generated_tokens = 0
+        self.steps_without_values = 0
+        self._grades_outcome = reward_funcs is None
         super().__init__(
             model,
-            reward_funcs or outcome_reward(grader, processing_class, args.think_open, args.think_close),
+            reward_funcs or outcome_reward(grader, processing_class, self.tags),
             args=args,
             train_dataset=train_dataset,
             processing_class=processing_class,
@@ -139,10 +149,9 @@ class MRTTrainer(GRPOTrainer):  # type: ignore[misc]
         assert self._stash is not None
         inputs, completions, gathered = self._stash
         here = slice(self.accelerator.process_index * len(inputs), (self.accelerator.process_index + 1) * len(inputs))
-        local = gathered[here]
-        weights = self.reward_weights.to(local.device)
-        rewards = torch.where(local.isnan().all(dim=1), torch.nan, (local * weights).nansum(dim=1)).tolist()
-        problems = {str(row["id"]): Problem(str(row["id"]), str(row["id"]), str(row["answer"])) for row in inputs}
+        # the outcome: the only reward function, or by the grader where the user brought reward functions
+        rewards = gathered[here, 0].tolist() if self._grades_outcome else [np.nan] * len(inputs)
+        problems = {str(row["id"]): problem_of(row) for row in inputs}
         prompts = [
             tuple(ids[mask.bool()].tolist())
             for ids, mask in zip(output["prompt_ids"].cpu(), output["prompt_mask"].cpu(), strict=True)
@@ -151,6 +160,8 @@ class MRTTrainer(GRPOTrainer):  # type: ignore[misc]
             self._trace(str(row["id"]), here.start + i, prompt, ids, reward)
             for i, (row, prompt, ids, reward) in enumerate(zip(inputs, prompts, completions, rewards, strict=True))
         ]
+        if not self._grades_outcome:
+            traces = grade_traces(traces, problems, self.grader)
         if self.args.credit == "trace":
             return self._trace_credit(output["advantages"], traces, problems)
         curves, branches, share = self._curves(traces, problems, self._segmenter)
@@ -276,6 +287,18 @@ class MRTTrainer(GRPOTrainer):  # type: ignore[misc]
         self._count_tokens(sum(len(completion.token_ids) for [completion] in sampled))
         return [longer[tuple(p)] for p in prompts]
 
+    def _without_values(self) -> None:
+        """Counts a step that is plain GRPO because none of its values is known, and warns of the first."""
+        if not self.steps_without_values:
+            logger.warning(
+                "step %d: no value is known, so this step is plain GRPO. The engine, the grader or the reference "
+                "answers do not support values: %s; choose other values, or progress_weight: 0. Such steps are "
+                "counted in mrt/steps_without_values",
+                self.state.global_step,
+                self.args.values,
+            )
+        self.steps_without_values += 1
+
     # -- logs -----------------------------------------------------------------------------------------------------
 
     def _count_tokens(self, n: int) -> None:
@@ -298,6 +321,9 @@ class MRTTrainer(GRPOTrainer):  # type: ignore[misc]
             self._metrics["train"][f"mrt/{name}"].append(everyones)
             if name == "value/known_share" and self.args.values == "hybrid":
                 self._share.tell(everyones)
+            if name == "value/unknown_frac" and everyones == 1:
+                self._without_values()
+        self._metrics["train"]["mrt/steps_without_values"] = [float(self.steps_without_values)]
         lines = gather_object(records(self.state.global_step, traces, curves, bonuses))
         if self.accelerator.is_main_process:
             folder = Path(self.args.output_dir)

@@ -39,6 +39,7 @@ def metrics(
         "value/first": _nanmean([c.values.values[0] for c in curves]),
         "value/last": _nanmean([c.values.values[-1] for c in curves]),
         "value/stderr": _nanmean(np.concatenate([c.values.stderr for c in curves])),
+        "value/unknown_frac": _nanmean(np.concatenate([np.isnan(c.values.values) for c in curves])),
         "value/known_share": share,
         "episodes/mean": _nanmean([len(c.boundaries) - 1 for c in curves]),
         "tokens/thinking": _nanmean([t.thinking for t in traces]),

@@ -1,37 +1,43 @@
 """What the trainer gives TRL beside itself: the outcome as a reward function, and the end of training by tokens."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
-from headway.graders import extract_answer
-from headway.prompts import answer_part, find_think_tags
+from headway.prompts import ThinkTags, question_of, read_answer, read_thought
 from headway.sample import grade_answers
 from headway.types import Grader, Problem
 
 
-def outcome_reward(
-    grader: Grader, tokenizer: Any, think_open: str | None = None, think_close: str | None = None
-) -> Callable[..., list[float | None]]:
+def outcome_reward(grader: Grader, tokenizer: Any, tags: ThinkTags) -> Callable[..., list[float | None]]:
     """TRL's reward function for the outcome: 1 right, 0 wrong or no answer, None undecided.
 
     Reads the sampled tokens, since TRL's text leaves special tokens, such as think tags, out.
     """
-    tags = find_think_tags(tokenizer, think_open=think_open, think_close=think_close)
     ends = {tokenizer.eos_token_id}
 
     def outcome(
-        completion_ids: Sequence[Sequence[int]], id: Sequence[str], answer: Sequence[str], **_: Any
+        prompts: Sequence[Any],
+        completion_ids: Sequence[Sequence[int]],
+        id: Sequence[str],
+        answer: Sequence[str],
+        **_: Any,
     ) -> list[float | None]:
         texts = [
             tokenizer.decode([t for t in ids if t not in ends], skip_special_tokens=False) for ids in completion_ids
         ]
-        answers = [extract_answer(answer_part(text, tags) or "") for text in texts]
-        problems = {i: Problem(i, i, a) for i, a in zip(id, answer, strict=True)}
+        answers = [read_answer(text, read_thought(text, tags)) for text in texts]
+        rows = ({"id": i, "prompt": p, "answer": a} for i, p, a in zip(id, prompts, answer, strict=True))
+        problems = {row["id"]: problem_of(row) for row in rows}
         return grade_answers(id, answers, problems, grader)
 
     return outcome
+
+
+def problem_of(row: Mapping[str, Any]) -> Problem:
+    """The problem of a training row, its question as the model is asked it."""
+    return Problem(str(row["id"]), question_of(row["prompt"]), str(row["answer"]))
 
 
 class StopAtTokens(TrainerCallback):  # type: ignore[misc]

@@ -10,6 +10,7 @@ from transformers import AutoTokenizer, PrinterCallback, TrainerCallback
 from transformers.utils import logging
 from trl import ModelConfig, TrlParser, get_peft_config
 
+from headway.choices import check_options
 from headway.engines import model_path
 from headway.forms import candidates_of
 from headway.graders import load_grader
@@ -36,6 +37,9 @@ class TrainArguments:
     )
     limit: int | None = field(default=None, metadata={"help": "Use the first so many problems."})
     grader: str = field(default="auto", metadata={"help": "auto (by the problems), exact, numeric, ..."})
+
+    def __post_init__(self) -> None:
+        check_options(self)
 
 
 def train(

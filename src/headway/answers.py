@@ -1,0 +1,19 @@
+"""The answer in a text: the last box, or all of it."""
+
+BOX = "\\boxed{"
+
+
+def extract_answer(text: str) -> str | None:
+    """The answer in a text: what the last `\\boxed{` holds, up to its closing brace or the end of the line.
+
+    Without a box, the whole text, stripped. None where that is empty: there is no answer.
+    """
+    start = text.rfind(BOX)
+    if start < 0:
+        return text.strip() or None
+    depth, body = 1, text[start + len(BOX) :]
+    for i, character in enumerate(body):
+        depth += (character == "{") - (character == "}")
+        if depth == 0 or character == "\n":
+            return body[:i].strip() or None
+    return body.strip() or None
