@@ -9,7 +9,7 @@ branches at each boundary, and looks if the truth is within two standard errors 
 
 `whole` runs what `headway measure` runs, run folder, engine and grader included. `fast` draws the same branches as
 coins and puts them through the same estimators, which makes thousands of seeds. `adaptive` is `fast` with as many
-branches where `headway.adaptive` puts them. The last line is JSON.
+branches where `headway.procedures.adaptive` puts them. The last line is JSON.
 """
 
 import argparse
@@ -24,16 +24,17 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from headway import __version__, stats
-from headway.adaptive import Target, answer_costs, first_rounds, more_rounds
+from headway import __version__
+from headway.core import stats
+from headway.core.regret import normalized_regret
+from headway.core.values import from_branches
 from headway.engines.scripted import ramps
-from headway.measure import Measurement
-from headway.records import Drawn
-from headway.regret import normalized_regret
-from headway.sample import TraceKey
-from headway.settings import Settings
+from headway.procedures.adaptive import Target, answer_costs, first_rounds, more_rounds
+from headway.procedures.sample import TraceKey
+from headway.runs.measure import Measurement
+from headway.types import BranchHead
+from headway.runs.settings import Settings
 from headway.types import Problem
-from headway.values import from_branches
 
 PROBLEMS, TRACES, BRANCHES, EPISODES = 200, 2, 4, 6
 BUDGET, ANSWER_TOKENS, ANSWER = 256, 16, "42"
@@ -113,7 +114,7 @@ def fast(arguments: tuple[int, np.ndarray, bool]) -> Seen:
     if adaptively:
         target = Target(None, BRANCHES * V.size, "regret", int(WHOLE), 2)
         first = (rng.random((*V.shape, 2)) < V[..., None]).astype(float)
-        drawn = [Drawn(*keys[i], j, b, RIGHT if r else WRONG, r) for (i, j, b), r in np.ndenumerate(first)]
+        drawn = [BranchHead(*keys[i], j, b, RIGHT if r else WRONG, r) for (i, j, b), r in np.ndenumerate(first)]
         of_trace = dict.fromkeys(keys, costs)
         assert all(len(r) == 1 for row in first_rounds(of_trace, target).values() for r in row)
         rounds = more_rounds(of_trace, drawn, target)

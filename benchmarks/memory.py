@@ -23,10 +23,10 @@ import msgspec
 from headway import __version__
 from headway.engines.scripted import CLOSE, EPISODE, Characters
 from headway.problems import load_problems
-from headway.prompts import find_think_tags, prompt_ids
-from headway.sample import make_trace
-from headway.settings import Settings
-from headway.store import Run
+from headway.procedures.sample import make_trace
+from headway.runs.settings import Settings
+from headway.runs.store import Run
+from headway.text.prompts import find_think_tags, prompt_ids
 from headway.types import Completion, Trace
 
 PER_PROBLEM, EVERY = 4, 256

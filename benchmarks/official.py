@@ -21,15 +21,15 @@ import numpy as np
 import torch
 import transformers
 
+from headway.core.segment import cut
 from headway.engines import hf, model_path
 from headway.engines.trunks import Request, Trunk
-from headway.forms import written
-from headway.graders import load_grader
 from headway.problems import load_problems
-from headway.prompts import find_think_tags, meta_prover
-from headway.sample import sample
-from headway.score import Known, ValueKind, curves_of
-from headway.segment import cut
+from headway.problems.graders import load_grader
+from headway.procedures.sample import sample
+from headway.procedures.score import Known, ValueKind, curves_of
+from headway.text.known_answers import written
+from headway.text.prompts import find_think_tags, meta_prover
 from headway.types import Completion, MetaProver, SamplingParams, TokenIds, Trace
 from step import spread
 

@@ -9,8 +9,9 @@ padding too). Two models: the built-in one on its own traces, and an untrained L
 
 Adaptive: the mean normalized regret at the whole budget to the precision that 8 branches at each boundary have. With
 the scripted engine the values are known, and so is the error that any number of branches leaves; for the built-in
-model the errors are estimated from the branches (`headway.adaptive.realized`). The ratio is of the branches needed at
-equal error: uniform n x error^2 over adaptive n x error^2. Beside it the limit, Neyman's allocation for known values.
+model the errors are estimated from the branches (`headway.procedures.adaptive.realized`). The ratio is of the branches
+needed at equal error: uniform n x error^2 over adaptive n x error^2. Beside it the limit, Neyman's allocation for
+known values.
 
 The last line is JSON, with min, median and max over the repeats.
 """
@@ -35,17 +36,17 @@ import transformers
 from transformers import AutoTokenizer, LlamaConfig, LlamaForCausalLM
 
 from headway import __version__
+from headway.core.regret import step_weights
 from headway.engines import choosing, hf, model_path
 from headway.engines.hf import HFEngine
 from headway.engines.trunks import Request, Trunk
-from headway.graders import load_grader
-from headway.measure import Measurement
 from headway.problems import load_problems
-from headway.prompts import find_think_tags, meta_prover, prompt_ids
-from headway.prove import prove
-from headway.regret import step_weights
-from headway.sample import make_trace, sample
-from headway.settings import Settings
+from headway.problems.graders import load_grader
+from headway.procedures.prove import prove
+from headway.procedures.sample import make_trace, sample
+from headway.runs.measure import Measurement
+from headway.runs.settings import Settings
+from headway.text.prompts import find_think_tags, meta_prover, prompt_ids
 from headway.types import Completion, Episode, SamplingParams, TokenIds, Trace
 
 BUILTIN = model_path("builtin:countdown")

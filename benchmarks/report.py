@@ -55,8 +55,8 @@ def records(problem: str, index: int, args: argparse.Namespace, rng: random.Rand
 def make(folder: Path, args: argparse.Namespace) -> None:
     """Writes the run folder."""
     from headway.problems import load_problems
-    from headway.settings import Settings
-    from headway.store import Run
+    from headway.runs.settings import Settings
+    from headway.runs.store import Run
 
     settings = Settings(
         model="scripted", problems="countdown", limit=args.traces // GROUP, traces=GROUP, branches=args.branches,
@@ -71,8 +71,8 @@ def make(folder: Path, args: argparse.Namespace) -> None:
 def report(folder: Path, results: Any) -> None:
     """Reports in this process and puts seconds and peak memory, in MiB."""
     start = time.perf_counter()
-    from headway.measure import Measurement
-    from headway.store import Run
+    from headway.runs.measure import Measurement
+    from headway.runs.store import Run
 
     with Measurement(Run.load(folder)) as measurement:
         content = measurement.report()

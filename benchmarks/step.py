@@ -23,11 +23,10 @@ import trl
 from transformers import AutoTokenizer, PrinterCallback
 
 from headway.engines import model_path
-from headway.forms import candidates_of
-from headway.graders import load_grader
 from headway.problems import load_problems
-from headway.prompts import find_think_tags
-from headway.trainer import MRTConfig, MRTTrainer, dataset_of, outcome_reward
+from headway.problems.graders import load_grader
+from headway.text.prompts import find_think_tags
+from headway.training import MRTConfig, MRTTrainer, dataset_of, outcome_reward
 
 COMMON: dict[str, Any] = dict(
     num_generations=8,
@@ -96,7 +95,6 @@ def trainers(model: str, setup: Setup, kinds: Sequence[str], folder: Path, steps
             args=MRTConfig(output_dir=str(folder / name), **common, **options),
             train_dataset=dataset_of(problems.problems),
             grader=grader,
-            candidates=candidates_of(problems.grader),
             processing_class=tokenizer,
         )
     return made

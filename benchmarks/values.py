@@ -29,19 +29,18 @@ import torch
 import trl
 
 import packed
-from headway import allocate
-from headway import values as estimate
+from headway.core import allocation as allocate
+from headway.core import values as estimate
+from headway.core.progress import progress
+from headway.core.segment import boundaries, cut
 from headway.engines import hf, model_path
-from headway.forms import candidates_of
-from headway.graders import load_grader
 from headway.problems import load_problems
-from headway.progress import progress
-from headway.prompts import find_think_tags, meta_prover
-from headway.prove import prove
-from headway.report import charts
-from headway.sample import sample
-from headway.score import Known, curves_of, score
-from headway.segment import boundaries, cut
+from headway.problems.graders import load_grader
+from headway.procedures.prove import prove
+from headway.procedures.sample import sample
+from headway.procedures.score import Known, curves_of, score
+from headway.report.page import charts
+from headway.text.prompts import find_think_tags, meta_prover
 from headway.types import MetaProver, Trace
 from step import BUILTIN, KINDS, ratios, real_text, spread, take_turns
 
@@ -115,7 +114,7 @@ def measure(model: str, task: Task, traces: int, reference: int, pool: int, *, s
     def prover(branches: int) -> MetaProver:
         return meta_prover(tags, branches=branches, max_tokens=task.answer_tokens)
 
-    known = Known(engine, prover(4), grader, candidates_of(loaded.grader))
+    known = Known(engine, prover(4), grader)
 
     def valued(name: str) -> Callable[[], Any]:
         rest = (engine, made, problems, grader, known, prover(NAMES[name]), segmenter)
@@ -190,7 +189,7 @@ def estimates(found: list[Boundary], name: str, columns: np.ndarray) -> np.ndarr
 
 
 def adaptive(found: list[Boundary], columns: np.ndarray) -> np.ndarray:
-    """Means of 2 branches and then of as many as `headway.allocate` gives, 4 on average, at most 16; (boundaries,)."""
+    """Means of 2 branches and then of as many as `core.allocation` gives, 4 on average, at most 16; (boundaries,)."""
     trace = np.array([b.trace for b in found])
     places = allocate.Places(trace, trace, np.array([b.index for b in found]))
     rewards = np.array([b.rewards[columns] for b in found])

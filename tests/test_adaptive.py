@@ -8,15 +8,15 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from headway.adaptive import realized
-from headway.measure import Measurement
-from headway.prove import ValueCurve
-from headway.regret import step_weights
-from headway.segment import boundaries
-from headway.settings import Settings
-from headway.store import Run
+from headway.core.regret import step_weights
+from headway.core.segment import boundaries
+from headway.core.values import from_branches
+from headway.procedures.adaptive import realized
+from headway.procedures.prove import ValueCurve
+from headway.runs.measure import Measurement
+from headway.runs.settings import Settings
+from headway.runs.store import Run
 from headway.types import HeadwayError
-from headway.values import from_branches
 
 ASKED = Settings(model="scripted", problems="countdown", limit=8, traces=2, branches=2, budget=300)
 

@@ -5,8 +5,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from headway.allocate import Beta, Places, around, for_each, group_prior, narrow, neyman
-from headway.regret import normalized_regret, step_weights
+from headway.core.allocation import Beta, Places, around, for_each, group_prior, narrow, neyman
+from headway.core.regret import normalized_regret, step_weights
 
 UNIT = 2
 

@@ -21,9 +21,9 @@ from headway.engines import Connection
 from headway.engines.api import APIEngine, load
 from headway.engines.hf import HFEngine
 from headway.engines.scripted import Characters, ScriptedEngine, ramps
-from headway.measure import Measurement
-from headway.settings import Settings
-from headway.tasks import countdown
+from headway.problems import countdown
+from headway.runs.measure import Measurement
+from headway.runs.settings import Settings
 from headway.types import Completion, HeadwayError, SamplingParams
 
 PARAMS = SamplingParams(max_tokens=400, n=2)

@@ -8,14 +8,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from headway.prove import ValueCurve
-from headway.regret import authors_budget, episode_regret, normalized_regret
-from headway.report.authors import BLOCK, as_authors
-from headway.report.evaluation import voted
-from headway.report.summary import Measured
+from headway.core.regret import authors_budget, episode_regret, normalized_regret
+from headway.core.values import from_branches
+from headway.core.votes import NO_VOTE, logprob_weights, weighted_maj
+from headway.procedures.prove import ValueCurve
+from headway.report.numbers.evaluation import voted
+from headway.report.numbers.parity import BLOCK, as_authors
+from headway.report.numbers.table import Measured
 from headway.types import Branch, Trace
-from headway.values import from_branches
-from headway.votes import NO_VOTE, logprob_weights, weighted_maj
 
 FIXTURE = Path(__file__).parent / "fixtures" / "authors_parity.json"
 STORED = json.loads(FIXTURE.read_text())

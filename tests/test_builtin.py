@@ -9,8 +9,8 @@ import yaml
 
 from headway.engines import model_path
 from headway.engines.hf import load
-from headway.prompts import find_think_tags
-from headway.tasks import countdown
+from headway.problems import countdown
+from headway.text.prompts import find_think_tags
 from headway.types import HeadwayError
 
 FOLDER = Path(model_path("builtin:countdown"))

@@ -7,8 +7,8 @@ import pytest
 import yaml
 
 from headway.choices import lookup
-from headway.settings import Settings
-from headway.trainer import MRTConfig, TrainArguments, main
+from headway.runs.settings import Settings
+from headway.training import MRTConfig, TrainArguments, main
 from headway.types import HeadwayError
 
 pytestmark = pytest.mark.filterwarnings("default")

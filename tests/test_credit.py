@@ -3,6 +3,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from headway.core.progress import in_space, progress, watermark
 from headway.credit import (
     centred,
     centred_by_trace,
@@ -14,7 +15,6 @@ from headway.credit import (
     token_advantages,
     trace_bonus,
 )
-from headway.progress import in_space, progress, watermark
 from headway.types import Episode
 
 EPISODES = [Episode(0, 3), Episode(3, 5)]

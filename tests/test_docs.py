@@ -13,15 +13,20 @@ import typer
 import yaml
 
 from headway import cli
-from headway.measure import Measurement
-from headway.report.compare import markdown_table
-from headway.settings import Settings
+from headway.report.numbers.comparison import markdown_table
+from headway.runs.measure import Measurement
+from headway.runs.settings import Settings
 
 ROOT = Path(__file__).parent.parent
 SRC = ROOT / "src"
 MARKDOWN = sorted([*ROOT.glob("*.md"), *ROOT.glob("docs/*.md")])
 DOCS = sorted([ROOT / "README.md", ROOT / "AGENTS.md", *ROOT.glob("docs/*.md")])
-PURE = ("segment", "values", "progress", "regret", "credit", "allocate", "stats", "votes", "overthinking")
+PURE = sorted(
+    ".".join(file.relative_to(SRC / "headway").with_suffix("").parts).removesuffix(".__init__")
+    for room in ("core", "credit")
+    for file in (SRC / "headway" / room).glob("*.py")
+    if file.parent.name == "credit" or file.stem != "__init__"
+)
 AUTHORS = {"Qu", "Yang", "Setlur", "Tunstall", "Beeching", "Salakhutdinov", "Kumar"}
 
 
@@ -85,7 +90,8 @@ def fields_of(file: str, kind: str) -> set[str]:
 
 
 def public_functions(module: str) -> list[str]:
-    names = parsed(SRC / "headway" / f"{module}.py")
+    file = SRC / "headway" / module.replace(".", "/")
+    names = parsed(file / "__init__.py" if file.is_dir() else file.with_suffix(".py"))
     return [n for n, node in names.items() if isinstance(node, ast.FunctionDef) and not n.startswith("_")]
 
 
@@ -158,7 +164,7 @@ def test_python_blocks_run(file: Path, tmp_path: Path, monkeypatch: pytest.Monke
 
 def recipe_names() -> set[str]:
     """What a recipe may hold, as far as Headway or its own recipes say it."""
-    ours = fields_of("trainer/config.py", "MRTConfig") | fields_of("trainer/recipe.py", "TrainArguments")
+    ours = fields_of("training/config.py", "MRTConfig") | fields_of("training/recipe.py", "TrainArguments")
     recipes = [yaml.safe_load(file.read_text()) for file in (SRC / "headway/builtin").glob("*.yaml")]
     trl = {"config", "output_dir", "resume_from_checkpoint", "save_steps", "seed", "dtype"}
     lora = {"use_peft", "lora_r", "lora_alpha", "lora_target_modules"}
@@ -211,9 +217,9 @@ def test_every_entry_of_the_report_is_explained(tmp_path: Path) -> None:
 
 def test_every_option_and_metric_of_training_is_explained() -> None:
     page = (ROOT / "docs/training.md").read_text(encoding="utf-8")
-    options = fields_of("trainer/config.py", "MRTConfig") | fields_of("trainer/recipe.py", "TrainArguments")
+    options = fields_of("training/config.py", "MRTConfig") | fields_of("training/recipe.py", "TrainArguments")
     assert [option for option in sorted(options) if f"`{option}`" not in page] == []
-    logs = parsed(SRC / "headway/trainer/logs.py")["metrics"]
+    logs = parsed(SRC / "headway/training/logs.py")["metrics"]
     returned = [node.value for node in ast.walk(logs) if isinstance(node, ast.Return)]
     keys = {
         k.value for node in returned if isinstance(node, ast.Dict) for k in node.keys if isinstance(k, ast.Constant)

@@ -1,9 +1,9 @@
 import pytest
 
-from headway.equivalence import ROUNDS, answer_classes, canonical
-from headway.graders import Pooled, judge_math
+from headway.core.votes import NO_VOTE
+from headway.problems.graders import Pooled, judge_math
+from headway.text.equivalence import ROUNDS, answer_classes, canonical
 from headway.types import Problem
-from headway.votes import NO_VOTE
 
 
 class Parity:

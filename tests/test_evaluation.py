@@ -5,14 +5,16 @@ from collections.abc import Sequence
 import numpy as np
 import pytest
 
-from headway import stats
+from headway.core import stats
+from headway.core.segment import by_markers, to_tokens
+from headway.core.values import from_branches
+from headway.core.votes import maj_at_k
 from headway.engines.scripted import ScriptedEngine
-from headway.equivalence import answer_classes
-from headway.graders import InPlace, exact
-from headway.prompts import ThinkTags, meta_prover
-from headway.prove import ValueCurve, prove
-from headway.report.diagnosis import budget_to, calibration, diagnose, progress_histogram, settled
-from headway.report.evaluation import (
+from headway.problems.graders import InPlace, exact
+from headway.procedures.prove import ValueCurve, prove
+from headway.procedures.sample import sample
+from headway.report.numbers.diagnosis import budget_to, calibration, diagnose, progress_histogram, settled
+from headway.report.numbers.evaluation import (
     BEST_STOP,
     PERFECT,
     VOTING,
@@ -23,13 +25,11 @@ from headway.report.evaluation import (
     trace_votes,
     voted,
 )
-from headway.report.summary import Measured, measured, summarize
-from headway.report.versus import regret_against_best, token_efficiency
-from headway.sample import sample
-from headway.segment import by_markers, to_tokens
+from headway.report.numbers.table import Measured, measured, summarize
+from headway.report.numbers.versus import regret_against_best, token_efficiency
+from headway.text.equivalence import answer_classes
+from headway.text.prompts import ThinkTags, meta_prover
 from headway.types import Branch, Problem, Trace
-from headway.values import from_branches
-from headway.votes import maj_at_k
 
 TAGS = ThinkTags("", "</think>")
 BUDGET = 400

@@ -5,17 +5,17 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from headway.derive import extend_run
 from headway.engines import hf, model_path
 from headway.engines.scripted import CLOSE, ScriptedEngine
-from headway.extend import MARKERS, extend
-from headway.graders import InPlace, exact, load_grader
-from headway.measure import Measurement
 from headway.problems import load_problems
-from headway.prompts import ThinkTags
-from headway.sample import sample
-from headway.settings import Settings
-from headway.store import Run
+from headway.problems.graders import InPlace, exact, load_grader
+from headway.procedures.extend import MARKERS, extend
+from headway.procedures.sample import sample
+from headway.runs.derived import extend_run
+from headway.runs.measure import Measurement
+from headway.runs.settings import Settings
+from headway.runs.store import Run
+from headway.text.prompts import ThinkTags
 from headway.types import Completion, HeadwayError, Problem
 
 TAGS = ThinkTags("<think>", CLOSE)

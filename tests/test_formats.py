@@ -4,11 +4,11 @@ import pytest
 from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers, processors
 from transformers import PreTrainedTokenizerFast
 
-from headway.graders import InPlace, exact
-from headway.prompts import FORMATS, ThinkTags, find_think_tags, meta_prover, opening_of, prompt_ids, read_thought
-from headway.prove import prove
-from headway.sample import grade_traces, make_trace, sample
-from headway.segment import by_tokens
+from headway.core.segment import by_tokens
+from headway.problems.graders import InPlace, exact
+from headway.procedures.prove import prove
+from headway.procedures.sample import grade_traces, make_trace, sample
+from headway.text.prompts import FORMATS, ThinkTags, find_think_tags, meta_prover, opening_of, prompt_ids, read_thought
 from headway.types import Completion, HeadwayError, Problem
 
 PROBLEM = Problem("1", "2 + 2?", "4")

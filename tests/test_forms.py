@@ -2,10 +2,10 @@ import pytest
 
 import tiny
 from headway.engines.scripted import Characters
-from headway.forms import Forms, candidates_of, ends_of, known_forms, written
-from headway.graders import load_grader
-from headway.prompts import ThinkTags, meta_prover
-from headway.tasks import countdown
+from headway.problems import countdown
+from headway.problems.graders import load_grader
+from headway.text.known_answers import Forms, ends_of, known_forms, written
+from headway.text.prompts import ThinkTags, meta_prover
 from headway.types import HeadwayError, MetaProver, Problem
 
 TOKENIZER = tiny.tokenizer()
@@ -18,7 +18,9 @@ def problem(answer):
 
 
 def forms_of(answer, *, grader="exact", prover=PROVER, forced=BOX, candidates=written):
-    return known_forms(TOKENIZER, prover, forced, problem(answer), load_grader(grader), candidates)
+    judge = load_grader(grader)
+    judge.candidates = candidates
+    return known_forms(TOKENIZER, prover, forced, problem(answer), judge)
 
 
 @pytest.mark.parametrize(
@@ -81,7 +83,7 @@ def test_a_tokenizer_that_melts_the_answer_into_the_box_writes_it_alone():
         def decode(self, token_ids, *, skip_special_tokens):
             return "".join(map(chr, token_ids)).replace("\u00ff", "{1")
 
-    forms = known_forms(Melting(), PROVER, BOX, problem("12"), load_grader("exact"), written)
+    forms = known_forms(Melting(), PROVER, BOX, problem("12"), load_grader("exact"))
     assert forms.token_ids == ((ord("1"), ord("2")),)
 
 
@@ -99,10 +101,10 @@ def test_likelihoods_need_the_policys_own_distribution():
 
 def test_all_right_expressions_are_candidates_in_countdown():
     [made] = countdown.problems(1, split="train", seed=3)
-    found = candidates_of("countdown")(made)
+    found = load_grader("countdown").candidates(made)
     assert found[0] == made.answer and len(found) == len(set(found)) > 1
     assert all(countdown.is_solution(f, made.answer) for f in found)
-    assert candidates_of("numeric")(problem("1234")) == ["1234", "1,234"]
+    assert load_grader("numeric").candidates(problem("1234")) == ["1234", "1,234"]
 
 
 def test_expressions_by_hand():

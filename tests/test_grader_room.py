@@ -2,7 +2,7 @@
 
 import mmap
 
-from headway.graders import WORKER_MEMORY_BYTES, Pooled
+from headway.problems.graders import WORKER_MEMORY_BYTES, Pooled
 from headway.types import Problem
 
 TAKEN = mmap.mmap(-1, WORKER_MEMORY_BYTES + 2**30)  # addresses, not memory; a worker has them too

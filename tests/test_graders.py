@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from headway.answers import extract_answer
-from headway.graders import (
+from headway.problems import countdown
+from headway.problems.graders import (
     MAX_ANSWER_CHARS,
     InPlace,
     Pooled,
@@ -18,7 +18,7 @@ from headway.graders import (
     load_grader,
     numeric,
 )
-from headway.tasks import countdown
+from headway.text.answers import extract_answer
 from headway.types import Grader, HeadwayError, Problem
 
 
@@ -163,7 +163,7 @@ def test_graders_have_names(name):
 
 
 def test_an_unknown_grader_names_those_there_are():
-    with pytest.raises(HeadwayError, match="grader must be one of exact, numeric, .*; got 'guess'"):
+    with pytest.raises(HeadwayError, match=r"grader must be one of exact, numeric, .*; got 'guess'"):
         load_grader("guess")
 
 

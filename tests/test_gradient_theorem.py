@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 import torch
 
+from headway.core.progress import in_space, watermark
 from headway.credit import (
     centred,
     centred_by_trace,
@@ -21,7 +22,6 @@ from headway.credit import (
     token_advantages,
     trace_bonus,
 )
-from headway.progress import in_space, watermark
 from headway.types import Episode
 
 A, B, STOP = range(3)

@@ -7,9 +7,8 @@ from typing import Any
 
 import pytest
 
-from headway.graders import Grader, load_grader
-from headway.problems import load_problems
-from headway.tasks import gym
+from headway.problems import gym, load_problems
+from headway.problems.graders import Grader, load_grader
 from headway.types import HeadwayError, Problem
 
 pytest.importorskip("reasoning_gym")
@@ -125,7 +124,7 @@ def test_the_grader_makes_the_problem_again_in_a_worker() -> None:
 
 EVERY_TASK = """
 import json, sys
-from headway.tasks import gym
+from headway.problems import gym
 from reasoning_gym.factory import DATASETS
 
 compiled = []

@@ -12,13 +12,13 @@ import pytest
 import tiny
 from headway import cli
 from headway.engines.scripted import Characters
-from headway.imports.rows import Columns, Row, answer_of
-from headway.imports.run import Imported, import_traces
-from headway.imports.traces import AUTHOR_TAGS, Said, divide, encode
-from headway.measure import Measurement
-from headway.prompts import ThinkTags, find_think_tags, prompt_ids
-from headway.settings import Settings
-from headway.store import Run
+from headway.runs.importers.rows import Columns, Row, answer_of
+from headway.runs.importers.run import Imported, import_traces
+from headway.runs.importers.traces import AUTHOR_TAGS, Said, divide, encode
+from headway.runs.measure import Measurement
+from headway.runs.settings import Settings
+from headway.runs.store import Run
+from headway.text.prompts import ThinkTags, find_think_tags, prompt_ids
 from headway.types import HeadwayError, Problem
 
 LOGS = Path(__file__).parent / "fixtures" / "imports"  # README.md there tells how they were made
@@ -332,7 +332,7 @@ def test_a_damaged_log_is_one_message(tmp_path: Path) -> None:
 
 
 def test_a_sample_that_unpacks_to_too_much_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("headway.imports.inspect_logs.MAX_SAMPLE_BYTES", 9000)
+    monkeypatch.setattr("headway.runs.importers.inspect_logs.MAX_SAMPLE_BYTES", 9000)
     with pytest.raises(HeadwayError, match="more than 9000 bytes"):
         imported(LOGS / "inspect_countdown.eval", tmp_path / "r")
 

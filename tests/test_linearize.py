@@ -7,14 +7,14 @@ from random import Random
 import numpy as np
 import pytest
 
-from headway.derive import linearize_run, linearized
 from headway.engines.scripted import Characters
-from headway.graders import InPlace, exact
-from headway.linearize import CUE, linearize
-from headway.measure import Measurement
-from headway.prompts import ThinkTags
-from headway.settings import Settings
-from headway.store import Run
+from headway.problems.graders import InPlace, exact
+from headway.procedures.linearize import CUE, linearize
+from headway.runs.derived import linearize_run, linearized
+from headway.runs.measure import Measurement
+from headway.runs.settings import Settings
+from headway.runs.store import Run
+from headway.text.prompts import ThinkTags
 from headway.types import Attempt, Completion, HeadwayError, Problem
 
 TAGS = ThinkTags("", "</think>")

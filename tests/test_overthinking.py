@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from headway.overthinking import disagreement, halves, overthinking
+from headway.core.split_half import disagreement, halves, overthinking
 
 
 def drawn(rng, values, branches):

@@ -15,7 +15,7 @@ from headway.engines.hf import HFEngine
 from headway.engines.prefill import recording
 from headway.engines.scripted import ScriptedEngine, ramps
 from headway.engines.trunks import Request
-from headway.tasks import countdown
+from headway.problems import countdown
 from headway.types import Likelihood, SamplingParams
 
 SUFFIX = (5, 9, 8)  # </think>, 9, \boxed{ of the tiny tokenizer

@@ -10,8 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from headway.problems import Columns, load_problems
-from headway.tasks import countdown
+from headway.problems import Columns, countdown, load_problems
 from headway.types import HeadwayError, Problem
 
 GOOD = '{"id": "1", "prompt": "What is 2 + 2?", "answer": "4"}'

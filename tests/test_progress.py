@@ -5,8 +5,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from headway.progress import in_space, progress, progress_stderr, watermark
-from headway.values import from_branches
+from headway.core.progress import in_space, progress, progress_stderr, watermark
+from headway.core.values import from_branches
 
 
 def test_progress_by_hand():

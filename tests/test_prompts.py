@@ -7,7 +7,7 @@ from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors, 
 from transformers import PreTrainedTokenizerFast
 
 from headway.engines.scripted import Characters
-from headway.prompts import (
+from headway.text.prompts import (
     FINAL_ANSWER,
     ThinkTags,
     decode_with_offsets,

@@ -3,7 +3,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from headway.regret import (
+from headway.core.regret import (
     authors_budget,
     best_of,
     best_so_far,

@@ -8,9 +8,9 @@ import pytest
 
 from headway.engines.remembering import FILE, identity, remembering
 from headway.engines.scripted import ScriptedEngine, ramps
-from headway.measure import Measurement
-from headway.settings import Settings
-from headway.tasks import countdown
+from headway.problems import countdown
+from headway.runs.measure import Measurement
+from headway.runs.settings import Settings
 from headway.types import Completion, HeadwayError, Likelihood, SamplingParams
 
 PARAMS = SamplingParams(n=2, max_tokens=8)

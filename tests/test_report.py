@@ -13,18 +13,18 @@ import msgspec
 import numpy as np
 import pytest
 
-from headway import stats
+from headway.core import stats
+from headway.core.segment import by_markers, to_tokens
 from headway.engines.scripted import ScriptedEngine, ramps
-from headway.graders import load_grader
-from headway.prompts import ThinkTags, meta_prover, prompt_ids
-from headway.prove import prove
-from headway.report import charts
-from headway.report.compare import compare, difference_rows, estimate_rows, markdown_table
-from headway.report.page import render_compare, render_run
-from headway.report.summary import Measured, measured, summarize
+from headway.problems.graders import load_grader
+from headway.procedures.prove import prove
+from headway.procedures.sample import grade_traces, make_trace, sample
+from headway.report.numbers.comparison import compare, difference_rows, estimate_rows, markdown_table
+from headway.report.numbers.table import Measured, measured, summarize
+from headway.report.page import charts
+from headway.report.page.render import render_compare, render_run
 from headway.report.text import interval, plus_minus, visible
-from headway.sample import grade_traces, make_trace, sample
-from headway.segment import by_markers, to_tokens
+from headway.text.prompts import ThinkTags, meta_prover, prompt_ids
 from headway.types import Branch, Completion, Episode, HeadwayError, Problem, Trace
 
 TAGS = ThinkTags("", "</think>")

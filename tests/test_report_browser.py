@@ -11,10 +11,10 @@ import numpy as np
 import pytest
 
 from browser import Page, browser
-from headway.report.compare import compare
-from headway.report.explorer import Shown, measures
-from headway.report.page import render_compare, render_run
-from headway.report.summary import measured, summarize
+from headway.report.numbers.comparison import compare
+from headway.report.numbers.table import measured, summarize
+from headway.report.page.explorer import Shown, measures
+from headway.report.page.render import render_compare, render_run
 from headway.report.text import visible
 from headway.types import Branch, Episode, Problem, Trace
 

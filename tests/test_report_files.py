@@ -9,14 +9,15 @@ import datasets
 import numpy as np
 import pytest
 
-from headway import cli, stats
-from headway.measure import Measurement, compare_runs
-from headway.report.compare import markdown_cell
+from headway import cli
+from headway.core import stats
 from headway.report.files import estimates, parse_formats, trace_rows, write_files
-from headway.report.summary import band, measured
-from headway.report.token_use import token_use
+from headway.report.numbers.comparison import markdown_cell
+from headway.report.numbers.table import band, measured
+from headway.report.numbers.token_use import token_use
 from headway.report.usage import usage_rows
-from headway.settings import Settings
+from headway.runs.measure import Measurement, compare_runs
+from headway.runs.settings import Settings
 from headway.types import Episode, HeadwayError, Trace
 
 

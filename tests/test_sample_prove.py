@@ -6,12 +6,12 @@ import random
 import numpy as np
 import pytest
 
+from headway.core.segment import boundaries, by_markers, by_tokens, to_tokens
 from headway.engines.scripted import CLOSE, ScriptedEngine, ramps
-from headway.graders import InPlace, Pooled, exact
-from headway.prompts import ThinkTags, meta_prover, prompt_ids
-from headway.prove import prove, value_curve
-from headway.sample import derive_seed, grade_traces, make_trace, sample
-from headway.segment import boundaries, by_markers, by_tokens, to_tokens
+from headway.problems.graders import InPlace, Pooled, exact
+from headway.procedures.prove import prove, value_curve
+from headway.procedures.sample import derive_seed, grade_traces, make_trace, sample
+from headway.text.prompts import ThinkTags, meta_prover, prompt_ids
 from headway.types import Branch, Completion, Engine, Problem
 
 TAGS = ThinkTags("<think>", CLOSE)

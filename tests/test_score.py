@@ -7,14 +7,14 @@ import pytest
 
 import tiny
 from headway.cli import main
+from headway.core.segment import by_markers, by_tokens, to_tokens
 from headway.engines.hf import HFEngine
 from headway.engines.scripted import CLOSE, ScriptedEngine
-from headway.graders import InPlace, exact
-from headway.prompts import ThinkTags, meta_prover
-from headway.prove import prove
-from headway.sample import make_trace, sample
-from headway.score import Known, curve_of, curves_of, known_share, score
-from headway.segment import by_markers, by_tokens, to_tokens
+from headway.problems.graders import InPlace, exact
+from headway.procedures.prove import prove
+from headway.procedures.sample import make_trace, sample
+from headway.procedures.score import Known, curve_of, curves_of, known_share, score
+from headway.text.prompts import ThinkTags, meta_prover
 from headway.types import Branch, Completion, HeadwayError, MetaProver, Problem, Score
 
 TAGS = ThinkTags("<think>", CLOSE)
@@ -96,8 +96,9 @@ def test_a_resumed_scoring_equals_one_that_was_never_stopped(traces):
 
 
 def test_a_problem_without_a_known_form_has_no_likelihood_and_its_hybrid_is_distinct(traces):
-    nothing = Known(ENGINE, PROVER, GRADER, candidates=lambda problem: [])
-    args = (ENGINE, traces, BY_ID, GRADER, nothing, PROVER, segmenter)
+    grader = InPlace(exact, candidates=lambda problem: [])
+    nothing = Known(ENGINE, PROVER, grader)
+    args = (ENGINE, traces, BY_ID, grader, nothing, PROVER, segmenter)
     found, _, scores = curves_of("likelihood", *args, seed=0)
     assert all(s.probability is None and s.forms == 0 for s in scores)
     assert all(np.isnan(c.values.values).all() and np.isnan(c.values.stderr).all() for c in found)
@@ -136,7 +137,7 @@ def test_hybrid_and_likelihood_fit_the_branches_of_a_real_model(kind):
     """An untrained model writes anything; one-character answers it writes often enough to count."""
     engine = HFEngine(tiny.model(kind, seed=4), tiny.tokenizer())
     problems = {"p": Problem("p", "2+2", "4")}
-    grader = InPlace(lambda answer, reference: len(answer) == 1)
+    grader = InPlace(lambda answer, reference: len(answer) == 1, candidates=lambda p: [chr(c) for c in range(40, 100)])
     prover = MetaProver(suffix="</think>\\boxed{", end="</think>\\boxed{", branches=3000, max_tokens=3)
     prompt = tuple(engine.tokenizer.encode("<user>2+2<assistant><think>", add_special_tokens=False))
     thought = tuple(np.random.default_rng(0).integers(10, 60, size=12).tolist())
@@ -145,7 +146,7 @@ def test_hybrid_and_likelihood_fit_the_branches_of_a_real_model(kind):
     def grid(t):
         return by_tokens(t.thinking, size=6)
 
-    characters = Known(engine, prover, grader, candidates=lambda p: [chr(c) for c in range(40, 100)])
+    characters = Known(engine, prover, grader)
     args = (engine, [trace], problems, grader, characters, prover, grid)
     [plain], branches, _ = curves_of("branches", *args, seed=1)
     [hybrid], marked, scores = curves_of("hybrid", *args, seed=1)

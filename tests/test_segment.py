@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from headway.segment import (
+from headway.core.segment import (
     MARKERS,
     PARAGRAPH,
     boundaries,

@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from headway.stats import bootstrap, bootstrapped, by_problem, mean, paired_difference, pass_at_k, wilson
+from headway.core.stats import bootstrap, bootstrapped, by_problem, mean, paired_difference, pass_at_k, wilson
 
 
 def clustered(rng, problems, traces, *, between=1.0, within=0.5):

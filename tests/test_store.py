@@ -6,9 +6,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from headway import store
-from headway.records import TraceLine
-from headway.store import Run
+from headway.runs import store
+from headway.runs.records import TraceLine
+from headway.runs.store import Run
 from headway.types import Attempt, Branch, HeadwayError, MetaProver, Problem, Trace
 
 REWARDS = st.none() | st.sampled_from([0.0, 1.0, 0.1 + 0.2])

@@ -3,7 +3,7 @@ import itertools
 import numpy as np
 import pytest
 
-from headway.values import from_branches, from_distinct, from_hybrid, from_likelihood, shrunk
+from headway.core.values import from_branches, from_distinct, from_hybrid, from_likelihood, shrunk
 
 
 def test_values_by_hand():

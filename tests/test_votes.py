@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from headway.votes import NO_VOTE, logprob_weights, maj_at_k, settled_at, weighted_maj, winners
+from headway.core.votes import NO_VOTE, logprob_weights, maj_at_k, settled_at, weighted_maj, winners
 
 SEVEN, EIGHT, NINE = 0, 1, 2
 

@@ -10,7 +10,7 @@ asks for.
 import random
 from typing import NamedTuple
 
-from headway.tasks.countdown import Puzzle, Step, outer, puzzle, steps, take
+from headway.problems.countdown import Puzzle, Step, outer, puzzle, steps, take
 
 BREAK = "\n\n"
 OPENING = "Okay"

@@ -11,17 +11,17 @@ from typing import Annotated, Any
 import typer
 
 from headway import __version__
-from headway.derive import extend_run, linearize_run
-from headway.imports.rows import Columns
-from headway.imports.traces import AUTHOR_TAGS, Untagged
-from headway.measure import Measurement, compare_runs
-from headway.prompts import ThinkFormat, ThinkTags
+from headway.core.segment import Segment
+from headway.procedures.score import ValueKind
 from headway.report.files import parse_formats
-from headway.score import ValueKind
-from headway.segment import Segment
-from headway.settings import EngineName, Settings
-from headway.store import Run
+from headway.runs.derived import extend_run, linearize_run
+from headway.runs.importers.rows import Columns
+from headway.runs.importers.traces import AUTHOR_TAGS, Untagged
+from headway.runs.measure import Measurement, compare_runs
+from headway.runs.settings import EngineName, Settings
+from headway.runs.store import Run
 from headway.terminal import console, print_report, progress
+from headway.text.prompts import ThinkFormat, ThinkTags
 from headway.types import HeadwayError
 
 app = typer.Typer(
@@ -155,7 +155,7 @@ def import_(
     **settings: Any,
 ) -> None:
     """Make a run of traces made elsewhere; --model is the meta-prover that prove will use."""
-    from headway.imports.run import import_traces
+    from headway.runs.importers.run import import_traces
 
     out = settings["out"]
     columns = Columns(prompt_column, completion_column, answer_column, id_column, reasoning_column)
@@ -250,7 +250,7 @@ def compare(
 @app.command(context_settings={"allow_extra_args": True, "ignore_unknown_options": True, "help_option_names": []})
 def train(context: typer.Context) -> None:
     """Fine-tune with MRT: --config recipe.yaml, and any flag of the recipe to override it (TRL's parser)."""
-    from headway.trainer import main as train_main
+    from headway.training import main as train_main
 
     train_main(context.args)
 
@@ -264,7 +264,7 @@ def quickstart(
     seed: Annotated[int, typer.Option(help="Seed of everything.")] = 0,
 ) -> None:
     """Measure the built-in model, fine-tune it with GRPO and with MRT at equal cost, and compare."""
-    from headway.quickstart import quickstart as run_quickstart
+    from headway.runs.quickstart import quickstart as run_quickstart
 
     with progress() as tell:
         table = run_quickstart(out, quick=quick, seed=seed, tell=tell)

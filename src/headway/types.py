@@ -158,6 +158,17 @@ class Score(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     probability: float | None
 
 
+class BranchHead(msgspec.Struct, frozen=True):
+    """Which branch a record is, its tokens and its reward: what numbers need, without text and token ids."""
+
+    problem_id: str
+    index: int
+    boundary: int
+    branch: int
+    sampled: int
+    reward: float | None = None
+
+
 class Attempt(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """One round of a chain in the linearized evaluation: what it sampled, and what it answered in a box, if it did.
 

@@ -14,17 +14,17 @@ import torch
 
 import server
 import tiny
+from headway.core.segment import by_tokens
 from headway.engines import Connection, branching
 from headway.engines.api import APIEngine
 from headway.engines.hf import HFEngine
 from headway.engines.scripted import ScriptedEngine, ramps
 from headway.engines.trunks import Request, find_trunks
-from headway.graders import InPlace, exact
-from headway.prompts import find_think_tags, meta_prover, prompt_ids
-from headway.prove import prove
-from headway.sample import sample
-from headway.segment import by_tokens
-from headway.tasks import countdown
+from headway.problems import countdown
+from headway.problems.graders import InPlace, exact
+from headway.procedures.prove import prove
+from headway.procedures.sample import sample
+from headway.text.prompts import find_think_tags, meta_prover, prompt_ids
 from headway.types import Completion, Engine, HeadwayError, SamplingParams, TokenIds
 
 VLLM_HEAD = 32  # the smallest that vLLM computes on a CPU

@@ -14,9 +14,10 @@ from trl import GRPOConfig, GRPOTrainer
 
 import tiny
 from headway.engines import prefill
-from headway.prompts import prompt_ids
-from headway.trainer import MRTConfig, MRTTrainer, dataset_of, grpo
-from headway.trainer.logs import ShareWatch
+from headway.text.prompts import prompt_ids
+from headway.training import MRTConfig, MRTTrainer, dataset_of
+from headway.training import trainer as grpo
+from headway.training.logs import ShareWatch
 from headway.types import HeadwayError, Problem
 
 # third parties warn about their own futures

@@ -9,11 +9,11 @@ from typing import Literal, NamedTuple
 
 import msgspec
 
+from headway.problems import countdown, gym
 from headway.problems.files import read_file
 from headway.problems.hub import HubSet, load_hub, read_hub
 from headway.problems.presets import PRESETS, Preset
 from headway.problems.rows import Columns, to_problems
-from headway.tasks import countdown, gym
 from headway.types import HeadwayError, Problem
 
 __all__ = ["Columns", "ProblemSet", "load_problems"]

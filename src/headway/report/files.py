@@ -10,9 +10,9 @@ from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, Literal, get_args
 
-from headway.report import charts
-from headway.report.compare import markdown, markdown_cell, markdown_table
-from headway.report.explorer import Shown, measures
+from headway.report.numbers.comparison import markdown, markdown_cell, markdown_table
+from headway.report.page import charts
+from headway.report.page.explorer import Shown, measures
 from headway.report.text import interval, is_known, plus_minus, visible
 from headway.types import HeadwayError
 

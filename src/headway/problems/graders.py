@@ -1,0 +1,241 @@
+"""Graders: what counts as right. They get the text after the thinking and nothing else.
+
+`exact`, `numeric` and `countdown` are bounded by construction (a length limit and linear work) and run in place.
+`math-verify` parses LaTeX and the verifiers of `gym` parse this and that, which can hang or eat the memory: they run
+in worker processes that are killed at a deadline and respawned. What they cannot decide is None.
+"""
+
+import logging
+import math
+import os
+import re
+import sys
+from collections.abc import Callable, Sequence
+from concurrent.futures.process import BrokenProcessPool
+from contextlib import suppress
+from operator import attrgetter
+from pathlib import Path
+
+from pebble import ProcessPool
+
+from headway.choices import lookup
+from headway.problems import countdown, gym
+from headway.text.answers import BOX
+from headway.text.known_answers import Candidates, written
+from headway.types import Grader, HeadwayError, Problem
+
+logger = logging.getLogger(__name__)
+
+
+MAX_ANSWER_CHARS = 2000
+DEADLINE_S = 5.0
+WORKER_MEMORY_BYTES = 2 * 2**30
+ATTEMPTS = 4
+
+# Words next to each other or before a colon, a unit after a number, a formula set off, more than one line.
+_WORDS = re.compile(r"[A-Za-z]{2,}(?:[ ,]+[A-Za-z]{2,}|:)|\d\s+[A-Za-z]{2,}\W*$|\$|\\[(\[]|\n")
+_COMMAND = re.compile(r"\\(?:text|textbf|mbox|mathrm|operatorname)\s*\{[^{}]*\}|\\[A-Za-z]+")
+_E_NOTATION = re.compile(r"(?<![\w.])(\d+\.?\d*|\.\d+)[eE]([-+]?\d{1,4})(?![\w.^])")
+_POWER = r"\1 \\times 10^{\2}"
+_NUMBER = re.compile(r"[-+]?(?:\d[\d,]*)?\.?\d+(?:[eE][-+]?\d{1,3})?")
+
+
+def exact(answer: str, reference: str) -> bool:
+    """Whether the two are the same text, spaces aside."""
+    return "".join(answer.split()) == "".join(reference.split())
+
+
+def numeric(answer: str, reference: str) -> bool:
+    """Whether the last number in the answer equals the reference, to a relative 1e-9; thousands commas are allowed."""
+    return (found := _last_number(answer)) is not None and math.isclose(found, _reference_number(reference))
+
+
+def _last_number(text: str) -> float | None:
+    found = _NUMBER.findall(text)
+    return float(found[-1].replace(",", "")) if found else None
+
+
+def _reference_number(reference: str) -> float:
+    number = _last_number(reference)
+    if number is None:
+        raise HeadwayError(
+            f"the numeric grader needs a number as reference answer, got {reference!r}; try --grader exact"
+        )
+    return number
+
+
+class InPlace:
+    """A grader of plain functions that are bounded by construction.
+
+    Args:
+        is_right: Whether an answer is right, from the answer and the reference.
+        one_right: Whether all right answers to a problem are one answer, as where the function compares.
+        candidates: The right answers to a problem as a model may write them, for values by likelihood.
+    """
+
+    def __init__(
+        self, is_right: Callable[[str, str], bool], *, one_right: bool = False, candidates: Candidates = written
+    ) -> None:
+        self._is_right, self.one_right, self.candidates = is_right, one_right, candidates
+
+    def grade(self, items: Sequence[tuple[Problem, str]]) -> list[float | None]:
+        """1.0 or 0.0 for each (problem, answer text); too long an answer is wrong."""
+        return [
+            float(len(answer) <= MAX_ANSWER_CHARS and self._is_right(answer, problem.answer))
+            for problem, answer in items
+        ]
+
+
+class Pooled:
+    """A grader in worker processes. A worker past its deadline is killed and replaced.
+
+    Use it as a context manager, or call `close`; processes start with the first call. The judge gets the answer and
+    what `reference` takes of the problem. `compares` says that the judge also tells whether two wrong answers are
+    equal, and that all right answers to a problem are one answer.
+    """
+
+    def __init__(
+        self,
+        judge: Callable[[str, str], bool | None],
+        *,
+        workers: int = 2,
+        deadline_s: float = DEADLINE_S,
+        reference: Callable[[Problem], str] = attrgetter("answer"),
+        compares: bool = False,
+    ) -> None:
+        self.compares = self.one_right = compares
+        self._judge = judge
+        self._reference = reference
+        self._deadline_s = deadline_s
+        self._workers = workers
+        self._pool: ProcessPool | None = None
+
+    def __enter__(self) -> "Pooled":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Ends the workers."""
+        if self._pool is not None:
+            self._pool.stop()
+            self._pool.join()
+            self._pool = None
+
+    def grade(self, items: Sequence[tuple[Problem, str]]) -> list[float | None]:
+        """Grades each different (reference, answer) once; None where the judge says so, crashed or ran out of time."""
+        keys = [(self._reference(problem), answer) for problem, answer in items]
+        rewards: dict[tuple[str, str], float | None] = {key: 0.0 for key in keys if len(key[1]) > MAX_ANSWER_CHARS}
+        for attempt in reversed(range(ATTEMPTS)):
+            try:
+                self._judge_all([key for key in dict.fromkeys(keys) if key not in rewards], rewards)
+                break
+            except BrokenProcessPool:
+                # pebble gives its pool up if a worker ends just as it takes an answer, or while it has none
+                self.close()
+                if not attempt:
+                    raise
+        return [rewards[key] for key in keys]
+
+    def _judge_all(self, keys: Sequence[tuple[str, str]], rewards: dict[tuple[str, str], float | None]) -> None:
+        """Puts the verdict on each (reference, answer) into `rewards`, as far as the pool lives."""
+        if not keys:
+            return
+        if self._pool is not None and not self._pool.active:
+            self.close()
+        if self._pool is None:
+            import multiprocessing
+
+            # spawn: a fork of a process that runs torch's threads can hang
+            context = multiprocessing.get_context("spawn")
+            self._pool = ProcessPool(
+                max_workers=self._workers, initializer=_start_worker, initargs=(self._judge,), context=context
+            )
+        pool = self._pool
+        futures = [pool.schedule(self._judge, args=(key[1], key[0]), timeout=self._deadline_s) for key in keys]
+        for key, future in zip(keys, futures, strict=True):
+            verdict: bool | None = None
+            try:
+                verdict = future.result()
+            except BrokenProcessPool:
+                raise
+            except Exception as error:
+                # too slow, out of memory, ended, or failed at this answer: it has not decided
+                logger.debug("undecided answer %r: %r", key[1][:80], error)
+            rewards[key] = None if verdict is None else float(verdict)
+
+
+def _start_worker(judge: Callable[[str, str], bool | None]) -> None:
+    import resource
+
+    sys.stdout = open(os.devnull, "w", encoding="utf-8")  # noqa: SIM115  (as long as the worker) judges print things
+    logging.disable(logging.WARNING)  # math-verify warns, once a worker, that its own timeouts are off
+    # A judge imports when it is first called. Here that time is not an answer's, in a worker's replacement too.
+    with suppress(Exception):
+        judge("1", "1")
+    # on top of what is there: a worker imports the script that started it, and torch takes gigabytes of addresses
+    most = _address_space() + WORKER_MEMORY_BYTES
+    resource.setrlimit(resource.RLIMIT_AS, (most, most))
+
+
+def _address_space() -> int:
+    """The addresses this process has taken, in bytes; 0 where the system does not tell."""
+    import resource
+
+    try:
+        return int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
+    except (OSError, ValueError):
+        return 0
+
+
+def judge_math(answer: str, reference: str) -> bool | None:
+    """Whether math-verify finds the answer equal to the reference; None if it cannot read the reference.
+
+    Both are read as expressions, and an answer in words is also searched for its number or formula; an expression is
+    not, for the last number of `8n^2 + 1` is no answer. `4.5e33` is a number. Math-verify's own timeouts are off: they
+    use signals, and here the process is killed instead.
+    """
+    from math_verify import parse, verify
+
+    gold = parse(f"{BOX}{_E_NOTATION.sub(_POWER, reference)}}}", parsing_timeout=None)
+    if not gold:
+        return None
+    texts = [f"{BOX}{_E_NOTATION.sub(_POWER, answer)}}}"]
+    if _WORDS.search(_COMMAND.sub(" ", answer)):
+        texts.append(_E_NOTATION.sub(f"${_POWER}$", answer))
+    found = (parse(text, parsing_timeout=None) for text in texts)
+    return any(verify(gold, f, timeout_seconds=None) for f in found if f)
+
+
+def load_grader(name: str) -> Grader:
+    """The grader of a name.
+
+    Raises:
+        HeadwayError: there is no such grader, or what it needs is not installed.
+    """
+    return lookup(GRADERS, name, "grader")()
+
+
+def one_right(grader: Grader) -> bool:
+    """Whether all right answers to a problem are one answer for this grader; not if it does not say so."""
+    return bool(getattr(grader, "one_right", False))
+
+
+def compares(grader: Grader) -> bool:
+    """Whether the grader may be asked if one wrong answer equals another."""
+    return bool(getattr(grader, "compares", False))
+
+
+def _gym() -> Pooled:
+    gym.check_installed()
+    return Pooled(gym.judge, reference=gym.entry_id)
+
+
+GRADERS: dict[str, Callable[[], Grader]] = {
+    "exact": lambda: InPlace(exact, one_right=True),
+    "numeric": lambda: InPlace(numeric, one_right=True),
+    "countdown": lambda: InPlace(countdown.is_solution, candidates=lambda p: countdown.solutions(p.answer)),
+    "math-verify": lambda: Pooled(judge_math, compares=True),
+    "gym": _gym,
+}

@@ -1,0 +1,1 @@
+"""The procedures that call a model: traces and branches."""

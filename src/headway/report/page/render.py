@@ -1,0 +1,149 @@
+"""Reports as pages: one HTML file each, with everything inside, that opens without a network.
+
+All that a model, a problem or a label says is hostile: it is escaped, its hidden characters are written out, and the
+page may run only the scripts that were put into it here (their hashes are in its content security policy).
+"""
+
+import base64
+import functools
+import hashlib
+from collections.abc import Mapping, Sequence
+from importlib import resources
+from typing import Any
+
+import altair as alt
+import jinja2
+import vl_convert
+
+from headway import __version__
+from headway.report.numbers.comparison import difference_rows, estimate_rows
+from headway.report.numbers.table import Measured, branch_counts
+from headway.report.numbers.token_use import USES
+from headway.report.page import charts
+from headway.report.page.explorer import LIMIT, Shown, explorer
+from headway.report.text import interval, is_known, number, plus_minus, visible
+from headway.report.usage import usage_rows
+from headway.types import Branch, Problem
+
+SCRIPTS = ("page.js", "trace.js", "explorer.js")
+
+
+def render_run(
+    report: dict[str, Any],
+    measured: Measured,
+    branches: Sequence[Branch],
+    *,
+    problems: Mapping[str, Problem] | None = None,
+    label: str | None = None,
+    limit: int = LIMIT,
+) -> str:
+    """The content of report.html for one run: its numbers, charts, tables and traces to look into.
+
+    Args:
+        report: What `summarize` returned, or report.json.
+        measured: The run's traces with their curves.
+        branches: The run's branches.
+        problems: The questions and reference answers by id, to show beside the traces.
+        label: What links call the run; the model's name unless given.
+        limit: Bytes of traces that the page may hold (`explorer`).
+    """
+    shown = Shown(label or report["model"], report, measured, branches, problems or {})
+    return _render(
+        [(shown.label, report)], [shown], limit, branch_counts=report.get("branches") or branch_counts(branches)
+    )
+
+
+def render_compare(
+    comparison: dict[str, Any], labelled_reports: charts.Reports, shown: Sequence[Shown] = (), *, limit: int = LIMIT
+) -> str:
+    """The content of report.html for any number of runs: estimates, paired differences, charts, and their traces.
+
+    Args:
+        comparison: What `compare` returned.
+        labelled_reports: Label and report (`summarize`) of each run.
+        shown: The runs whose traces can be looked into.
+        limit: Bytes of traces that the page may hold (`explorer`).
+    """
+    return _render(
+        labelled_reports,
+        shown,
+        limit,
+        comparison=comparison,
+        estimates=estimate_rows(comparison),
+        differences=difference_rows(comparison),
+    )
+
+
+def _render(reports: charts.Reports, shown: Sequence[Shown], limit: int, **context: Any) -> str:
+    folder = resources.files("headway").joinpath("report/page")
+    scripts = [_bundle(), "\n".join(folder.joinpath(name).read_text("utf-8") for name in SCRIPTS)]
+    hashes = " ".join(f"'sha256-{base64.b64encode(hashlib.sha256(s.encode()).digest()).decode()}'" for s in scripts)
+    # Vega interprets its expressions (`ast` in page.js), so no 'unsafe-eval'; Vega-Embed writes style elements
+    policy = (
+        f"default-src 'none'; script-src {hashes}; style-src 'unsafe-inline'; "
+        "img-src data:; base-uri 'none'; form-action 'none'"
+    )
+    environment = jinja2.Environment(
+        loader=jinja2.PackageLoader("headway", "report/page"),
+        autoescape=True,
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        finalize=lambda value: visible(value) if type(value) is str else value,
+    )
+    # `tojson` writes <, >, & and ' as \u003c and so on, and all that is not ASCII; NaN is no JSON
+    environment.policies["json.dumps_kwargs"] = {"allow_nan": False, "separators": (",", ":")}
+    environment.filters.update(plus_minus=plus_minus, interval=interval, number=number)
+    named = [(visible(label), report) for label, report in reports]
+    drawn = charts.all_charts(named)
+    traces = explorer(shown, limit=limit) if shown else None
+    return environment.get_template("page.html.jinja").render(
+        data={"charts": {name: _in_page(chart) for name, (_, chart) in drawn.items()}, "explorer": traces},
+        policy=policy,
+        scripts=scripts,
+        reports=named,
+        figures={name: caption for name, (caption, _) in drawn.items()},
+        headline=_headline(named[0][1]),
+        uses=USES,
+        token_use=_token_use(named),
+        usage=usage_rows(named, context.get("comparison")),
+        shown=traces and {name: traces[name] for name in ("shown", "total")},
+        version=__version__,
+        **{"comparison": None, "branch_counts": None, **context},
+    )
+
+
+@functools.cache
+def _bundle() -> str:
+    """Vega, Vega-Lite and Vega-Embed as one script that may stand in HTML."""
+    version = alt.SCHEMA_VERSION.rsplit(".", 1)[0]
+    script = vl_convert.javascript_bundle("window.vegaEmbed = vegaEmbed;", version)
+    # within JavaScript these can only be in strings and patterns, where the backslash changes nothing
+    return script.replace("</script", "<\\/script").replace("<!--", "<\\!--")
+
+
+def _in_page(chart: alt.LayerChart) -> dict[str, Any]:
+    """A chart's specification for the page, as wide as its place there."""
+    return {**chart.to_dict(), "width": "container", "autosize": {"type": "fit-x", "contains": "padding"}}
+
+
+def _headline(report: dict[str, Any]) -> list[tuple[str, dict[str, Any], int]]:
+    regret = report["normalized_regret"][-1]
+    return [
+        ("pass@1", report["pass_at_1"], 3),
+        ("tokens", report["tokens"], 1),
+        ("episodes", report["episodes"], 2),
+        (f"normalized regret at {regret['budget']} tokens", regret, 3),
+        ("accuracy without thinking", report["forced_at_start"], 3),
+    ]
+
+
+def _token_use(reports: charts.Reports) -> list[tuple[str, list[tuple[dict[str, Any], float]]]]:
+    """For each run its uses of tokens, each with its share of the longest mean trace of all runs, in percent."""
+    known = [(label, report["token_use"]) for label, report in reports if "token_use" in report]
+    amounts = [[e["value"] if is_known(e["value"]) else 0.0 for e in entries] for _, entries in known]
+    most = max((sum(row[:-1]) for row in amounts), default=0.0) or 1.0  # the last use is no part of a trace
+    return [
+        (label, [(e, round(100 * amount / most, 2)) for e, amount in zip(entries, row, strict=True)])
+        for (label, entries), row in zip(known, amounts, strict=True)
+    ]

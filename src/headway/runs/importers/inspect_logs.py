@@ -1,0 +1,181 @@
+"""Logs of inspect: `.eval` (a zip of samples) and `.json`, read from their documented form without the library.
+
+A sample of a `.eval` is read at a time; a `.json` is mapped into memory and decoded a sample at a time.
+"""
+
+import json
+import mmap
+import struct
+import zipfile
+import zlib
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, TypeVar
+
+import msgspec
+import pyarrow as pa
+
+from headway.runs.importers.rows import Row, Source, answer_of, content_of, conversation_of, stop_of, text_of
+from headway.types import HeadwayError
+
+MAX_SAMPLE_BYTES = 2**28  # of one decoded sample: events and all, far more than a completion
+ZSTANDARD = 93  # how inspect compresses; zipfile itself reads it from Python 3.14 on
+ATTACHED = "attachment://"
+T = TypeVar("T")
+
+
+class Spec(msgspec.Struct):
+    """What is read of a log's `eval`."""
+
+    model: str
+    task: str
+
+
+class Header(msgspec.Struct):
+    """What is read of `header.json` or, while a log is being written, of `_journal/start.json`."""
+
+    eval: Spec
+
+
+class Log(msgspec.Struct):
+    """What is read of a `.json` log; a sample stays as it is until its turn."""
+
+    eval: Spec
+    samples: list[msgspec.Raw] = []
+
+
+class Choice(msgspec.Struct):
+    """One completion of a sample."""
+
+    message: dict[str, Any]
+    stop_reason: str | None = None
+
+
+class Output(msgspec.Struct):
+    """The model's last output."""
+
+    choices: list[Choice] = []
+
+
+class Sample(msgspec.Struct):
+    """What is read of a sample."""
+
+    id: str | int
+    input: str | list[dict[str, Any]]
+    target: str | list[str]
+    messages: list[dict[str, Any]] = []
+    output: Output = msgspec.field(default_factory=Output)
+    attachments: dict[str, str] = {}
+
+
+def open_log(path: Path) -> Source:
+    """The rows of a log: one for each sample, epoch and choice.
+
+    Raises:
+        HeadwayError: it is no log of inspect; later, a sample is malformed.
+    """
+    header, samples = _open_eval(path) if path.suffix == ".eval" else _open_json(path)
+    rows = (row for place, sample in samples for row in _of_sample(place, sample))
+    return Source(header.eval.task, header.eval.model, rows)
+
+
+def _open_eval(path: Path) -> tuple[Header, Iterator[tuple[str, Sample]]]:
+    try:
+        with zipfile.ZipFile(path) as archive:
+            members = {info.filename: info for info in archive.infolist()}
+    except (zipfile.BadZipFile, ValueError, NotImplementedError) as error:
+        raise HeadwayError(f"{path}: {error}; expected a whole .eval log of inspect, which is a zip") from error
+    head = members.get("header.json") or members.get("_journal/start.json")
+    if head is None:
+        raise HeadwayError(f"{path} has no header.json; expected an .eval log of inspect")
+    named = [info for name, info in members.items() if name.startswith("samples/") and name.endswith(".json")]
+    if not named:
+        raise HeadwayError(f"{path} holds no sample; expected a log of inspect with its samples")
+    samples = ((f"{path}, {i.filename}", _decode(_member(path, i), Sample, f"{path}, {i.filename}")) for i in named)
+    return _decode(_member(path, head), Header, f"{path}, {head.filename}"), samples
+
+
+def _open_json(path: Path) -> tuple[Log, Iterator[tuple[str, Sample]]]:
+    with path.open("rb") as file:
+        if not file.read(1):
+            raise HeadwayError(f"{path} is empty; expected a log of inspect")
+        content = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
+    log = _decode(content, Log, str(path))
+    if not log.samples:
+        raise HeadwayError(f"{path} holds no sample; expected a log of inspect with its samples")
+    places = (f"{path}, sample {number}" for number in range(1, len(log.samples) + 1))
+    return log, ((place, _decode(raw, Sample, place)) for place, raw in zip(places, log.samples, strict=True))
+
+
+def _decode(content: Any, kind: type[T], place: str) -> T:
+    """Decodes JSON; that of inspect may hold NaN, which JSON has not, and is then written again with null."""
+    try:
+        try:
+            return msgspec.json.decode(content, type=kind)
+        except msgspec.ValidationError:
+            raise
+        except msgspec.DecodeError:
+            return msgspec.json.decode(msgspec.json.encode(json.loads(bytes(content))), type=kind)
+    except (msgspec.MsgspecError, ValueError, RecursionError) as error:
+        raise HeadwayError(f"{place}: {error}; expected a log of inspect") from error
+
+
+def _member(path: Path, info: zipfile.ZipInfo) -> bytes:
+    """The content of a zip's member; zipfile itself would read the directory again for each.
+
+    Raises:
+        HeadwayError: it is damaged or too large.
+    """
+    place = f"{path}, {info.filename}"
+    too_large = HeadwayError(f"{place}: more than {MAX_SAMPLE_BYTES} bytes; that is no sample to read")
+    if max(info.file_size, info.compress_size) > MAX_SAMPLE_BYTES:
+        raise too_large
+    try:
+        with path.open("rb") as file:
+            file.seek(info.header_offset)
+            name, extra = struct.unpack("<26xHH", file.read(30))
+            file.seek(name + extra, 1)
+            content = _unpacked(file.read(info.compress_size), info.compress_type)
+    except (pa.ArrowException, zlib.error, struct.error, OSError) as error:
+        raise HeadwayError(f"{place}: {error}; the log is damaged") from error
+    if len(content) > MAX_SAMPLE_BYTES:
+        raise too_large
+    if zlib.crc32(content) != info.CRC:
+        raise HeadwayError(f"{place}: the content is not what was written; the log is damaged")
+    return content
+
+
+def _unpacked(packed: bytes, method: int) -> bytes:
+    """The content of a zip's member, or a little more than `MAX_SAMPLE_BYTES` of it."""
+    if method == zipfile.ZIP_STORED:
+        return packed
+    if method == zipfile.ZIP_DEFLATED:
+        return zlib.decompressobj(-zlib.MAX_WBITS).decompress(packed, MAX_SAMPLE_BYTES + 1)
+    if method == ZSTANDARD:
+        with pa.CompressedInputStream(pa.BufferReader(packed), "zstd") as stream:
+            return stream.read(MAX_SAMPLE_BYTES + 1)
+    raise OSError(f"compressed by method {method}, which Headway does not know")
+
+
+def _of_sample(place: str, sample: Sample) -> Iterator[Row]:
+    """A row for each choice, or one without a completion where the request failed."""
+    last = max((i for i, m in enumerate(sample.messages) if m.get("role") == "assistant"), default=None)
+    conversation = conversation_of(_resolved(sample.messages[:last] or sample.input, sample.attachments), place)
+    identity, answer = text_of(sample.id, "the id", place), answer_of(sample.target, place)
+    if not sample.output.choices:
+        yield Row(place, identity, conversation, answer, None)
+    for choice in sample.output.choices:
+        content = _resolved(choice.message.get("content"), sample.attachments)
+        thinking, text = content_of(content, "the completion", place)
+        yield Row(place, identity, conversation, answer, text or "", thinking, stop_of(choice.stop_reason))
+
+
+def _resolved(value: Any, attachments: dict[str, str]) -> Any:
+    """A value with the long texts put back that a log keeps beside it."""
+    if isinstance(value, str) and value.startswith(ATTACHED):
+        return attachments.get(value.removeprefix(ATTACHED), value)
+    if isinstance(value, list):
+        return [_resolved(v, attachments) for v in value]
+    if isinstance(value, dict):
+        return {k: _resolved(v, attachments) for k, v in value.items()}
+    return value

@@ -1,0 +1,141 @@
+"""Rows: one completion of one problem as a file tells it, whatever the file; and what each kind of field may hold.
+
+Knows nothing of tokens, tags or models. Files are hostile: each value is checked and named by where it stands.
+"""
+
+from collections.abc import Iterator
+from typing import Any, Literal, NamedTuple
+
+from headway.text.answers import BOX, extract_answer
+from headway.types import HeadwayError, Message
+
+Stop = Literal["stop", "length"]
+LENGTH = {"length", "max_tokens", "max_length", "model_length"}
+
+
+class Row(NamedTuple):
+    """One completion.
+
+    `thinking` is what a field of its own holds; else it is in the text, between tags. A row with neither thinking nor
+    text has no completion (a request that failed). `stop` is None where the file does not tell.
+    """
+
+    place: str
+    id: str | None
+    conversation: tuple[Message, ...]
+    answer: str
+    text: str | None
+    thinking: str | None = None
+    stop: Stop | None = None
+
+
+class Columns(NamedTuple):
+    """The columns of a table; None is found by its name."""
+
+    prompt: str | None = None
+    completion: str | None = None
+    answer: str | None = None
+    id: str | None = None
+    reasoning: str | None = None
+    finish: str | None = None
+
+
+class Source(NamedTuple):
+    """What a file holds: the name of its problems, who wrote the completions (if it says so), and the rows."""
+
+    name: str
+    author: str | None
+    rows: Iterator[Row]
+
+
+def text_of(value: object, what: str, place: str) -> str:
+    """A string that can be written as UTF-8, or a number as one.
+
+    Raises:
+        HeadwayError: it is something else.
+    """
+    if isinstance(value, int | float) and not isinstance(value, bool):
+        return str(value)
+    if not isinstance(value, str):
+        raise HeadwayError(f"{place}: {what} is {_shown(value)}; expected text")
+    try:
+        value.encode()
+    except UnicodeEncodeError as error:
+        raise HeadwayError(f"{place}: {what} is no valid Unicode ({error.reason}); write it as UTF-8") from error
+    return value
+
+
+def content_of(content: object, what: str, place: str) -> tuple[str | None, str | None]:
+    """The reasoning and the text of a message's content: text, or a list of parts of type `text` and `reasoning`.
+
+    Each is None where there is none.
+
+    Raises:
+        HeadwayError: a part is something else (an image), or its reasoning is hidden.
+    """
+    if content is None or isinstance(content, str):
+        return None, None if content is None else text_of(content, what, place)
+    if not isinstance(content, list):
+        raise HeadwayError(f"{place}: {what} is {_shown(content)}; expected text or a list of parts")
+    said: dict[str, str] = {}
+    for part in content:
+        kind = part.get("type") if isinstance(part, dict) else None
+        if kind not in ("text", "reasoning"):
+            raise HeadwayError(f"{place}: {what} has a part of type {kind!r}; Headway reads text only")
+        if part.get("redacted"):
+            raise HeadwayError(
+                f"{place}: the reasoning was hidden by who served the model, so there is no trace to measure; import "
+                "completions whose thinking can be read"
+            )
+        said[kind] = said.get(kind, "") + text_of(part.get(kind), what, place)
+    return said.get("reasoning"), said.get("text")
+
+
+def conversation_of(value: object, place: str) -> tuple[Message, ...]:
+    """A prompt (the user's turn) or a list of messages.
+
+    Raises:
+        HeadwayError: it is neither, or it is empty or has calls of tools.
+    """
+    if not isinstance(value, list):
+        return ({"role": "user", "content": text_of(value, "the prompt", place)},)
+    messages: list[Message] = []
+    for message in value:
+        role = message.get("role") if isinstance(message, dict) else None
+        if role not in ("system", "developer", "user", "assistant"):
+            raise HeadwayError(
+                f"{place}: a message of the prompt has the role {role!r}; expected system, user or assistant: Headway "
+                "measures single completions, without tools"
+            )
+        _, text = content_of(message.get("content"), f"the {role}'s message", place)
+        messages.append({"role": role, "content": text or ""})
+    return tuple(messages)
+
+
+def answer_of(value: object, place: str) -> str:
+    """A reference answer: what a solution's box holds, what follows its `####` (GSM8K), or all of it.
+
+    Raises:
+        HeadwayError: it is missing, or there are several.
+    """
+    if isinstance(value, list) and len(value) == 1:
+        value = value[0]
+    if isinstance(value, list) and value:
+        raise HeadwayError(f"{place}: {len(value)} reference answers; Headway grades against one")
+    text = "" if value is None or value == [] else text_of(value, "the reference answer", place)
+    answer = extract_answer(text) if BOX in text else text.rpartition("####")[2].strip()
+    if not answer:
+        raise HeadwayError(f"{place}: the reference answer is missing; without one nothing can be graded")
+    return answer
+
+
+def stop_of(value: object) -> Stop | None:
+    """Why a completion ended, from the words that servers and logs use; None where it is not known."""
+    if value in LENGTH:
+        return "length"
+    return "stop" if value in ("stop", "eos", "end_turn", "eos_token") else None
+
+
+def _shown(value: Any) -> str:
+    text = repr(value)
+    return f"{type(value).__name__} {text[:60]}{'…' if len(text) > 60 else ''}"

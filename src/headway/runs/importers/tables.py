@@ -1,0 +1,169 @@
+"""Tables of completions: JSONL and Parquet, with the columns that people use or that a user names."""
+
+import json
+from collections.abc import Iterable, Iterator
+from itertools import chain
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from headway.runs.importers.rows import Columns, Row, Source, answer_of, content_of, conversation_of, stop_of, text_of
+from headway.types import HeadwayError
+
+MAX_LINE_BYTES = 2**26  # of one JSON line: far more than a completion, far less than the memory
+ROWS_AT_ONCE = 64
+
+# what each column may be called, the likeliest first; `messages` last, since it often holds the completion as well
+NAMES = {
+    "prompt": ("prompt", "question", "problem", "query", "input", "messages"),
+    "completion": ("completion", "completions", "response", "responses", "generation", "generations", "output"),
+    "answer": ("answer", "reference", "reference_answer", "gold", "target", "ground_truth", "solution"),
+    "id": ("id", "problem_id", "question_id"),
+    "reasoning": ("reasoning_content", "reasoning", "thinking"),
+    "finish": ("finish_reason", "finish_reasons", "stop_reason"),
+}
+Record = tuple[str, dict[str, Any]]
+
+
+def open_table(path: Path, columns: Columns) -> Source:
+    """The rows of a JSONL or Parquet file.
+
+    Raises:
+        HeadwayError: it is empty or has no such column (says which were found); later, a row is malformed.
+    """
+    records = parquet_records(path) if path.suffix == ".parquet" else jsonl_records(path)
+    if (first := next(records, None)) is None:
+        raise HeadwayError(f"{path} holds no row; expected completions, one a row, with their prompts and answers")
+    found = find_columns(columns, list(first[1]), path)
+    return Source(path.stem, None, read_rows(chain([first], records), found))
+
+
+def find_columns(asked: Columns, there: list[str], path: Path) -> Columns:
+    """The columns to read, of those that are there.
+
+    Raises:
+        HeadwayError: one is missing that is needed or was asked for.
+    """
+    found = {}
+    for kind, name in asked._asdict().items():
+        if name is not None and name not in there:
+            raise HeadwayError(f"{path} has no column '{name}'; it has {', '.join(there)}")
+        found[kind] = name or next((known for known in NAMES[kind] if known in there), None)
+    if found["completion"] is None and found["prompt"] == "messages":
+        found["completion"] = "messages"
+    for kind in ("prompt", "completion", "answer"):
+        if found[kind] is None:
+            raise HeadwayError(
+                f"{path} has no column for the {kind}: it has {', '.join(there)}, and Headway looks for "
+                f"{', '.join(NAMES[kind])}; name it with --{kind}-column"
+            )
+    return Columns(**found)
+
+
+def read_rows(records: Iterable[Record], columns: Columns) -> Iterator[Row]:
+    """The rows of records; a list of completions makes a row each.
+
+    Raises:
+        HeadwayError: a record is malformed (says where and how).
+    """
+    needed = [name for name in (columns.prompt, columns.completion, columns.answer, columns.id) if name is not None]
+    for place, record in records:
+        if missing := [name for name in needed if name not in record]:
+            raise HeadwayError(f"{place}: no '{missing[0]}'; it has {', '.join(record) or 'nothing'}")
+        of = {kind: record.get(name) for kind, name in columns._asdict().items()}
+        conversation = conversation_of(of["prompt"], place)
+        completion = of["completion"]
+        if conversation and conversation[-1]["role"] == "assistant":  # the completion, or a copy of it
+            conversation = conversation[:-1]
+        if isinstance(completion, list) and completion and isinstance(completion[-1], dict):
+            completion = completion[-1]  # messages, of which the last is the completion
+        if not conversation:
+            raise HeadwayError(f"{place}: the prompt is empty; expected text or messages, a user's among them")
+        texts = completion if isinstance(completion, list) else [completion]
+        if not texts:
+            raise HeadwayError(f"{place}: no completion in the list")
+        problem = None if columns.id is None else text_of(of["id"], "the id", place)
+        answer = answer_of(of["answer"], place)
+        for i, text in enumerate(texts):
+            thinking, said = completion_of(text, _at(of["reasoning"], i, len(texts)), place)
+            yield Row(place, problem, conversation, answer, said, thinking, stop_of(_at(of["finish"], i, len(texts))))
+
+
+def completion_of(value: Any, reasoning: Any, place: str) -> tuple[str | None, str | None]:
+    """The thinking (if it is in a field of its own) and the text of a completion: text, or an assistant's message.
+
+    Raises:
+        HeadwayError: there is neither.
+    """
+    content = value
+    if isinstance(value, dict):
+        if value.get("role") != "assistant":
+            raise HeadwayError(f"{place}: the completion is a message of role {value.get('role')!r}, not assistant's")
+        content = value.get("content")
+        reasoning = next((value[k] for k in NAMES["reasoning"] if value.get(k) is not None), reasoning)
+    thinking, text = content_of(content, "the completion", place)
+    if reasoning is not None:
+        thinking = text_of(reasoning, "the reasoning", place)
+    if thinking is None and text is None:
+        raise HeadwayError(f"{place}: the completion is missing; expected text (it may be empty)")
+    return thinking, text or ""
+
+
+def jsonl_records(path: Path) -> Iterator[Record]:
+    """Each line's object with its place; empty lines are skipped.
+
+    Raises:
+        HeadwayError: a line is too long or no JSON object in UTF-8.
+    """
+    with path.open("rb") as lines:
+        number = 0
+        while line := lines.readline(MAX_LINE_BYTES):
+            number += 1
+            place = f"{path}, line {number}"
+            if len(line) == MAX_LINE_BYTES:
+                raise HeadwayError(f"{place}: longer than {MAX_LINE_BYTES} bytes; expected one completion a line")
+            if not line.strip():
+                continue
+            try:
+                record = json.loads(line.decode())
+            except (ValueError, RecursionError) as error:
+                raise HeadwayError(f"{place}: {error}; expected a JSON object in UTF-8") from error
+            if not isinstance(record, dict):
+                raise HeadwayError(f"{place}: {type(record).__name__}; expected a JSON object")
+            yield place, record
+
+
+def parquet_records(path: Path, columns: list[str] | None = None) -> Iterator[Record]:
+    """Each row of a Parquet file with its place, some at a time.
+
+    Raises:
+        HeadwayError: it cannot be read.
+    """
+    number = 0
+    try:
+        with pq.ParquetFile(path) as file:
+            for batch in file.iter_batches(batch_size=ROWS_AT_ONCE, columns=columns):
+                for record in batch.to_pylist():
+                    number += 1
+                    yield f"{path}, row {number}", record
+    except (pa.ArrowException, OSError, UnicodeDecodeError) as error:
+        raise HeadwayError(f"{path}, after row {number}: {error}; expected a Parquet file") from error
+
+
+def parquet_columns(path: Path) -> list[str]:
+    """The names of a Parquet file's columns.
+
+    Raises:
+        HeadwayError: it is none.
+    """
+    try:
+        return list(pq.read_schema(path).names)
+    except (pa.ArrowException, OSError) as error:
+        raise HeadwayError(f"{path}: {error}; expected a Parquet file") from error
+
+
+def _at(value: Any, i: int, n: int) -> Any:
+    """The value of the i-th of n completions: a list has one for each."""
+    return value[i] if isinstance(value, list) and len(value) == n else value

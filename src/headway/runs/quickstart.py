@@ -1,0 +1,83 @@
+"""The quickstart: measure the built-in model, fine-tune it with GRPO and with MRT at equal cost, measure, compare."""
+
+from importlib.resources import files
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from headway.runs.measure import Measurement, Tell, compare_runs
+from headway.runs.settings import Settings
+from headway.types import HeadwayError
+
+MODEL = "builtin:countdown"
+TRAINED_BUDGET = 192
+
+
+class Size(NamedTuple):
+    """How much a quickstart does."""
+
+    problems: int
+    traces: int
+    branches: int
+    tokens: int  # sampled in each training, branches counted
+
+
+FULL = Size(problems=120, traces=4, branches=4, tokens=450_000)
+QUICK = Size(problems=40, traces=4, branches=2, tokens=80_000)
+
+
+def settings(model: str, size: Size, *, seed: int) -> Settings:
+    """What is measured of a model: held-out problems, twice the thinking it was trained for."""
+    return Settings(
+        model=model,
+        problems="countdown",
+        limit=size.problems,
+        traces=size.traces,
+        branches=size.branches,
+        budget=2 * TRAINED_BUDGET,
+        answer_tokens=16,
+        seed=seed,
+    )
+
+
+def quickstart(out: Path, *, quick: bool, seed: int, tell: Tell) -> str:
+    """Runs it all into `out`, going on where it stopped, and returns the comparison as a table.
+
+    Folders: base, grpo and mrt are runs, compare holds the comparison, models the fine-tuned models.
+
+    Raises:
+        HeadwayError: `out` holds a quickstart of another size or seed.
+    """
+    size = QUICK if quick else FULL
+    runs: list[tuple[str, Path]] = []
+    for name in ("base", "grpo", "mrt"):
+        model = MODEL
+        if name != "base":
+            model = str(out / "models" / name)
+            fine_tune(name, Path(model), size, seed=seed, tell=tell)
+        with Measurement.create(
+            out / name, settings(model, size, seed=seed), lambda stage, *n, of=name: tell(f"{of}: {stage}", *n)
+        ) as measurement:
+            measurement.all()
+        runs.append((name, out / name))
+    return compare_runs(runs, out / "compare", budgets=(TRAINED_BUDGET, 2 * TRAINED_BUDGET))
+
+
+def fine_tune(name: str, folder: Path, size: Size, *, seed: int, tell: Tell) -> None:
+    """Fine-tunes the built-in model by the package's recipe of this name, unless that has been done."""
+    made = folder / "quickstart.txt"
+    asked = f"seed {seed}, {size.tokens} tokens\n"
+    if made.exists():
+        if made.read_text() != asked:
+            raise HeadwayError(
+                f"{folder} was made with {made.read_text().strip()}, not {asked.strip()}; give another --out"
+            )
+        return
+    from headway.training import main
+
+    recipe = str(files("headway") / "builtin" / f"{name}.yaml")
+    flags: dict[str, Any] = {"output_dir": folder, "seed": seed, "max_generated_tokens": size.tokens}
+    main(
+        ["--config", recipe, *(part for flag, value in flags.items() for part in (f"--{flag}", str(value)))],
+        tell=lambda done, total: tell(f"{name}: train", done, total),
+    )
+    made.write_text(asked)

@@ -1,1 +1,0 @@
-"""Procedural problems: made on the fly from a seed, checked exactly."""

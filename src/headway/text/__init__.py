@@ -1,0 +1,1 @@
+"""Text around the tokens: tags, prompts, answers."""

@@ -1,0 +1,58 @@
+"""What the trainer gives TRL beside itself: the outcome as a reward function, and the end of training by tokens."""
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
+
+from headway.procedures.sample import grade_answers
+from headway.text.prompts import ThinkTags, question_of, read_answer, read_thought
+from headway.types import Grader, Problem
+
+
+def outcome_reward(grader: Grader, tokenizer: Any, tags: ThinkTags) -> Callable[..., list[float | None]]:
+    """TRL's reward function for the outcome: 1 right, 0 wrong or no answer, None undecided.
+
+    Reads the sampled tokens, since TRL's text leaves special tokens, such as think tags, out.
+    """
+    ends = {tokenizer.eos_token_id}
+
+    def outcome(
+        prompts: Sequence[Any],
+        completion_ids: Sequence[Sequence[int]],
+        id: Sequence[str],
+        answer: Sequence[str],
+        **_: Any,
+    ) -> list[float | None]:
+        texts = [
+            tokenizer.decode([t for t in ids if t not in ends], skip_special_tokens=False) for ids in completion_ids
+        ]
+        answers = [read_answer(text, read_thought(text, tags)) for text in texts]
+        rows = ({"id": i, "prompt": p, "answer": a} for i, p, a in zip(id, prompts, answer, strict=True))
+        problems = {row["id"]: problem_of(row) for row in rows}
+        return grade_answers(id, answers, problems, grader)
+
+    return outcome
+
+
+def problem_of(row: Mapping[str, Any]) -> Problem:
+    """The problem of a training row, its question as the model is asked it."""
+    return Problem(str(row["id"]), question_of(row["prompt"]), str(row["answer"]))
+
+
+class StopAtTokens(TrainerCallback):  # type: ignore[misc]
+    """Ends the training at `max_generated_tokens`, and takes the count up again where a checkpoint left it."""
+
+    def __init__(self, trainer: Any) -> None:
+        self._trainer = trainer
+
+    def on_train_begin(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
+        """Takes the count from the log."""
+        counts = [row["mrt/generated_tokens"] for row in state.log_history if "mrt/generated_tokens" in row]
+        self._trainer.generated_tokens = int(counts[-1]) if counts else 0
+
+    def on_step_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
+        """Ends the training once the limit is reached."""
+        limit = self._trainer.args.max_generated_tokens
+        if limit is not None and self._trainer.generated_tokens >= limit:
+            control.should_training_stop = True

@@ -1,0 +1,124 @@
+"""`headway train`: a YAML recipe and flags, through TRL's own parser, to a fine-tuned model."""
+
+import warnings
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from datasets import Dataset
+from transformers import AutoTokenizer, PrinterCallback, TrainerCallback
+from transformers.utils import logging
+from trl import ModelConfig, TrlParser, get_peft_config
+
+from headway.choices import check_options
+from headway.engines import model_path
+from headway.problems import load_problems
+from headway.problems.graders import load_grader
+from headway.training.config import MRTConfig
+from headway.training.trainer import MRTTrainer
+from headway.types import HeadwayError, Problem
+
+
+def dataset_of(problems: Sequence[Problem]) -> Dataset:
+    """Problems as rows for the trainer."""
+    return Dataset.from_list(
+        [{"id": p.id, "prompt": [{"role": "user", "content": p.prompt}], "answer": p.answer} for p in problems]
+    )
+
+
+@dataclass
+class TrainArguments:
+    """What is trained on, and how it is graded."""
+
+    problems: str | None = field(
+        default=None,
+        metadata={"help": "A file, a known set, hub:owner/name, gym:TASK, countdown-train. Required."},
+    )
+    limit: int | None = field(default=None, metadata={"help": "Use the first so many problems."})
+    grader: str = field(default="auto", metadata={"help": "auto (by the problems), exact, numeric, ..."})
+
+    def __post_init__(self) -> None:
+        check_options(self)
+
+
+def train(
+    arguments: TrainArguments, args: MRTConfig, model: ModelConfig, *, tell: Callable[[int, int], None] | None = None
+) -> MRTTrainer:
+    """Fine-tunes a model and saves it with its tokenizer to `args.output_dir`.
+
+    With `tell`, TRL's bar and printed logs give way to calls of it: how much is done, of how much (tokens where
+    `max_generated_tokens` is set, else steps).
+
+    Raises:
+        HeadwayError: the model, the problems or a setting cannot be used.
+    """
+    if not arguments.problems:
+        raise HeadwayError("nothing to train on; give 'problems' in the recipe or --problems: a JSONL file or a set")
+    if not model.model_name_or_path:
+        raise HeadwayError("no model to train; give 'model_name_or_path' in the recipe or --model_name_or_path")
+    problems = load_problems(arguments.problems, limit=arguments.limit)
+    path = model_path(model.model_name_or_path)
+    try:
+        tokenizer = AutoTokenizer.from_pretrained(path, trust_remote_code=args.trust_remote_code, padding_side="left")
+    except (OSError, ValueError) as error:
+        reason = str(error).splitlines()[0]
+        raise HeadwayError(f"cannot load the model '{model.model_name_or_path}': {reason}") from error
+    loading = {"dtype": model.dtype, "use_safetensors": True, "trust_remote_code": args.trust_remote_code}
+    args.model_init_kwargs = {**loading, **(args.model_init_kwargs or {})}
+    if tell is not None:
+        args.disable_tqdm = True
+        logging.disable_progress_bar()
+    name = problems.grader if arguments.grader == "auto" else arguments.grader
+    grader = load_grader(name)
+    trainer = MRTTrainer(
+        path,
+        args=args,
+        train_dataset=dataset_of(problems.problems),
+        grader=grader,
+        processing_class=tokenizer,
+        peft_config=get_peft_config(model),
+    )
+    if tell is not None:
+        trainer.remove_callback(PrinterCallback)
+        trainer.add_callback(_Tell(trainer, tell))
+    with warnings.catch_warnings():
+        if tell is not None:
+            # of TRL and transformers to each other
+            warnings.simplefilter("ignore", FutureWarning)
+        trainer.train(resume_from_checkpoint=args.resume_from_checkpoint)
+        trainer.save_model(args.output_dir)
+    return trainer
+
+
+class _Tell(TrainerCallback):  # type: ignore[misc]
+    """Says how far the training is."""
+
+    def __init__(self, trainer: MRTTrainer, tell: Callable[[int, int], None]) -> None:
+        self._trainer = trainer
+        self._tell = tell
+
+    def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+        limit = self._trainer.args.max_generated_tokens
+        if limit is None:
+            self._tell(state.global_step, state.max_steps)
+        else:
+            self._tell(min(self._trainer.generated_tokens, limit), limit)
+
+
+def main(arguments: list[str], *, tell: Callable[[int, int], None] | None = None) -> None:
+    """`headway train`: TRL's parser, a YAML recipe and flags that override it.
+
+    Raises:
+        HeadwayError: the recipe or a flag cannot be used; says which.
+    """
+    parser = TrlParser((TrainArguments, MRTConfig, ModelConfig), prog="headway train")
+    parser.usage = "headway train --config recipe.yaml [--option value ...]"  # not all 250 of them
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", FutureWarning)  # of transformers to TRL
+            parsed = parser.parse_args_and_config(args=arguments)
+    except (ValueError, OSError) as error:
+        if isinstance(error, HeadwayError):
+            raise
+        raise HeadwayError(f"cannot use this recipe: {error}") from error
+    train(*parsed, tell=tell)
