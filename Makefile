@@ -49,7 +49,7 @@ $(VENV)/bin/pip:
 	$(PYTHON) -m venv $(VENV)
 
 $(RUN): pyproject.toml requirements.lock | $(VENV)/bin/pip
-	$(VENV)/bin/pip install -q -c requirements.lock -e .
+	$(VENV)/bin/pip install -q -c requirements.lock -e ".[train]"
 	touch $@
 
 $(DEV): pyproject.toml requirements.lock | $(VENV)/bin/pip
