@@ -1,4 +1,4 @@
-"""What a training step costs beside TRL's own: `credit: grpo`, and episode credit by each kind of value.
+"""What a training step costs beside TRL's own: `progress_weight: 0`, and episode credit by each kind of value.
 
     python benchmarks/step.py [--model builtin:countdown] [--rounds 7]
     python benchmarks/step.py --model smollm2 --problems gsm8k_train.jsonl --rounds 3
@@ -41,7 +41,7 @@ COMMON: dict[str, Any] = dict(
     seed=0,
 )
 KINDS: dict[str, dict[str, Any]] = {
-    "grpo": dict(credit="grpo"),
+    "weight-0": dict(progress_weight=0.0),
     "MC-4": dict(values="branches", branches=4),
     "distinct-4": dict(values="distinct", branches=4),
     "likelihood": dict(values="likelihood"),
