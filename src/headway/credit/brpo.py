@@ -7,7 +7,7 @@ from headway.credit.episode import progress_bonuses
 
 
 def bonuses(group: Group) -> Bonuses:
-    """Its own progress for each episode, with a baseline from the earlier progress of its own trace.
+    """Each episode's own progress, with a baseline from the earlier progress of its trace.
 
         b_j = V_{j+1} - V_j,    b_stop = 0,    centred by `centred_by_past`
 

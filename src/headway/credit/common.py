@@ -39,7 +39,7 @@ def with_stop(bonuses: Float[np.ndarray, " K"], stopped: bool) -> Float[np.ndarr
     return np.append(bonuses, 0.0) if stopped else bonuses
 
 
-def centred(bonuses_G: Bonuses) -> Bonuses:
+def centred(bonuses_G: Sequence[Float[np.ndarray, " _"]]) -> Bonuses:
     """Each bonus minus the mean bonus of the *other* traces of its group at the same boundary.
 
     A baseline that does not depend on the choice leaves the expected gradient unchanged if every choice at the
@@ -51,7 +51,7 @@ def centred(bonuses_G: Bonuses) -> Bonuses:
     return [b - baselines[i, : len(b)] for i, b in enumerate(bonuses_G)]
 
 
-def others_mean(bonuses_G: Bonuses) -> Float[np.ndarray, "G choices"]:
+def others_mean(bonuses_G: Sequence[Float[np.ndarray, " _"]]) -> Float[np.ndarray, "G choices"]:
     """The mean bonus of the other traces at each boundary.
 
     Where no other trace has that many choices, the mean over all choices of the others; 0 where they made none.

@@ -5,7 +5,7 @@ from headway.credit.common import Bonuses, Group, centred, with_stop
 
 
 def bonuses(group: Group) -> Bonuses:
-    """Its own progress for each episode.
+    """Each episode's own progress.
 
         b_j = V_{j+1} - V_j,    b_stop = 0,    centred over the group
 

@@ -8,7 +8,7 @@ from headway.credit.common import Bonuses, Group
 
 
 def bonuses(group: Group) -> Bonuses:
-    """What it adds to the highest value so far for each episode; going back and forth earns nothing.
+    """What each episode adds to the highest value so far; going back and forth earns nothing.
 
         b_j = M_{j+1} - M_j,    M_j = max_{i <= j} V_i,    b_stop = 0,    centred over the group
 

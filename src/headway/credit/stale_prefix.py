@@ -6,7 +6,7 @@ from headway.credit.common import Bonuses, Group
 
 
 def bonuses(group: Group) -> Bonuses:
-    """One bonus for a whole completion that starts at the prefix of an old trace: its reward minus the prefix's value.
+    """One bonus for a completion that continues a prefix of an old trace: its reward minus the prefix's value.
 
         b = r - V_prefix
 

@@ -4,7 +4,7 @@ from headway.credit.common import Bonuses, Group, centred, with_stop
 
 
 def bonuses(group: Group) -> Bonuses:
-    """The progress from its start to the end of the thought for each episode.
+    """Each episode's progress from its start to the end of the thought.
 
         b_j = V_K - V_j = sum_{i >= j} r_i,    b_stop = 0,    centred over the group
 

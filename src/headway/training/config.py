@@ -24,7 +24,7 @@ class MRTConfig(GRPOConfig):  # type: ignore[misc]
     )
     credit: str = field(
         default="episode",
-        metadata={"choices": list(SCHEMES), "help": f"Who gets a bonus. {' '.join(_CREDIT)} (docs/concepts.md)"},
+        metadata={"choices": list(SCHEMES), "help": f"What gets a bonus. {' '.join(_CREDIT)} (docs/concepts.md)"},
     )
     values: ValueKind = field(
         default="branches",

@@ -18,13 +18,8 @@ def outcome_reward(
     """TRL's reward function for the outcome: 1 right, 0 wrong or no answer, None undecided.
 
     Reads the sampled tokens, because TRL's text omits special tokens such as think tags. Where a step has traces,
-    their rewards are the outcome: each completion is decoded and graded once.
-
-    Args:
-        grader: Grades the answers.
-        tokenizer: Decodes the completions.
-        tags: Where the thinking ends.
-        ends: The end-of-text tokens, asked for when rewards are; by default the tokenizer's own.
+    their rewards are the outcome: each completion is decoded and graded once. `ends` gives the end-of-text tokens if
+    they are not the tokenizer's alone.
     """
 
     def outcome(

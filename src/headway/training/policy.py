@@ -1,12 +1,12 @@
 """The policy in training, as an engine."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager
 from typing import Any
 
 from headway.engines.hf import HFEngine
 from headway.engines.prefill import Kept, Recorder, recording
-from headway.types import Completion, SamplingParams, TokenIds
+from headway.types import Completion
 
 
 class Policy:
@@ -14,49 +14,34 @@ class Policy:
 
     Args:
         trainer: Has the model, its tokenizer and the accelerator.
+
+    Attributes:
+        cache: The KV cache of sequences that the policy, as it is, has computed; prompts that begin with one reuse it.
     """
 
     def __init__(self, trainer: Any) -> None:
         self._trainer = trainer
         self._engine: HFEngine | None = None
-        self._cache: Kept | None = None
+        self.cache: Kept | None = None
 
     @property
     def tokenizer(self) -> Any:
         """The policy's tokenizer."""
         return self._trainer.processing_class
 
-    def sample(
-        self, prompts: Sequence[TokenIds], params: SamplingParams, *, seeds: Sequence[int]
-    ) -> list[list[Completion]]:
-        """Samples of each prompt, as `HFEngine.sample`."""
+    def sample(self, *request: Any, **options: Any) -> list[list[Completion]]:
+        """`HFEngine.sample` of the policy."""
         with self._evaluating() as engine:
-            return engine.sample(prompts, params, seeds=seeds)
+            return engine.sample(*request, **options)
 
-    def logprobs(
-        self,
-        prompts: Sequence[TokenIds],
-        continuations: Sequence[Sequence[TokenIds]],
-        *,
-        ends: tuple[str, ...],
-        temperature: float = 1.0,
-    ) -> list[list[float]]:
-        """The log-probability of each continuation of each prompt, as `HFEngine.logprobs`."""
+    def logprobs(self, *request: Any, **options: Any) -> list[list[float]]:
+        """`HFEngine.logprobs` of the policy."""
         with self._evaluating() as engine:
-            return engine.logprobs(prompts, continuations, ends=ends, temperature=temperature)
+            return engine.logprobs(*request, **options)
 
     def recording(self) -> AbstractContextManager[Recorder]:
         """Records the KV cache of what the model generates within the context."""
         return recording(self._model)
-
-    @contextmanager
-    def starting_from(self, cache: Kept | None) -> Iterator[None]:
-        """Within the context, prompts that begin with a cached sequence start from its KV cache."""
-        self._cache = cache
-        try:
-            yield
-        finally:
-            self._cache = None
 
     @property
     def _model(self) -> Any:
@@ -69,7 +54,7 @@ class Policy:
             self._engine = HFEngine(model, self.tokenizer)
         training = model.training
         model.eval()
-        self._engine.kept = self._cache
+        self._engine.kept = self.cache
         try:
             with self._trainer.accelerator.autocast():
                 yield self._engine

@@ -39,7 +39,7 @@ class Step:
         self._trainer = trainer
         self._args: MRTConfig = trainer.args
         self._scheme = SCHEMES[self._args.credit]
-        self._seed: tuple[int, int] = self._args.seed, trainer.state.global_step
+        self._step: int = trainer.state.global_step
         self._prompts: list[list[int]] = []
         self._prefixes: list[Trace] = []  # of each completion, where the scheme starts at one
         self._problems: dict[str, Problem] = {}
@@ -106,8 +106,7 @@ class Step:
         Seeds come from the prompt, so a group gets the same prefix on all processes.
         """
         names = [hashlib.sha256(repr(list(p)).encode()).hexdigest()[:16] for p in prompts]
-        seed, step = self._seed
-        seeds = [derive_seed(seed, "prefix", step, name) for name in names]
+        seeds = [derive_seed(self._args.seed, "prefix", self._step, name) for name in names]
         params = SamplingParams(max_tokens=self._args.max_completion_length, temperature=self._args.temperature)
         completions = self._trainer.policy.sample(prompts, params, seeds=seeds)
         prefixes = {}
@@ -134,19 +133,19 @@ class Step:
 
     def _values(self, proved: list[tuple[Trace, list[Episode]]]) -> tuple[list[ValueCurve], list[Branch], float]:
         """The value curve of each completion, the branches, and the share of the value in the known right answers."""
-        keys = [(trace.problem_id, trace.index) for trace, _ in proved]
-        traces = {key: trace for key, (trace, _) in zip(keys, proved, strict=True)}  # a group shares its prefix
-        episodes = {key: cuts for key, (_, cuts) in zip(keys, proved, strict=True)}
+        # a group shares its stale prefix: each trace is proved once
+        traces = {(trace.problem_id, trace.index): trace for trace, _ in proved}
+        episodes = {(trace.problem_id, trace.index): cuts for trace, cuts in proved}
         if not self._scheme.needs_values:
-            return [curve_of("branches", traces[key], episodes[key]) for key in keys], [], np.nan
-        t, (seed, step) = self._trainer, self._seed
+            return [curve_of("branches", trace, cuts) for trace, cuts in proved], [], np.nan
+        t, seed = self._trainer, derive_seed(self._args.seed, "branches", self._step)
         curves, branches, scores = curves_of(
             self._args.values, t.policy, list(traces.values()), self._problems, t.grader, t.known, t.prover,
-            lambda trace: episodes[trace.problem_id, trace.index], seed=derive_seed(seed, "branches", step),
+            lambda trace: episodes[trace.problem_id, trace.index], seed=seed,
         )  # fmt: skip
         t.step_log.count_tokens(sum(b.sampled for b in branches))
-        curve_by_key = dict(zip(traces, curves, strict=True))
-        return [curve_by_key[key] for key in keys], branches, known_share(curves, scores)
+        found = dict(zip(traces, curves, strict=True))
+        return [found[trace.problem_id, trace.index] for trace, _ in proved], branches, known_share(curves, scores)
 
     def _bonuses(self, curves: list[ValueCurve], episodes: list[list[Episode]]) -> Bonuses:
         """The bonuses of each trace of this process, from its group on all processes."""

@@ -5,6 +5,7 @@ shape that TRL's loss documents for subclasses. With `credit: grpo` or a progres
 for bit.
 """
 
+from contextlib import nullcontext
 from copy import copy
 from typing import Any
 
@@ -79,7 +80,7 @@ class MRTTrainer(GRPOTrainer):  # type: ignore[misc]
         self.generated_tokens = 0
         self.steps_without_values = 0
         self._opening = tuple(processing_class.encode(self.tags.open, add_special_tokens=False))
-        self._current: Step | None = None  # the step that TRL is in, where it gives credit
+        self._current: Step | None = None  # the step that TRL is in, if it gives credit
         args = copy(args)
         args.chat_template_kwargs = {**thinking_switches(processing_class), **(args.chat_template_kwargs or {})}
         super().__init__(
@@ -115,16 +116,11 @@ class MRTTrainer(GRPOTrainer):  # type: ignore[misc]
 
     def _generate_and_score_completions(self, inputs: list[dict[str, Any]]) -> dict[str, Any]:
         """TRL's output, with the advantages of the step."""
-        output: dict[str, Any]
-        if not (self.model.training and self.args.gives_credit):
-            output = super()._generate_and_score_completions(inputs)
-            return output
-        self._current = step = Step(self)
-        try:
-            with self.policy.recording() as recorder:
-                output = super()._generate_and_score_completions(inputs)
-        finally:
-            self._current = None
-        with self.policy.starting_from(recorder.kept):
-            output["advantages"] = step.advantages(output["advantages"], output["completion_ids"].shape[1])
+        self._current = Step(self) if self.model.training and self.args.gives_credit else None
+        with self.policy.recording() if self._current else nullcontext() as recorder:
+            output: dict[str, Any] = super()._generate_and_score_completions(inputs)
+        if self._current and recorder:
+            self.policy.cache = recorder.kept
+            output["advantages"] = self._current.advantages(output["advantages"], output["completion_ids"].shape[1])
+            self.policy.cache = None
         return output
