@@ -66,7 +66,7 @@ def test_a_value_of_the_wrong_kind_is_refused(tmp_path: Path, name: str, given: 
 )  # fmt: skip
 def test_settings_of_a_measurement_are_checked_alike(name: str, given: Any) -> None:
     with pytest.raises(HeadwayError, match=name):
-        Settings(**{"model": "scripted", "problems": "countdown", name: given}).check()
+        Settings.of(**{"model": "scripted", "problems": "countdown", name: given}).check()
 
 
 def test_what_is_trained_on_is_checked() -> None:

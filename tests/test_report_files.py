@@ -18,6 +18,7 @@ from headway.report.numbers.token_use import token_use
 from headway.report.usage import usage_rows
 from headway.runs.measure import Measurement, compare_runs
 from headway.runs.settings import Settings
+from headway.runs.store import Run
 from headway.types import Episode, HeadwayError, Trace
 
 
@@ -74,7 +75,7 @@ def test_measuring_goes_through_the_traces_once_and_puts_them_in_order() -> None
 def runs(tmp_path_factory: pytest.TempPathFactory) -> Iterator[list[tuple[str, Path]]]:
     folder = tmp_path_factory.mktemp("runs")
     for name, seed in (("a", 0), ("=b", 1)):
-        settings = Settings(model="scripted", problems="countdown", limit=3, traces=2, branches=2, seed=seed)
+        settings = Settings.of(model="scripted", problems="countdown", limit=3, traces=2, branches=2, seed=seed)
         with Measurement.create(folder / name, settings) as measurement:
             measurement.sample()
             measurement.prove()
@@ -99,7 +100,7 @@ def test_every_format_is_written_for_one_run_and_for_several(runs: list[tuple[st
 
 
 def test_tables_hold_the_numbers_of_the_report(runs: list[tuple[str, Path]], tmp_path: Path) -> None:
-    with Measurement(cli.Run.load(runs[0][1])) as measurement:
+    with Measurement(Run.load(runs[0][1])) as measurement:
         shown = measurement.shown()
     write_files(tmp_path, ["csv", "parquet"], [shown])
     report = (

@@ -27,7 +27,7 @@ QUICK = Size(problems=40, traces=4, branches=2, tokens=80_000)
 
 def settings(model: str, size: Size, *, seed: int) -> Settings:
     """What is measured of a model: held-out problems, twice the thinking it was trained for."""
-    return Settings(
+    return Settings.of(
         model=model,
         problems="countdown",
         limit=size.problems,

@@ -7,6 +7,8 @@ from transformers.utils import is_torch_bf16_gpu_available
 from trl import GRPOConfig
 
 from headway.choices import check_options
+from headway.core.segment import Segment
+from headway.text.tags import ThinkFormat
 from headway.types import HeadwayError
 
 
@@ -56,7 +58,7 @@ class MRTConfig(GRPOConfig):  # type: ignore[misc]
     progress_scale: Literal["none", "group"] = field(
         default="none", metadata={"help": "Divide the bonuses by their standard deviation in the group. (ours)"}
     )
-    segment: Literal["markers", "tokens", "backtracks"] = field(
+    segment: Segment = field(
         default="markers", metadata={"help": "Cut thinking at markers (paper), at backtracks, or on a token grid."}
     )
     min_paragraphs: int = field(default=3, metadata={"help": "Paragraphs an episode has at least. (paper's analysis)"})
@@ -68,7 +70,7 @@ class MRTConfig(GRPOConfig):  # type: ignore[misc]
     meta_prover_end: str | None = field(
         default=None, metadata={"help": "What asks for it after a thought that ended."}
     )
-    think_format: Literal["think", "harmony", "magistral"] | None = field(
+    think_format: ThinkFormat | None = field(
         default=None, metadata={"help": "Tags of the thinking; by default the tokenizer tells."}
     )
     think_open: str | None = field(default=None, metadata={"help": "What opens the thinking, if not <think>."})

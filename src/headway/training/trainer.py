@@ -22,14 +22,15 @@ from transformers import AutoTokenizer, TrainerCallback
 from trl import GRPOTrainer
 
 from headway import credit
-from headway.core.segment import boundaries, cut
+from headway.core.segment import Cutting, boundaries, cut
 from headway.core.values import shrunk
 from headway.engines.hf import HFEngine
 from headway.engines.prefill import Kept, recording
 from headway.procedures.prove import ValueCurve
 from headway.procedures.sample import derive_seed, grade_traces, make_trace
 from headway.procedures.score import Known, curves_of, known_share
-from headway.text.prompts import find_think_tags, meta_prover, opening_of, thinking_switches
+from headway.text.prompts import meta_prover
+from headway.text.tags import find_think_tags, opening_of, thinking_switches
 from headway.training.config import MRTConfig
 from headway.training.logs import ShareWatch, metrics, records
 from headway.training.outcome import StopAtTokens, outcome_reward, problem_of
@@ -80,7 +81,7 @@ class MRTTrainer(GRPOTrainer):  # type: ignore[misc]
         self.prover = meta_prover(
             self.tags,
             suffix=args.meta_prover_suffix,
-            end=args.meta_prover_end,
+            end_suffix=args.meta_prover_end,
             branches=args.branches,
             max_tokens=args.branch_max_tokens,
         )
@@ -246,13 +247,7 @@ class MRTTrainer(GRPOTrainer):  # type: ignore[misc]
 
     def _segmenter(self, trace: Trace) -> list[Episode]:
         a = self.args
-        return cut(
-            trace,
-            segment=a.segment,
-            min_paragraphs=a.min_paragraphs,
-            episode_tokens=a.episode_tokens,
-            max_episodes=a.max_episodes,
-        )
+        return cut(trace, Cutting(a.segment, a.min_paragraphs, a.episode_tokens, a.max_episodes))
 
     def _trace(
         self, problem_id: str, index: int, prompt: TokenIds, ids: Sequence[int], reward: float = float("nan")

@@ -15,7 +15,7 @@ from typing import Any, TypeVar
 import msgspec
 import pyarrow as pa
 
-from headway.runs.importers.rows import Row, Source, answer_of, content_of, conversation_of, stop_of, text_of
+from headway.runs.importers.rows import CompletionRow, Source, answer_of, content_of, conversation_of, stop_of, text_of
 from headway.types import HeadwayError
 
 MAX_SAMPLE_BYTES = 2**28  # of one decoded sample: events and all, far more than a completion
@@ -157,17 +157,17 @@ def _unpacked(packed: bytes, method: int) -> bytes:
     raise OSError(f"compressed by method {method}, which Headway does not know")
 
 
-def _of_sample(place: str, sample: Sample) -> Iterator[Row]:
+def _of_sample(place: str, sample: Sample) -> Iterator[CompletionRow]:
     """A row for each choice, or one without a completion where the request failed."""
     last = max((i for i, m in enumerate(sample.messages) if m.get("role") == "assistant"), default=None)
     conversation = conversation_of(_resolved(sample.messages[:last] or sample.input, sample.attachments), place)
     identity, answer = text_of(sample.id, "the id", place), answer_of(sample.target, place)
     if not sample.output.choices:
-        yield Row(place, identity, conversation, answer, None)
+        yield CompletionRow(place, identity, conversation, answer, None)
     for choice in sample.output.choices:
         content = _resolved(choice.message.get("content"), sample.attachments)
         thinking, text = content_of(content, "the completion", place)
-        yield Row(place, identity, conversation, answer, text or "", thinking, stop_of(choice.stop_reason))
+        yield CompletionRow(place, identity, conversation, answer, text or "", thinking, stop_of(choice.stop_reason))
 
 
 def _resolved(value: Any, attachments: dict[str, str]) -> Any:

@@ -7,7 +7,7 @@ from typing import Any
 
 import msgspec
 
-from headway.runs.importers.rows import Row, Source, answer_of, conversation_of, text_of
+from headway.runs.importers.rows import CompletionRow, Source, answer_of, conversation_of, text_of
 from headway.runs.importers.tables import parquet_records
 from headway.types import HeadwayError
 
@@ -84,7 +84,7 @@ def _converted(place: str, record: dict[str, Any]) -> Detail:
         raise HeadwayError(f"{place}: {error}; expected details as lighteval 0.13 writes them") from error
 
 
-def _rows(place: str, detail: Detail) -> Iterator[Row]:
+def _rows(place: str, detail: Detail) -> Iterator[CompletionRow]:
     """A row for each sample that was drawn."""
     doc, response = detail.doc, detail.model_response
     if not response.text:
@@ -96,4 +96,6 @@ def _rows(place: str, detail: Detail) -> Iterator[Row]:
     conversation = conversation_of(response.input if isinstance(response.input, list) else messages, place)
     apart = dict(enumerate(response.reasonings or []))
     for i, text in enumerate(response.text):
-        yield Row(place, doc.id, conversation, answer_of(golds, place), text_of(text, "the text", place), apart.get(i))
+        yield CompletionRow(
+            place, doc.id, conversation, answer_of(golds, place), text_of(text, "the text", place), apart.get(i)
+        )
