@@ -13,6 +13,7 @@ from headway.engines.scripted import ScriptedEngine
 from headway.problems.graders import InPlace, exact
 from headway.procedures.prove import ValueCurve, prove
 from headway.procedures.sample import Sampling, sample
+from headway.report.numbers.comparison import regret_against_best, token_efficiency
 from headway.report.numbers.diagnosis import budget_to, calibration, diagnose, progress_histogram, settled
 from headway.report.numbers.evaluation import (
     BEST_STOP,
@@ -26,7 +27,6 @@ from headway.report.numbers.evaluation import (
     voted,
 )
 from headway.report.numbers.table import Measured, measured, summarize
-from headway.report.numbers.versus import regret_against_best, token_efficiency
 from headway.text.equivalence import answer_classes
 from headway.text.prompts import meta_prover
 from headway.text.tags import ThinkTags

@@ -15,7 +15,7 @@ from headway.report.files import estimates, parse_formats, trace_rows, write_fil
 from headway.report.numbers.comparison import markdown_cell
 from headway.report.numbers.table import band, measured
 from headway.report.numbers.token_use import token_use
-from headway.report.usage import usage_rows
+from headway.report.quantities import usage_rows
 from headway.runs.measure import Measurement, compare_runs
 from headway.runs.settings import Settings
 from headway.runs.store import Run
@@ -147,14 +147,14 @@ def test_how_well_tokens_were_used_by_hand() -> None:
     thrift = [{"label": "b", "highest": h, **entry(1.5 + h)} for h in (False, True)]
     rows = {row[0]: row[1:] for row in usage_rows(reports, {"token_efficiency": thrift})}
     assert rows[""] == ["a", "b"]
-    found = {name.split(",")[0]: cells for name, cells in rows.items()}
-    assert found["accuracy to gain by stopping earlier"] == [
+    found = {name.split(" (")[0].split(",")[0]: cells for name, cells in rows.items()}
+    assert found["accuracy gained by stopping at the best boundary"] == [
         "0.250 ± 0.100 (95% 0.050 to 0.450)",
         "−0.250 ± 0.100 (95% −0.450 to −0.050)",
     ]
     assert found["budget for 90% of the final accuracy"] == ["–", "96 ± 4 (95% 96 to 96)"]
-    assert found["spread of values over what their errors say (1 is right)"] == ["–", "–"]
-    assert rows["times its tokens that a needs for the same accuracy (maj@k)"] == [
+    assert rows["observed over predicted variance of the values (1 = error bars are calibrated)"] == ["–", "–"]
+    assert rows["tokens a needs per token of this run, at equal maj@k"] == [
         "–",
         "2.50 ± 0.10 (95% 2.30 to 2.70)",
     ]

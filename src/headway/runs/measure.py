@@ -16,12 +16,11 @@ from headway.procedures.prove import TRACES_AT_ONCE, prove
 from headway.procedures.sample import sample
 from headway.procedures.score import DRAWN, FORMS, Known, score
 from headway.report.files import Format, write_files
-from headway.report.numbers.comparison import compare, markdown_table
+from headway.report.numbers.comparison import compare, markdown_table, regret_against_best, token_efficiency
 from headway.report.numbers.diagnosis import diagnose
 from headway.report.numbers.evaluation import Voted, evaluate, voted
 from headway.report.numbers.parity import as_authors
 from headway.report.numbers.table import Measured, branch_counts, measured, summarize, value_quality
-from headway.report.numbers.versus import regret_against_best, token_efficiency
 from headway.report.page.explorer import Shown
 from headway.report.page.render import render_compare, render_run
 from headway.runs.records import Records, TraceLine
