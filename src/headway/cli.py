@@ -30,6 +30,7 @@ Formats = Annotated[
     typer.Option("--format", help="Also write csv, parquet, md, png, svg or pdf; separate several by commas."),
 ]
 Command = Callable[..., None]
+SETTLED_BY_FILE = {"problems", "prompt_template", "limit", "traces", "temperature", "top_p"}  # of an import
 
 
 def takes(groups: Mapping[str, type[Options]], *, but: Collection[str] = ()) -> Callable[[Command], Command]:
@@ -88,10 +89,7 @@ def sample(out: Out, **options: Any) -> None:
 
 
 @app.command(name="import")
-@takes(
-    {"file": ImportOptions, **PARTS},
-    but=("problems", "prompt_template", "limit", "traces", "temperature", "top_p"),
-)
+@takes({"file": ImportOptions, **PARTS}, but=SETTLED_BY_FILE)
 def import_(
     file: Annotated[Path, typer.Argument(help="JSONL, Parquet, lighteval details (.parquet) or inspect log (.eval).")],
     out: Out,
