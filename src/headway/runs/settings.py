@@ -6,7 +6,7 @@ in Python.
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import Annotated, Any, Literal, get_type_hints
+from typing import TYPE_CHECKING, Annotated, Any, Literal, get_type_hints
 
 import msgspec
 
@@ -15,11 +15,14 @@ from headway.core.segment import Cutting
 from headway.engines import Connection, model_path
 from headway.engines.scripted import Characters, ScriptedEngine, ramps
 from headway.problems import Columns, ProblemSet, load_problems
-from headway.procedures.adaptive import Of, Target
+from headway.problems.graders import GRADERS
 from headway.procedures.sample import Sampling
 from headway.procedures.score import ValueKind
 from headway.text.tags import ThinkFormat
 from headway.types import Engine, HeadwayError, Tokenizer
+
+if TYPE_CHECKING:
+    from headway.procedures.adaptive import Of, Target
 
 SCRIPTED = "scripted"
 SERVED_BY = {"base_url": "api", "tokenizer": "api", "vllm_args": "vllm"}  # options of one engine only
@@ -86,9 +89,7 @@ class ProblemOptions(Options, frozen=True):
     answer_column: Annotated[str | None, Option("Column of the reference answer, if not answer.")] = None
     id_column: Annotated[str | None, Option("Column of the id, if not id or the row's number.")] = None
     prompt_template: Annotated[str | None, Option("Prompt, with {problem} in place of the question.")] = None
-    grader: Annotated[str, Option("auto (depends on the problems), exact, numeric, countdown, math-verify, gym.")] = (
-        "auto"
-    )
+    grader: Annotated[str, Option(f"auto (depends on the problems), {', '.join(GRADERS)}.")] = "auto"
 
 
 class Proving(Options, frozen=True):
@@ -196,8 +197,10 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
             self.server.check_address()
 
     @property
-    def target(self) -> Target | None:
+    def target(self) -> "Target | None":
         """The target of adaptive proving; None where all boundaries get the same number of branches."""
+        from headway.procedures.adaptive import Target  # slow to import
+
         proving, sampling = self.proving, self.sampling
         if not proving.adaptive:
             return None

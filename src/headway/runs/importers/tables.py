@@ -9,6 +9,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from headway.problems.rows import Row
 from headway.runs.importers.options import ImportOptions
 from headway.runs.importers.rows import (
     CompletionRow,
@@ -33,8 +34,7 @@ NAMES = {
     "reasoning": ("reasoning_content", "reasoning", "thinking"),
     "finish": ("finish_reason", "finish_reasons", "stop_reason"),
 }
-Named = tuple[str, dict[str, Any]]  # a row's place, and what its columns hold
-Columns = dict[str, str | None]  # the column of each kind in NAMES, where there is one
+ColumnNames = dict[str, str | None]  # the column of each kind in NAMES, where there is one
 
 
 def open_table(path: Path, options: ImportOptions) -> Source:
@@ -50,13 +50,13 @@ def open_table(path: Path, options: ImportOptions) -> Source:
     return Source(path.stem, None, read_rows(chain([first], records), found))
 
 
-def find_columns(options: ImportOptions, there: list[str], path: Path) -> Columns:
+def find_columns(options: ImportOptions, there: list[str], path: Path) -> ColumnNames:
     """The columns to read: as named, else found by their names.
 
     Raises:
         HeadwayError: one is missing that is needed or was asked for.
     """
-    found: Columns = {}
+    found: ColumnNames = {}
     for kind, names in NAMES.items():
         name = options.column(kind)
         if name is not None and name not in there:
@@ -73,7 +73,7 @@ def find_columns(options: ImportOptions, there: list[str], path: Path) -> Column
     return found
 
 
-def read_rows(records: Iterable[Named], columns: Columns) -> Iterator[CompletionRow]:
+def read_rows(records: Iterable[Row], columns: ColumnNames) -> Iterator[CompletionRow]:
     """The rows of records; a list of completions makes a row each.
 
     Raises:
@@ -83,7 +83,7 @@ def read_rows(records: Iterable[Named], columns: Columns) -> Iterator[Completion
     for place, record in records:
         if missing := [name for name in needed if name not in record]:
             raise HeadwayError(f"{place}: no '{missing[0]}'; it has {', '.join(record) or 'nothing'}")
-        of = {kind: None if name is None else record.get(name) for kind, name in columns.items()}
+        of: dict[str, Any] = {kind: None if name is None else record.get(name) for kind, name in columns.items()}
         conversation = conversation_of(of["prompt"], place)
         completion = of["completion"]
         if conversation and conversation[-1]["role"] == "assistant":  # the completion, or a copy of it
@@ -124,7 +124,7 @@ def completion_of(value: Any, reasoning: Any, place: str) -> tuple[str | None, s
     return thinking, text or ""
 
 
-def jsonl_records(path: Path) -> Iterator[Named]:
+def jsonl_records(path: Path) -> Iterator[Row]:
     """Each line's object with its place; empty lines are skipped.
 
     Raises:
@@ -148,7 +148,7 @@ def jsonl_records(path: Path) -> Iterator[Named]:
             yield place, record
 
 
-def parquet_records(path: Path, columns: list[str] | None = None) -> Iterator[Named]:
+def parquet_records(path: Path, columns: list[str] | None = None) -> Iterator[Row]:
     """Each row of a Parquet file with its place, some at a time.
 
     Raises:
