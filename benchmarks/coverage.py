@@ -32,9 +32,8 @@ from headway.engines.scripted import ramps
 from headway.procedures.adaptive import Target, answer_costs, first_rounds, more_rounds
 from headway.procedures.sample import TraceKey
 from headway.runs.measure import Measurement
-from headway.types import BranchHead
 from headway.runs.settings import Settings
-from headway.types import Problem
+from headway.types import BranchHead, Problem
 
 PROBLEMS, TRACES, BRANCHES, EPISODES = 200, 2, 4, 6
 BUDGET, ANSWER_TOKENS, ANSWER = 256, 16, "42"
@@ -62,7 +61,7 @@ def settings(folder: Path, seed: int) -> Settings:
     file.write_text(
         "".join(json.dumps({"id": p.id, "prompt": p.prompt, "answer": p.answer}) + "\n" for p in problems(seed))
     )
-    return Settings(
+    return Settings.of(
         model="scripted", problems=str(file), grader="exact", traces=TRACES, branches=BRANCHES, budget=BUDGET,
         answer_tokens=ANSWER_TOKENS, seed=seed,
     )  # fmt: skip

@@ -26,7 +26,8 @@ from headway.problems import load_problems
 from headway.procedures.sample import make_trace
 from headway.runs.settings import Settings
 from headway.runs.store import Run
-from headway.text.prompts import find_think_tags, prompt_ids
+from headway.text.prompts import prompt_ids
+from headway.text.tags import find_think_tags
 from headway.types import Completion, Trace
 
 PER_PROBLEM, EVERY = 4, 256
@@ -65,14 +66,14 @@ def main() -> None:
     parser.add_argument("--traces", type=int, default=10_000)
     parser.add_argument("--tokens", type=int, default=2048)
     args = parser.parse_args()
-    settings = Settings(
+    settings = Settings.of(
         model="scripted", problems="countdown", limit=args.traces // PER_PROBLEM, traces=PER_PROBLEM, branches=4,
         budget=args.tokens, answer_tokens=64, segment="tokens", episode_tokens=EVERY,
     )  # fmt: skip
     out: dict[str, object] = {"traces": args.traces, "tokens": args.tokens}
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder, "run")
-        run = Run.create(path, msgspec.to_builtins(settings))
+        run = Run.create(path, settings.flat())
         for of_problem in stored(args.traces, args.tokens):
             run.append(of_problem)
         out["traces_mb"] = (path / "traces.jsonl").stat().st_size / 2**20

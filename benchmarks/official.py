@@ -21,15 +21,16 @@ import numpy as np
 import torch
 import transformers
 
-from headway.core.segment import cut
+from headway.core.segment import Cutting, cut
 from headway.engines import hf, model_path
 from headway.engines.trunks import Request, Trunk
 from headway.problems import load_problems
 from headway.problems.graders import load_grader
-from headway.procedures.sample import sample
+from headway.procedures.sample import Sampling, sample
 from headway.procedures.score import Known, ValueKind, curves_of
 from headway.text.known_answers import written
-from headway.text.prompts import find_think_tags, meta_prover
+from headway.text.prompts import meta_prover
+from headway.text.tags import find_think_tags
 from headway.types import Completion, MetaProver, SamplingParams, TokenIds, Trace
 from step import spread
 
@@ -67,13 +68,12 @@ def main() -> None:
     official = Anew(ours.model, ours.tokenizer)
     grader, problems = load_grader(loaded.grader), {p.id: p for p in loaded.problems}
     tags = find_think_tags(ours.tokenizer, think_open="", think_close="The answer is")
-    lengths: dict[str, Any] = dict(traces=1, budget=320, answer_tokens=12)
-    traces = [t for part in sample(ours, loaded.problems, grader, tags, **lengths) for t in part]
+    traces = [t for part in sample(ours, loaded.problems, grader, tags, Sampling(1, 320, 12)) for t in part]
     short = meta_prover(tags, branches=8, max_tokens=12)
     free = MetaProver("\n\nTime is up.\n\nStep by step:\n\n1. ", "\n\nStep by step:\n\n1. ", 8, args.free, stop=())
 
     def segmenter(trace: Trace) -> Any:
-        return cut(trace, segment="tokens", min_paragraphs=1, episode_tokens=40, max_episodes=7)
+        return cut(trace, Cutting("tokens", episode_tokens=40, max_episodes=7))
 
     def valued(engine: hf.HFEngine, prover: MetaProver, kind: ValueKind, trace: Trace) -> Callable[[], Any]:
         known = Known(engine, prover, grader, written)

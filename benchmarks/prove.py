@@ -43,10 +43,11 @@ from headway.engines.trunks import Request, Trunk
 from headway.problems import load_problems
 from headway.problems.graders import load_grader
 from headway.procedures.prove import prove
-from headway.procedures.sample import make_trace, sample
+from headway.procedures.sample import Sampling, make_trace, sample
 from headway.runs.measure import Measurement
 from headway.runs.settings import Settings
-from headway.text.prompts import find_think_tags, meta_prover, prompt_ids
+from headway.text.prompts import meta_prover, prompt_ids
+from headway.text.tags import find_think_tags
 from headway.types import Completion, Episode, SamplingParams, TokenIds, Trace
 
 BUILTIN = model_path("builtin:countdown")
@@ -125,8 +126,8 @@ def builtin_traces(model: Any, tokenizer: Any, traces: int) -> list[Trace]:
     """The built-in model's own longest traces of 60 problems."""
     tags = find_think_tags(tokenizer, think_open=None, think_close=None)
     drawn = sample(
-        HFEngine(model, tokenizer), PROBLEMS.problems[:60], load_grader("countdown"), tags,
-        traces=1, budget=192, answer_tokens=16, problems_at_once=60,
+        HFEngine(model, tokenizer), PROBLEMS.problems[:60], load_grader("countdown"), tags, Sampling(1, 192, 16),
+        problems_at_once=60,
     )  # fmt: skip
     return sorted((t for chunk in drawn for t in chunk), key=lambda t: -t.thinking)[:traces]
 
@@ -210,7 +211,7 @@ def true_error(measurement: Measurement) -> tuple[float, float]:
     total = pull = branches = 0.0
     for trace, curve in zip(made.traces, made.curves, strict=True):
         V = np.clip(script.values[trace.problem_id], 0, 1)
-        weights = step_weights(curve.tokens, float(s.budget + s.answer_tokens))
+        weights = step_weights(curve.tokens, float(s.sampling.budget + s.sampling.answer_tokens))
         known, n = weights > 0, curve.values.n
         total += float(np.sum(weights[known] ** 2 * (V * (1 - V))[known] / n[known]))
         pull += float(np.sum(weights * np.sqrt(V * (1 - V))))
@@ -220,16 +221,14 @@ def true_error(measurement: Measurement) -> tuple[float, float]:
 
 def adaptive(settings: Settings, repeats: int) -> dict[str, Any]:
     """Proves the same traces with 8 branches at each boundary, and adaptively to the error that has."""
-    scripted = settings.model == "scripted"
+    scripted = settings.engine.model == "scripted"
     rows = []
     for seed in range(repeats):
         with tempfile.TemporaryDirectory() as folder:
-            base = {f: getattr(settings, f) for f in settings.__struct_fields__} | {"seed": seed}
-            uniform = proved(Path(folder, "uniform"), None, Settings(**{**base, "branches": BRANCHES}))
+            uniform = proved(Path(folder, "uniform"), None, settings.changed(seed=seed, branches=BRANCHES))
             target, least = true_error(uniform) if scripted else (uniform.report()["precision"]["regret"], np.nan)
-            adapted = proved(
-                Path(folder, "adaptive"), uniform.run.path, Settings(**{**base, "branches": 2, "precision": target})
-            )
+            asked = settings.changed(seed=seed, branches=2, precision=target)
+            adapted = proved(Path(folder, "adaptive"), uniform.run.path, asked)
             error = true_error(adapted)[0] if scripted else adapted.report()["precision"]["regret"]
             n = [len(m.run.branches()) for m in (uniform, adapted)]
         ratio = n[0] * target**2 / (n[1] * error**2)
@@ -239,9 +238,9 @@ def adaptive(settings: Settings, repeats: int) -> dict[str, Any]:
         )
         print(rows[-1], flush=True)
     return {
-        "problems": settings.limit,
-        "traces": settings.traces,
-        "budget": settings.budget,
+        "problems": settings.problems.limit,
+        "traces": settings.sampling.traces,
+        "budget": settings.sampling.budget,
         "times_fewer_branches": spread([r["times_fewer"] for r in rows]),
         "runs": rows,
     }
@@ -268,11 +267,13 @@ def main() -> None:
             "llama": cost(untrained, tokenizer, random_traces(tokenizer, 2, 512), args.repeats),
         }
     if args.only != "cost":
-        scripted = Settings(model="scripted", problems="countdown", limit=100, budget=256, answer_tokens=40)
-        own_model = Settings(model="builtin:countdown", problems="countdown", limit=30, budget=192, answer_tokens=16)
+        scripted = Settings.of(model="scripted", problems="countdown", limit=100, budget=256, answer_tokens=40)
+        own_model = Settings.of(
+            model="builtin:countdown", problems="countdown", limit=30, budget=192, answer_tokens=16
+        )
         out["adaptive"] = {
             "scripted_256": adaptive(scripted, args.repeats),
-            "scripted_1024": adaptive(msgspec.structs.replace(scripted, budget=1024), args.repeats),
+            "scripted_1024": adaptive(scripted.changed(budget=1024), args.repeats),
             "builtin": adaptive(own_model, args.repeats),
         }
     versions = {"headway": __version__, "torch": str(torch.__version__), "transformers": transformers.__version__}

@@ -21,8 +21,6 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import msgspec
-
 GROUP = 4  # traces of a problem
 MEBI = 2**20
 
@@ -58,13 +56,13 @@ def make(folder: Path, args: argparse.Namespace) -> None:
     from headway.runs.settings import Settings
     from headway.runs.store import Run
 
-    settings = Settings(
+    settings = Settings.of(
         model="scripted", problems="countdown", limit=args.traces // GROUP, traces=GROUP, branches=args.branches,
         budget=args.tokens, min_paragraphs=1,
     )  # fmt: skip
-    run = Run.create(folder, msgspec.to_builtins(settings))
+    run = Run.create(folder, settings.flat())
     rng = random.Random(0)
-    for problem in load_problems("countdown", limit=settings.limit).problems:
+    for problem in load_problems("countdown", limit=settings.problems.limit).problems:
         run.append([r for index in range(GROUP) for r in records(problem.id, index, args, rng)])
 
 

@@ -25,7 +25,7 @@ from transformers import AutoTokenizer, PrinterCallback
 from headway.engines import model_path
 from headway.problems import load_problems
 from headway.problems.graders import load_grader
-from headway.text.prompts import find_think_tags
+from headway.text.tags import find_think_tags
 from headway.training import MRTConfig, MRTTrainer, dataset_of, outcome_reward
 
 COMMON: dict[str, Any] = dict(

@@ -32,15 +32,16 @@ import packed
 from headway.core import allocation as allocate
 from headway.core import values as estimate
 from headway.core.progress import progress
-from headway.core.segment import boundaries, cut
+from headway.core.segment import Cutting, boundaries, cut
 from headway.engines import hf, model_path
 from headway.problems import load_problems
 from headway.problems.graders import load_grader
 from headway.procedures.prove import prove
-from headway.procedures.sample import sample
+from headway.procedures.sample import Sampling, sample
 from headway.procedures.score import Known, curves_of, score
 from headway.report.page import charts
-from headway.text.prompts import find_think_tags, meta_prover
+from headway.text.prompts import meta_prover
+from headway.text.tags import find_think_tags
 from headway.types import MetaProver, Trace
 from step import BUILTIN, KINDS, ratios, real_text, spread, take_turns
 
@@ -56,7 +57,7 @@ class Task(NamedTuple):
     think: dict[str, str | None]
     budget: int
     answer_tokens: int
-    cuts: dict[str, Any]
+    cutting: Cutting
 
 
 COUNTDOWN = Task(
@@ -64,14 +65,14 @@ COUNTDOWN = Task(
     dict(think_open=None, think_close=None),
     192,
     16,
-    dict(segment="markers", min_paragraphs=3, episode_tokens=128, max_episodes=6),
+    Cutting(max_episodes=6),
 )
 
 
 def real_task(problems: str) -> Task:
     """Thoughts of any model, cut every 64 tokens."""
     think: dict[str, str | None] = dict(think_open="", think_close="The answer is")
-    return Task(problems, think, 320, 12, dict(segment="tokens", min_paragraphs=1, episode_tokens=64, max_episodes=5))
+    return Task(problems, think, 320, 12, Cutting("tokens", episode_tokens=64, max_episodes=5))
 
 
 class Boundary(NamedTuple):
@@ -104,12 +105,12 @@ def measure(model: str, task: Task, traces: int, reference: int, pool: int, *, s
     engine, grader = hf.load(model_path(model), dtype="float32"), load_grader(loaded.grader)
     tags = find_think_tags(engine.tokenizer, **task.think)
     problems = {p.id: p for p in loaded.problems}
-    lengths: dict[str, Any] = dict(budget=task.budget, answer_tokens=task.answer_tokens)
-    drawn = sample(engine, loaded.problems, grader, tags, traces=1, seed=seed, **lengths)
+    sampling = Sampling(1, task.budget, task.answer_tokens, seed=seed)
+    drawn = sample(engine, loaded.problems, grader, tags, sampling)
     made = [t for part in drawn for t in part]
 
     def segmenter(trace: Trace) -> Any:
-        return cut(trace, **task.cuts)
+        return cut(trace, task.cutting)
 
     def prover(branches: int) -> MetaProver:
         return meta_prover(tags, branches=branches, max_tokens=task.answer_tokens)

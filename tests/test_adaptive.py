@@ -18,11 +18,11 @@ from headway.runs.settings import Settings
 from headway.runs.store import Run
 from headway.types import HeadwayError
 
-ASKED = Settings(model="scripted", problems="countdown", limit=8, traces=2, branches=2, budget=300)
+ASKED = Settings.of(model="scripted", problems="countdown", limit=8, traces=2, branches=2, budget=300)
 
 
 def with_(**changes) -> Settings:
-    return Settings(**{k: getattr(ASKED, k) for k in ASKED.__struct_fields__} | changes)
+    return ASKED.changed(**changes)
 
 
 def proved(path: Path, settings: Settings) -> Measurement:
@@ -142,8 +142,8 @@ def test_boundaries_without_weight_get_no_branches(tmp_path):
 @pytest.mark.parametrize(
     ("changes", "says"),
     [
-        ({"precision": 0.0}, "--precision must be above 0, got 0.0"),
-        ({"max_branches": -1}, "--max-branches must be above 0, got -1"),
+        ({"precision": 0.0}, "precision must be above 0, got 0.0"),
+        ({"max_branches": -1}, "max_branches must be above 0, got -1"),
         ({"precision": 0.1, "value_precision": 0.1}, "give one of them"),
         ({"precision": 0.1, "branches": 1}, "needs --branches of at least 2, got 1"),
         ({"max_branches": 223}, r"--max-branches 223 is less than one round of 2 branches .* \(224\)"),

@@ -10,7 +10,7 @@ import yaml
 from headway.engines import model_path
 from headway.engines.hf import load
 from headway.problems import countdown
-from headway.text.prompts import find_think_tags
+from headway.text.tags import find_think_tags
 from headway.types import HeadwayError
 
 FOLDER = Path(model_path("builtin:countdown"))

@@ -101,7 +101,7 @@ def test_an_extended_run_and_a_linearized_one_from_the_command_line(
         (["measure", "--model", "scripted", "--id-column", "nr"], "'countdown' has its own columns"),
         (["measure", "--model", "scripted", "--prompt-template", "Solve."], "--prompt-template needs {problem}"),
         (["measure", "--model", "scripted", "--think-format", "xml"], "xml"),
-        (["measure", "--model", "scripted", "--traces", "0"], "--traces must be at least 1, got 0"),
+        (["measure", "--model", "scripted", "--traces", "0"], "traces must be at least 1, got 0"),
         (["measure", "--model", "scripted", "--grader", "vibes"], "got 'vibes'"),
         (["measure", "--model", "scripted", "--speed", "9"], "No such option"),
         (["measure", "--model", "scripted", "--engine", "abacus"], "abacus"),
@@ -112,7 +112,7 @@ def test_an_extended_run_and_a_linearized_one_from_the_command_line(
         (["measure", "--model", "m", "--engine", "api"], "is no address; expected e.g. http://localhost:8000/v1"),
         (
             ["measure", "--model", "m", "--engine", "api", "--base-url", "http://h/v1", "--timeout", "0"],
-            "--timeout > 0",
+            "timeout must be above 0, got 0.0",
         ),
         (["measure", "--model", "m", "--engine", "vllm", "--vllm-args", "tp=2"], "expected JSON such as"),
         (

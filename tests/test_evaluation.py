@@ -12,7 +12,8 @@ from headway.core.votes import maj_at_k
 from headway.engines.scripted import ScriptedEngine
 from headway.problems.graders import InPlace, exact
 from headway.procedures.prove import ValueCurve, prove
-from headway.procedures.sample import sample
+from headway.procedures.sample import Sampling, sample
+from headway.report.numbers.comparison import regret_against_best, token_efficiency
 from headway.report.numbers.diagnosis import budget_to, calibration, diagnose, progress_histogram, settled
 from headway.report.numbers.evaluation import (
     BEST_STOP,
@@ -26,9 +27,9 @@ from headway.report.numbers.evaluation import (
     voted,
 )
 from headway.report.numbers.table import Measured, measured, summarize
-from headway.report.numbers.versus import regret_against_best, token_efficiency
 from headway.text.equivalence import answer_classes
-from headway.text.prompts import ThinkTags, meta_prover
+from headway.text.prompts import meta_prover
+from headway.text.tags import ThinkTags
 from headway.types import Branch, Problem, Trace
 
 TAGS = ThinkTags("", "</think>")
@@ -45,7 +46,7 @@ def run(values: dict[str, Sequence[float]], *, traces: int = 4, branches: int = 
     problems = [p for p in PROBLEMS if p.id in values]
     engine, grader, by_id = ScriptedEngine(problems, values), InPlace(exact), {p.id: p for p in problems}
     limits = {"budget": BUDGET, "answer_tokens": 40}
-    made = [t for c in sample(engine, problems, grader, TAGS, traces=traces, seed=seed, **limits) for t in c]
+    made = [t for c in sample(engine, problems, grader, TAGS, Sampling(traces, seed=seed, **limits)) for t in c]
     prover = meta_prover(TAGS, branches=branches, max_tokens=20)
     drawn = [b for c in prove(engine, made, by_id, grader, prover, cut, seed=seed) for b in c]
     m = measured(made, drawn, cut)

@@ -9,20 +9,20 @@ from headway.engines import hf, model_path
 from headway.engines.scripted import CLOSE, ScriptedEngine
 from headway.problems import load_problems
 from headway.problems.graders import InPlace, exact, load_grader
-from headway.procedures.extend import MARKERS, extend
-from headway.procedures.sample import sample
+from headway.procedures.extend import MARKERS, Extension, extend
+from headway.procedures.sample import Sampling, sample
 from headway.runs.derived import extend_run
 from headway.runs.measure import Measurement
 from headway.runs.settings import Settings
 from headway.runs.store import Run
-from headway.text.prompts import ThinkTags
+from headway.text.tags import ThinkTags
 from headway.types import Completion, HeadwayError, Problem
 
 TAGS = ThinkTags("<think>", CLOSE)
 GRADER = InPlace(exact)
 PROBLEMS = [Problem(f"p{i}", f"What is {i} + {i}?", str(2 * i)) for i in range(40)]
 BY_ID = {p.id: p for p in PROBLEMS}
-OPTIONS = {"rounds": 3, "round_tokens": 60, "answer_tokens": 40}
+ANSWER_TOKENS = 40
 
 
 class Saying(ScriptedEngine):
@@ -39,12 +39,14 @@ class Saying(ScriptedEngine):
 
 
 def sampled(engine, problems=PROBLEMS, *, budget=1000, traces=1):
-    chunks = sample(engine, problems, GRADER, TAGS, traces=traces, budget=budget, answer_tokens=40)
+    chunks = sample(engine, problems, GRADER, TAGS, Sampling(traces, budget, ANSWER_TOKENS))
     return [t for chunk in chunks for t in chunk]
 
 
-def extended(engine, traces, tags=TAGS, **options):
-    return [t for chunk in extend(engine, traces, BY_ID, GRADER, tags, **{**OPTIONS, **options}) for t in chunk]
+def extended(engine, traces, tags=TAGS, *, rounds=3, round_tokens=60, seed=0, traces_at_once=64, done=()):
+    sampling = Sampling(answer_tokens=ANSWER_TOKENS, seed=seed)
+    extension = Extension(rounds, round_tokens, sampling, traces_at_once)
+    return [t for chunk in extend(engine, traces, BY_ID, GRADER, tags, extension, done=done) for t in chunk]
 
 
 def one_trace():
@@ -93,7 +95,7 @@ def test_a_round_takes_no_more_than_its_tokens():
         engine = Saying("x" * 500, "length")
         [longer] = extended(engine, [trace], rounds=1, round_tokens=tokens)
         assert longer.thinking == trace.thinking + tokens
-        assert engine.asked[0][1].max_tokens == tokens - len("Wait") + OPTIONS["answer_tokens"]
+        assert engine.asked[0][1].max_tokens == tokens - len("Wait") + ANSWER_TOKENS
 
 
 def test_a_round_without_room_is_refused():
@@ -134,7 +136,7 @@ def test_a_stopped_extension_goes_on_to_the_same_traces():
 
 
 def test_an_extended_run_is_a_run(tmp_path: Path):
-    settings = Settings(model="scripted", problems="countdown", limit=6, traces=2, branches=2, budget=400)
+    settings = Settings.of(model="scripted", problems="countdown", limit=6, traces=2, branches=2, budget=400)
     with Measurement.create(tmp_path / "a", settings) as measurement:
         measurement.all()
     extend_run(tmp_path / "a", tmp_path / "b", rounds=2, round_tokens=100)
@@ -162,13 +164,9 @@ def test_a_real_model_goes_on_from_the_tokens_it_sampled():
     made = load_problems("countdown", limit=4)
     tags, grader = ThinkTags("<think>", "</think>"), load_grader(made.grader)
     by_id = {p.id: p for p in made.problems}
-    traces = [
-        t
-        for chunk in sample(engine, made.problems, grader, tags, traces=1, budget=250, answer_tokens=24)
-        for t in chunk
-    ]
-    options = {"rounds": 2, "round_tokens": 60, "answer_tokens": 24}
-    longer = [t for chunk in extend(engine, traces, by_id, grader, tags, **options) for t in chunk]
+    traces = [t for chunk in sample(engine, made.problems, grader, tags, Sampling(1, 250, 24)) for t in chunk]
+    extension = Extension(rounds=2, round_tokens=60, sampling=Sampling(answer_tokens=24))
+    longer = [t for chunk in extend(engine, traces, by_id, grader, tags, extension) for t in chunk]
     assert any(t.closed for t in traces)
     for before, after in zip(traces, longer, strict=True):
         assert after.prompt_ids == before.prompt_ids

@@ -7,8 +7,9 @@ from transformers import PreTrainedTokenizerFast
 from headway.core.segment import by_tokens
 from headway.problems.graders import InPlace, exact
 from headway.procedures.prove import prove
-from headway.procedures.sample import grade_traces, make_trace, sample
-from headway.text.prompts import FORMATS, ThinkTags, find_think_tags, meta_prover, opening_of, prompt_ids, read_thought
+from headway.procedures.sample import Sampling, grade_traces, make_trace, sample
+from headway.text.prompts import meta_prover, prompt_ids
+from headway.text.tags import FORMATS, ThinkTags, find_think_tags, opening_of, read_thought
 from headway.types import Completion, HeadwayError, Problem
 
 PROBLEM = Problem("1", "2 + 2?", "4")
@@ -91,7 +92,7 @@ def test_what_forces_an_answer_closes_the_thinking_in_tokens_of_the_model(family
     model, tags = of(family), tags_of(family)
     closing = [model.convert_tokens_to_ids(t) for t in SPECIALS[FORMAT[family]] if t in tags.close]
     prover = meta_prover(tags, branches=1, max_tokens=4)
-    for text in (prover.suffix, prover.end):
+    for text in (prover.suffix, prover.end_suffix):
         ids = model.encode(text, add_special_tokens=False)
         assert sorted({i for i in ids if i in closing}) == sorted(closing)
         assert text.count(tags.close) == 1
@@ -190,7 +191,7 @@ def test_every_boundary_of_a_thought_is_inside_its_tags(family: str, think_open:
     tags = tags_of(family, think_open)
     opening = "" if tags.open else FORMATS[FORMAT[family]].open.strip()
     engine = Says(family, f"{opening}1234{tags.close}\\boxed{{4}}")
-    [traces] = sample(engine, [PROBLEM], InPlace(exact), tags, traces=1, budget=9, answer_tokens=9)
+    [traces] = sample(engine, [PROBLEM], InPlace(exact), tags, Sampling(1, 9, 9))
     engine.asked.clear()
     prover = meta_prover(tags, branches=2, max_tokens=9)
     [branches] = prove(engine, traces, {"1": PROBLEM}, InPlace(exact), prover, lambda t: by_tokens(t.thinking, size=2))
@@ -198,7 +199,7 @@ def test_every_boundary_of_a_thought_is_inside_its_tags(family: str, think_open:
     inside = [text.rpartition(opening_of(tags))[2] for text in engine.asked]
     assert [text.strip() for text in inside] == [
         f"{thought}{forced}".strip()
-        for thought, forced in (("", prover.suffix), ("12", prover.suffix), ("1234", prover.end))
+        for thought, forced in (("", prover.suffix), ("12", prover.suffix), ("1234", prover.end_suffix))
     ]
 
 

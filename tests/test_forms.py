@@ -5,7 +5,8 @@ from headway.engines.scripted import Characters
 from headway.problems import countdown
 from headway.problems.graders import load_grader
 from headway.text.known_answers import Forms, ends_of, known_forms, written
-from headway.text.prompts import ThinkTags, meta_prover
+from headway.text.prompts import meta_prover
+from headway.text.tags import ThinkTags
 from headway.types import HeadwayError, MetaProver, Problem
 
 TOKENIZER = tiny.tokenizer()
@@ -64,12 +65,12 @@ def test_a_form_must_leave_room_for_its_end():
 
 
 def test_after_words_an_answer_follows_a_space():
-    prover = MetaProver(suffix="The answer is", end="The answer is", max_tokens=16)
+    prover = MetaProver(suffix="The answer is", end_suffix="The answer is", max_tokens=16)
     forms = forms_of("12", prover=prover, forced=prover.suffix)
     assert [TOKENIZER.decode(ids) for ids in forms.token_ids] == [" 12", "12"]
     assert ends_of(prover, prover.suffix) == ("\n",)
     assert ends_of(prover, BOX) == ("}", "\n")
-    assert ends_of(MetaProver(suffix="", end="", stop=()), "") == ()
+    assert ends_of(MetaProver(suffix="", end_suffix="", stop=()), "") == ()
 
 
 def test_a_tokenizer_that_melts_the_answer_into_the_box_writes_it_alone():
@@ -96,7 +97,7 @@ def test_a_completion_wrote_a_form_if_it_begins_with_its_tokens_and_ends_there()
 
 def test_likelihoods_need_the_policys_own_distribution():
     with pytest.raises(HeadwayError, match="top-p 1"):
-        forms_of("1", prover=MetaProver(suffix=BOX, end=BOX, top_p=0.9))
+        forms_of("1", prover=MetaProver(suffix=BOX, end_suffix=BOX, top_p=0.9))
 
 
 def test_all_right_expressions_are_candidates_in_countdown():

@@ -12,13 +12,15 @@ import pytest
 import tiny
 from headway import cli
 from headway.engines.scripted import Characters
-from headway.runs.importers.rows import Columns, Row, answer_of
+from headway.runs.importers.options import ImportOptions
+from headway.runs.importers.rows import CompletionRow, answer_of
 from headway.runs.importers.run import Imported, import_traces
-from headway.runs.importers.traces import AUTHOR_TAGS, Said, divide, encode
+from headway.runs.importers.traces import SplitCompletion, divide, encode
 from headway.runs.measure import Measurement
 from headway.runs.settings import Settings
 from headway.runs.store import Run
-from headway.text.prompts import ThinkTags, find_think_tags, prompt_ids
+from headway.text.prompts import prompt_ids
+from headway.text.tags import ThinkTags, find_think_tags
 from headway.types import HeadwayError, Problem
 
 LOGS = Path(__file__).parent / "fixtures" / "imports"  # README.md there tells how they were made
@@ -27,7 +29,7 @@ THOUGHT = "Hm.\n\nWait\n\n4."
 ONE = {"prompt": "2 + 2?", "completion": f"<think>\n{THOUGHT}</think>\\boxed{{4}}", "answer": "4"}
 USER = {"role": "user", "content": "2 + 2?"}
 HIDDEN = {"type": "reasoning", "reasoning": "gAAAA", "redacted": True}
-NO_COLUMNS = Columns()
+AUTHOR_TAGS = ImportOptions().author_tags
 
 
 def jsonl(path: Path, *rows: dict[str, Any]) -> Path:
@@ -36,12 +38,12 @@ def jsonl(path: Path, *rows: dict[str, Any]) -> Path:
 
 
 def settings(**changes: Any) -> Settings:
-    return Settings(**{"model": "scripted", "problems": "", "author": "someone", "grader": "exact"} | changes)
+    return Settings.of(**{"model": "scripted", "problems": "", "grader": "exact"} | changes)
 
 
-def imported(path: Path, out: Path, *, columns: Columns = NO_COLUMNS, **more: Any) -> tuple[Imported, Run]:
-    options = {k: more.pop(k) for k in ("budget", "author_tags", "untagged") if k in more}
-    made = import_traces(path, out, settings(**more), columns=columns, **options)
+def imported(path: Path, out: Path, **more: Any) -> tuple[Imported, Run]:
+    options = {"author": "someone"} | {k: more.pop(k) for k in ImportOptions.__struct_fields__ if k in more}
+    made = import_traces(path, out, settings(**more), ImportOptions(**options))
     return made, Run.load(out)
 
 
@@ -53,8 +55,8 @@ def said_by(role: str, *parts: str, **fields: str) -> dict[str, Any]:
     return {"role": role, "content": [{"type": "reasoning", "reasoning": reasoning}, {"type": "text", "text": text}]}
 
 
-def row(text: str | None, *, thinking: str | None = None, stop: Any = None) -> Row:
-    return Row("f, line 1", None, ({"role": "user", "content": "?"},), "4", text, thinking, stop)
+def row(text: str | None, *, thinking: str | None = None, stop: Any = None) -> CompletionRow:
+    return CompletionRow("f, line 1", None, ({"role": "user", "content": "?"},), "4", text, thinking, stop)
 
 
 # -- where the thinking ends ------------------------------------------------------------------------------------------
@@ -63,22 +65,24 @@ def row(text: str | None, *, thinking: str | None = None, stop: Any = None) -> R
 @pytest.mark.parametrize(
     ("given", "untagged", "said"),
     [
-        (row("<think>\na\n</think>\nb"), "answer", Said("a\n", "\nb")),
-        (row("  <think>a</think>b</think>c"), "answer", Said("a", "b</think>c")),
-        (row("a</think>b"), "answer", Said("a", "b")),  # the template had opened the thinking
-        (row("b"), "answer", Said("", "b")),
-        (row("b"), "thought", Said("b", None)),
-        (row("b", stop="stop"), "answer", Said("", "b")),
-        (row("a", stop="length"), "answer", Said("a", None)),
-        (row("<think>a"), "answer", Said("a", None)),
-        (row(""), "answer", Said("", "")),
-        (row("b", thinking="a"), "answer", Said("a", "b")),
-        (row("", thinking="a", stop="stop"), "answer", Said("a", "")),
-        (row("", thinking="a", stop="length"), "answer", Said("a", None)),
-        (row("", thinking="a"), "answer", Said("a", None)),
+        (row("<think>\na\n</think>\nb"), "answer", SplitCompletion("a\n", "\nb")),
+        (row("  <think>a</think>b</think>c"), "answer", SplitCompletion("a", "b</think>c")),
+        (row("a</think>b"), "answer", SplitCompletion("a", "b")),  # the template had opened the thinking
+        (row("b"), "answer", SplitCompletion("", "b")),
+        (row("b"), "thought", SplitCompletion("b", None)),
+        (row("b", stop="stop"), "answer", SplitCompletion("", "b")),
+        (row("a", stop="length"), "answer", SplitCompletion("a", None)),
+        (row("<think>a"), "answer", SplitCompletion("a", None)),
+        (row(""), "answer", SplitCompletion("", "")),
+        (row("b", thinking="a"), "answer", SplitCompletion("a", "b")),
+        (row("", thinking="a", stop="stop"), "answer", SplitCompletion("a", "")),
+        (row("", thinking="a", stop="length"), "answer", SplitCompletion("a", None)),
+        (row("", thinking="a"), "answer", SplitCompletion("a", None)),
     ],
 )
-def test_a_completion_is_divided_at_its_authors_tags(given: Row, untagged: Any, said: Said) -> None:
+def test_a_completion_is_divided_at_its_authors_tags(
+    given: CompletionRow, untagged: Any, said: SplitCompletion
+) -> None:
     assert divide(given, AUTHOR_TAGS, untagged=untagged) == said
 
 
@@ -137,7 +141,7 @@ def exported(run: Run) -> list[dict[str, Any]]:
 
 @pytest.mark.parametrize("kind", ["jsonl", "parquet"])
 def test_a_run_that_went_out_as_text_and_came_back_is_the_same_run(tmp_path: Path, kind: str) -> None:
-    asked = Settings(model="scripted", problems="countdown", limit=5, traces=3, branches=2, seed=7)
+    asked = Settings.of(model="scripted", problems="countdown", limit=5, traces=3, branches=2, seed=7)
     with Measurement.create(tmp_path / "a", asked) as measurement:
         measurement.sample()
         measurement.prove()
@@ -245,7 +249,7 @@ def test_what_people_call_their_columns_gives_the_same_trace(tmp_path: Path, giv
 
 def test_columns_can_be_named(tmp_path: Path) -> None:
     file = jsonl(tmp_path / "f.jsonl", {"prompt": "no", "q": "2 + 2?", "c": "4", "a": "4", "n": "x", "answer": "no"})
-    _, run = imported(file, tmp_path / "r", columns=Columns(prompt="q", completion="c", answer="a", id="n"))
+    _, run = imported(file, tmp_path / "r", prompt_column="q", completion_column="c", answer_column="a", id_column="n")
     assert run.problems() == [Problem("x", "2 + 2?", "4")] and [t.answer for t in run.traces()] == ["4"]
 
 

@@ -9,12 +9,13 @@ import pytest
 
 from headway.engines.scripted import Characters
 from headway.problems.graders import InPlace, exact
-from headway.procedures.linearize import CUE, linearize
+from headway.procedures.linearize import CUE, Chains, linearize
+from headway.procedures.sample import Sampling
 from headway.runs.derived import linearize_run, linearized
 from headway.runs.measure import Measurement
 from headway.runs.settings import Settings
 from headway.runs.store import Run
-from headway.text.prompts import ThinkTags
+from headway.text.tags import ThinkTags
 from headway.types import Attempt, Completion, HeadwayError, Problem
 
 TAGS = ThinkTags("", "</think>")
@@ -42,8 +43,9 @@ class Searcher:
 
 
 def attempts(engine, **options):
-    asked = {"chains": 2, "rounds": 4, "round_tokens": 100, "window": 2, **options}
-    return [a for chunk in linearize(engine, PROBLEMS, GRADER, TAGS, **asked) for a in chunk]
+    done, sampling = options.pop("done", ()), Sampling(seed=options.pop("seed", 0))
+    asked = Chains(**{"chains": 2, "rounds": 4, "round_tokens": 100, "window": 2, "sampling": sampling, **options})
+    return [a for chunk in linearize(engine, PROBLEMS, GRADER, TAGS, asked, done=done) for a in chunk]
 
 
 def test_a_round_sees_the_problem_and_its_last_episodes_only():
@@ -118,7 +120,7 @@ def test_an_undecided_attempt_leaves_its_chain_out():
 
 
 def test_a_run_gets_its_chains_and_refuses_others(tmp_path: Path):
-    settings = Settings(model="scripted", problems="countdown", limit=4, traces=3, branches=1)
+    settings = Settings.of(model="scripted", problems="countdown", limit=4, traces=3, branches=1)
     with Measurement.create(tmp_path, settings) as measurement:
         measurement.sample()
         measurement.prove()

@@ -7,17 +7,9 @@ from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors, 
 from transformers import PreTrainedTokenizerFast
 
 from headway.engines.scripted import Characters
-from headway.text.prompts import (
-    FINAL_ANSWER,
-    ThinkTags,
-    decode_with_offsets,
-    find_think_tags,
-    meta_prover,
-    prompt_ids,
-    read_answer,
-    read_thought,
-    token_at,
-)
+from headway.text.offsets import decode_with_offsets, token_at
+from headway.text.prompts import FINAL_ANSWER, meta_prover, prompt_ids
+from headway.text.tags import ThinkTags, find_think_tags, read_answer, read_thought
 from headway.types import HeadwayError
 
 TAGS = ThinkTags("<think>\n", "</think>")
@@ -223,13 +215,13 @@ def test_a_prompt_begins_with_one_bos_where_the_template_writes_it():
 
 def test_the_meta_prover_closes_the_thinking_once_and_opens_a_box():
     made = meta_prover(TAGS, branches=3, max_tokens=9)
-    assert made.end == "</think>" + FINAL_ANSWER
-    assert made.suffix.endswith(made.end)
+    assert made.end_suffix == "</think>" + FINAL_ANSWER
+    assert made.suffix.endswith(made.end_suffix)
     assert made.suffix.count("</think>") == 1
     assert made.suffix.endswith("\\boxed{")
     assert (made.sampling().n, made.sampling().max_tokens) == (3, 9)
-    custom = meta_prover(TAGS, suffix="", end="!", branches=1, max_tokens=1)
-    assert (custom.suffix, custom.end) == ("", "!")
+    custom = meta_prover(TAGS, suffix="", end_suffix="!", branches=1, max_tokens=1)
+    assert (custom.suffix, custom.end_suffix) == ("", "!")
 
 
 def answer_in(text):

@@ -14,7 +14,7 @@ from headway.runs.settings import Settings
 from headway.types import Completion, HeadwayError, Likelihood, SamplingParams
 
 PARAMS = SamplingParams(n=2, max_tokens=8)
-SETTINGS = Settings(model="scripted", problems="countdown", limit=4, traces=2, budget=128, answer_tokens=40)
+SETTINGS = Settings.of(model="scripted", problems="countdown", limit=4, traces=2, budget=128, answer_tokens=40)
 
 
 class Echo:
@@ -81,15 +81,15 @@ def measured(folder: Path, settings: Settings) -> tuple[bytes, int]:
 
 
 def test_another_run_takes_what_both_have(tmp_path: Path) -> None:
-    cached = msgspec.structs.replace(SETTINGS, cache=str(tmp_path / "cache"))
+    cached = SETTINGS.changed(cache=str(tmp_path / "cache"))
     plain, all_of = measured(tmp_path / "plain", SETTINGS)
     assert measured(tmp_path / "first", cached) == (plain, all_of)
     assert measured(tmp_path / "second", cached) == (plain, 0)
     # the same thoughts cut in another way: the traces are there, and their ends
     cut = dict(segment="tokens", episode_tokens=40)
-    other, needed = measured(tmp_path / "other", msgspec.structs.replace(SETTINGS, **cut))
+    other, needed = measured(tmp_path / "other", SETTINGS.changed(**cut))
     assert other != plain
-    again, asked = measured(tmp_path / "again", msgspec.structs.replace(cached, **cut))
+    again, asked = measured(tmp_path / "again", cached.changed(**cut))
     assert again == other and asked == needed - 4 - 2 * 8  # the traces of 4 problems, both ends of 8 traces
 
 

@@ -18,13 +18,14 @@ from headway.core.segment import by_markers, to_tokens
 from headway.engines.scripted import ScriptedEngine, ramps
 from headway.problems.graders import load_grader
 from headway.procedures.prove import prove
-from headway.procedures.sample import grade_traces, make_trace, sample
+from headway.procedures.sample import Sampling, grade_traces, make_trace, sample
 from headway.report.numbers.comparison import compare, difference_rows, estimate_rows, markdown_table
 from headway.report.numbers.table import Measured, measured, summarize
 from headway.report.page import charts
 from headway.report.page.render import render_compare, render_run
 from headway.report.text import interval, plus_minus, visible
-from headway.text.prompts import ThinkTags, meta_prover, prompt_ids
+from headway.text.prompts import meta_prover, prompt_ids
+from headway.text.tags import ThinkTags
 from headway.types import Branch, Completion, Episode, HeadwayError, Problem, Trace
 
 TAGS = ThinkTags("", "</think>")
@@ -62,7 +63,8 @@ def run(
     engine = ScriptedEngine(problems, values or ramps(problems, episodes=3))
     grader, by_id = load_grader("exact"), {p.id: p for p in problems}
     limits = {"budget": BUDGET, "answer_tokens": ANSWER_TOKENS}
-    made = [t for group in sample(engine, problems, grader, TAGS, traces=traces, seed=seed, **limits) for t in group]
+    sampling = Sampling(traces, seed=seed, **limits)
+    made = [t for group in sample(engine, problems, grader, TAGS, sampling) for t in group]
     prompt = prompt_ids(engine.tokenizer, problems[0].prompt, TAGS)
     for i, thought in enumerate(thoughts):
         ids = tuple(engine.tokenizer.encode(thought, add_special_tokens=False))

@@ -15,9 +15,10 @@ from headway.report.files import estimates, parse_formats, trace_rows, write_fil
 from headway.report.numbers.comparison import markdown_cell
 from headway.report.numbers.table import band, measured
 from headway.report.numbers.token_use import token_use
-from headway.report.usage import usage_rows
+from headway.report.quantities import usage_rows
 from headway.runs.measure import Measurement, compare_runs
 from headway.runs.settings import Settings
+from headway.runs.store import Run
 from headway.types import Episode, HeadwayError, Trace
 
 
@@ -74,7 +75,7 @@ def test_measuring_goes_through_the_traces_once_and_puts_them_in_order() -> None
 def runs(tmp_path_factory: pytest.TempPathFactory) -> Iterator[list[tuple[str, Path]]]:
     folder = tmp_path_factory.mktemp("runs")
     for name, seed in (("a", 0), ("=b", 1)):
-        settings = Settings(model="scripted", problems="countdown", limit=3, traces=2, branches=2, seed=seed)
+        settings = Settings.of(model="scripted", problems="countdown", limit=3, traces=2, branches=2, seed=seed)
         with Measurement.create(folder / name, settings) as measurement:
             measurement.sample()
             measurement.prove()
@@ -99,7 +100,7 @@ def test_every_format_is_written_for_one_run_and_for_several(runs: list[tuple[st
 
 
 def test_tables_hold_the_numbers_of_the_report(runs: list[tuple[str, Path]], tmp_path: Path) -> None:
-    with Measurement(cli.Run.load(runs[0][1])) as measurement:
+    with Measurement(Run.load(runs[0][1])) as measurement:
         shown = measurement.shown()
     write_files(tmp_path, ["csv", "parquet"], [shown])
     report = (
@@ -146,14 +147,14 @@ def test_how_well_tokens_were_used_by_hand() -> None:
     thrift = [{"label": "b", "highest": h, **entry(1.5 + h)} for h in (False, True)]
     rows = {row[0]: row[1:] for row in usage_rows(reports, {"token_efficiency": thrift})}
     assert rows[""] == ["a", "b"]
-    found = {name.split(",")[0]: cells for name, cells in rows.items()}
-    assert found["accuracy to gain by stopping earlier"] == [
+    found = {name.split(" (")[0].split(",")[0]: cells for name, cells in rows.items()}
+    assert found["accuracy gained by stopping at the best boundary"] == [
         "0.250 ± 0.100 (95% 0.050 to 0.450)",
         "−0.250 ± 0.100 (95% −0.450 to −0.050)",
     ]
     assert found["budget for 90% of the final accuracy"] == ["–", "96 ± 4 (95% 96 to 96)"]
-    assert found["spread of values over what their errors say (1 is right)"] == ["–", "–"]
-    assert rows["times its tokens that a needs for the same accuracy (maj@k)"] == [
+    assert rows["observed over predicted variance of the values (1 = error bars are calibrated)"] == ["–", "–"]
+    assert rows["tokens a needs per token of this run, at equal maj@k"] == [
         "–",
         "2.50 ± 0.10 (95% 2.30 to 2.70)",
     ]

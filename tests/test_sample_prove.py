@@ -10,8 +10,9 @@ from headway.core.segment import boundaries, by_markers, by_tokens, to_tokens
 from headway.engines.scripted import CLOSE, ScriptedEngine, ramps
 from headway.problems.graders import InPlace, Pooled, exact
 from headway.procedures.prove import prove, value_curve
-from headway.procedures.sample import derive_seed, grade_traces, make_trace, sample
-from headway.text.prompts import ThinkTags, meta_prover, prompt_ids
+from headway.procedures.sample import Sampling, derive_seed, grade_traces, make_trace, sample
+from headway.text.prompts import meta_prover, prompt_ids
+from headway.text.tags import ThinkTags
 from headway.types import Branch, Completion, Engine, Problem
 
 TAGS = ThinkTags("<think>", CLOSE)
@@ -46,10 +47,9 @@ def segmenter(trace):
     return to_tokens(by_markers(trace.thought), trace.offsets[: trace.thinking])
 
 
-def sampled(policy=None, *, traces=3, budget=1000, **options):
-    chunks = sample(
-        policy or engine(), PROBLEMS, GRADER, TAGS, traces=traces, budget=budget, answer_tokens=40, **options
-    )
+def sampled(policy=None, *, traces=3, budget=1000, seed=0, **options):
+    sampling = Sampling(traces, budget, answer_tokens=40, seed=seed)
+    chunks = sample(policy or engine(), PROBLEMS, GRADER, TAGS, sampling, **options)
     return [t for chunk in chunks for t in chunk]
 
 
@@ -203,7 +203,7 @@ def test_a_branch_starts_with_the_sampled_tokens_and_counts_its_own(budget):
         for j, position in enumerate(positions):
             prefix, _ = next(asked)
             ended = trace.closed and position == trace.thinking
-            suffix = tuple(map(ord, forced.end if ended else forced.suffix))
+            suffix = tuple(map(ord, forced.end_suffix if ended else forced.suffix))
             assert prefix == trace.prompt_ids + trace.token_ids[:position] + suffix
             for b in range(2):
                 branch = next(branches)
@@ -263,7 +263,7 @@ def undecided_for_odd(answer, reference):
 
 def test_what_the_grader_cannot_decide_is_unknown_and_not_wrong():
     with Pooled(undecided_for_odd, workers=1) as grader:
-        [traces] = sample(engine(), PROBLEMS, grader, TAGS, traces=1, budget=1000, answer_tokens=40)
+        [traces] = sample(engine(), PROBLEMS, grader, TAGS, Sampling(1, 1000, 40))
         [branches] = prove(engine(), traces, BY_ID, grader, prover(2), segmenter)
     for trace in traces:
         odd = int(trace.problem_id[1:]) % 2 == 1

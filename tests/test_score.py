@@ -12,9 +12,10 @@ from headway.engines.hf import HFEngine
 from headway.engines.scripted import CLOSE, ScriptedEngine
 from headway.problems.graders import InPlace, exact
 from headway.procedures.prove import prove
-from headway.procedures.sample import make_trace, sample
+from headway.procedures.sample import Sampling, make_trace, sample
 from headway.procedures.score import Known, curve_of, curves_of, known_share, score
-from headway.text.prompts import ThinkTags, meta_prover
+from headway.text.prompts import meta_prover
+from headway.text.tags import ThinkTags
 from headway.types import Branch, Completion, HeadwayError, MetaProver, Problem, Score
 
 TAGS = ThinkTags("<think>", CLOSE)
@@ -32,7 +33,7 @@ def segmenter(trace):
 
 @pytest.fixture(scope="module")
 def traces():
-    return [t for c in sample(ENGINE, PROBLEMS, GRADER, TAGS, traces=2, budget=99, answer_tokens=40) for t in c]
+    return [t for c in sample(ENGINE, PROBLEMS, GRADER, TAGS, Sampling(2, 99, 40)) for t in c]
 
 
 def known():
@@ -51,7 +52,7 @@ def test_a_likelihood_is_the_truth(traces):
         assert curve.values.values == pytest.approx(TRUTH[trace.problem_id][: len(curve.boundaries)])
         assert not curve.values.stderr.any()
         # thought, forced text, the answer's tokens and its end
-        end = PROVER.end if trace.closed else PROVER.suffix
+        end = PROVER.end_suffix if trace.closed else PROVER.suffix
         assert curve.tokens[-1] == trace.thinking + len(end) + len(BY_ID[trace.problem_id].answer) + 1
     assert known_share(found, scores) == pytest.approx(1)
 
@@ -122,7 +123,7 @@ def test_what_cannot_be_scored_is_refused(traces):
 
     with pytest.raises(HeadwayError, match="cannot evaluate given answers"):
         next(score(Samples(), traces, BY_ID, known(), PROVER, segmenter))
-    narrow = MetaProver(suffix=PROVER.suffix, end=PROVER.end, top_p=0.9)
+    narrow = MetaProver(suffix=PROVER.suffix, end_suffix=PROVER.end_suffix, top_p=0.9)
     with pytest.raises(HeadwayError, match="top-p 1"):
         curves("likelihood", traces, prover=narrow)
     unknown = Branch("p0", 0, 0, 0, "0}", 20, 2, "0", 1.0)
@@ -138,7 +139,7 @@ def test_hybrid_and_likelihood_fit_the_branches_of_a_real_model(kind):
     engine = HFEngine(tiny.model(kind, seed=4), tiny.tokenizer())
     problems = {"p": Problem("p", "2+2", "4")}
     grader = InPlace(lambda answer, reference: len(answer) == 1, candidates=lambda p: [chr(c) for c in range(40, 100)])
-    prover = MetaProver(suffix="</think>\\boxed{", end="</think>\\boxed{", branches=3000, max_tokens=3)
+    prover = MetaProver(suffix="</think>\\boxed{", end_suffix="</think>\\boxed{", branches=3000, max_tokens=3)
     prompt = tuple(engine.tokenizer.encode("<user>2+2<assistant><think>", add_special_tokens=False))
     thought = tuple(np.random.default_rng(0).integers(10, 60, size=12).tolist())
     trace = make_trace(engine.tokenizer, "p", 0, prompt, Completion(thought, "length"), ThinkTags("", "</think>"))

@@ -1,9 +1,9 @@
-"""Options: checked against their type and choices wherever they come from, and looked up in tables that raise."""
+"""Options: declared once, checked wherever they come from, and looked up in tables that raise."""
 
 import math
 from collections.abc import Iterable, Mapping
 from difflib import get_close_matches
-from typing import Any, Literal, TypeVar, get_args, get_origin, get_type_hints
+from typing import Any, Literal, NamedTuple, TypeVar, get_args, get_origin, get_type_hints
 
 import msgspec
 
@@ -11,6 +11,33 @@ from headway.types import HeadwayError
 
 K = TypeVar("K", bound=str)
 T = TypeVar("T")
+
+
+class Option(NamedTuple):
+    """What an annotation says of an option beside its type: its help text, and the bounds of its number."""
+
+    help: str
+    least: float | None = None
+    above: float | None = None
+    most: float | None = None
+
+
+class Options(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """A group of options, each declared once: `name: Annotated[type, Option(help, ...)] = default`."""
+
+    def check(self) -> None:
+        """Refuses values that cannot be used.
+
+        Raises:
+            HeadwayError: names the option, what was got and what is expected.
+        """
+        check_options(self)
+
+
+def declared(group: type) -> dict[str, Option]:
+    """The `Option` of each field of a class that has one."""
+    hints = get_type_hints(group, include_extras=True)
+    return {n: m for n, hint in hints.items() for m in getattr(hint, "__metadata__", ()) if isinstance(m, Option)}
 
 
 def lookup(table: Mapping[K, T], key: K, what: str) -> T:
@@ -25,7 +52,7 @@ def lookup(table: Mapping[K, T], key: K, what: str) -> T:
 
 
 def check_options(options: object, *, names: Iterable[str] | None = None) -> None:
-    """Refuses option values that are not of their declared type: a choice that is none, null, NaN, text for a number.
+    """Refuses values that are not of their declared type or out of bounds: an unknown choice, null, NaN, a text.
 
     Args:
         options: An instance of a class with annotated fields.
@@ -34,9 +61,22 @@ def check_options(options: object, *, names: Iterable[str] | None = None) -> Non
     Raises:
         HeadwayError: names the option, what was got and what is expected.
     """
-    hints = get_type_hints(type(options))
+    hints, bounds = get_type_hints(type(options)), declared(type(options))
     for name in hints if names is None else names:
-        _check(name, getattr(options, name), hints[name])
+        value = getattr(options, name)
+        _check(name, value, hints[name])
+        if name in bounds and value is not None:
+            _check_bounds(name, value, bounds[name])
+
+
+def _check_bounds(name: str, value: Any, bounds: Option) -> None:
+    for words, bound, holds in (
+        ("at least", bounds.least, bounds.least is None or value >= bounds.least),
+        ("above", bounds.above, bounds.above is None or value > bounds.above),
+        ("at most", bounds.most, bounds.most is None or value <= bounds.most),
+    ):
+        if not holds:
+            raise HeadwayError(f"{name} must be {words} {bound}, got {value}")
 
 
 def _check(name: str, value: Any, hint: Any) -> None:

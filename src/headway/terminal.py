@@ -1,4 +1,4 @@
-"""What the command line shows: how far it is on stderr, a run's main numbers on stdout."""
+"""What the command line shows: progress on stderr, a run's main numbers on stdout."""
 
 import time
 from collections.abc import Callable, Iterator
@@ -10,12 +10,15 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from rich.table import Table
 
+from headway.report.quantities import shown_in
+from headway.report.text import interval, number
+
 console = Console(stderr=True)
 
 
 @contextmanager
 def progress() -> Iterator[Callable[[str, int, int], None]]:
-    """A progress bar for each stage, on stderr; where that is no terminal, a line now and then."""
+    """A progress bar for each stage, on stderr; where that is no terminal, a line every 30 seconds."""
     if not console.is_terminal:
         yield lines()
         return
@@ -32,13 +35,13 @@ def progress() -> Iterator[Callable[[str, int, int], None]]:
 
 
 def lines(seconds: float = 30.0) -> Callable[[str, int, int], None]:
-    """Tells each stage's start, its end, and how far it is every so many seconds."""
-    told = ("", 0.0)
+    """Prints each stage's start, its end, and its progress every so many seconds."""
+    last = ("", 0.0)
 
     def tell(stage: str, done: int, total: int) -> None:
-        nonlocal told
-        if stage != told[0] or done == total or time.monotonic() - told[1] >= seconds:
-            told = (stage, time.monotonic())
+        nonlocal last
+        if stage != last[0] or done == total or time.monotonic() - last[1] >= seconds:
+            last = (stage, time.monotonic())
             console.print(f"{stage}: {done} of {total}", highlight=False)
 
     return tell
@@ -49,20 +52,14 @@ def print_report(report: dict[str, Any], run: Path) -> None:
     table = Table(title=f"{report['model']} on {report['problems']}", title_justify="left")
     for column in ("", "value", "± error", "95% interval"):
         table.add_column(column, justify="right" if column else "left")
-    regret = report["normalized_regret"][-1]
-    rows = {
-        "pass@1": report["pass_at_1"],
-        "forced answer before thinking": report["forced_at_start"],
-        f"normalized regret at {regret['budget']} tokens": regret,
-        "episodes": report["episodes"],
-        "tokens": report["tokens"],
-    }
-    for name, e in rows.items():
-        table.add_row(name, f"{e['value']:.3f}", f"{e['stderr']:.3f}", f"{e['ci95'][0]:.3f} to {e['ci95'][1]:.3f}")
+    for label, [estimate], digits in shown_in("headline", [report]):
+        if estimate is not None:
+            value, error = (number(estimate[name], digits) for name in ("value", "stderr"))
+            table.add_row(label, value, error, interval(estimate, digits))
     out = Console()
     out.print(table)
     counts = ", ".join(f"{n} {outcome.replace('_', ' ')}" for outcome, n in report["counts"].items())
     out.print(f"{report['n_traces']} traces of {report['n_problems']} problems: {counts}")
     drawn, added = report["branches"]["branches"], report["precision"]["regret"]
-    out.print(f"{drawn} branches: their part of the regret's error is {added:.4f}")
+    out.print(f"{drawn} branches; they add {number(added, 4)} to the standard error of the regret")
     out.print(f"report: {run / 'report.html'}", soft_wrap=True)

@@ -185,14 +185,14 @@ class Attempt(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class MetaProver(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """The policy forced to stop and answer: `suffix` after a boundary, `end` after a thought that ended by itself.
+    """The policy forced to answer by `suffix` in its thinking, or `end_suffix` after thinking that ended by itself.
 
     Shapes the paper's mu(. | x, z_{0:j}); its own suffix asks for a whole solution, this one for the bare answer
     (docs/deviations.md). `branches` is the number of answers drawn at a boundary.
     """
 
     suffix: str
-    end: str
+    end_suffix: str
     branches: int = 4
     max_tokens: int = 32
     temperature: float = 1.0

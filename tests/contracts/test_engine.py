@@ -23,8 +23,9 @@ from headway.engines.trunks import Request, find_trunks
 from headway.problems import countdown
 from headway.problems.graders import InPlace, exact
 from headway.procedures.prove import prove
-from headway.procedures.sample import sample
-from headway.text.prompts import find_think_tags, meta_prover, prompt_ids
+from headway.procedures.sample import Sampling, sample
+from headway.text.prompts import meta_prover, prompt_ids
+from headway.text.tags import find_think_tags
 from headway.types import Completion, Engine, HeadwayError, SamplingParams, TokenIds
 
 VLLM_HEAD = 32  # the smallest that vLLM computes on a CPU
@@ -242,7 +243,7 @@ def test_offsets_align_and_a_branchs_prompt_is_the_sampled_tokens(engine: Engine
     recorder, problems = Recorder(engine), list(countdown.problems(2, split="train"))
     tags = find_think_tags(engine.tokenizer, think_open=None, think_close=None)
     grader, prover = InPlace(exact), meta_prover(tags, branches=2, max_tokens=5)
-    made = sample(recorder, problems, grader, tags, traces=2, budget=60, answer_tokens=8)
+    made = sample(recorder, problems, grader, tags, Sampling(2, 60, 8))
     traces = [trace for chunk in made for trace in chunk]
     assert len(traces) == 4
     for trace in traces:

@@ -5,12 +5,10 @@ import itertools
 import math
 import re
 from collections.abc import Callable, Sequence
-from typing import Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
-from headway.choices import lookup
+from headway.choices import Option, Options, lookup
 from headway.types import Episode, Trace
-
-Segment = Literal["markers", "tokens", "backtracks"]
 
 PARAGRAPH = "\n\n"
 
@@ -24,7 +22,7 @@ MARKERS = (
     "But hold on",
 )
 
-# What the authors' backtracking models write when they go back: the explicit forms, and the two that are said.
+# What the authors' backtracking models write when they backtrack: explicit commands, and two phrases.
 BACKTRACK = re.compile(
     r"Backtrack to (?:Line \d+|beginning)\n?"
     r"|(?:Wait, )?[Tt]his seems off\. Let's (?:backtrack to [Ss]tep \d+|try something else)\.\n?"
@@ -67,7 +65,7 @@ def by_markers(
 
 
 def by_backtracks(text: str) -> list[tuple[int, int]]:
-    """Character spans of the episodes of a backtracking search: an attempt, the words that go back, an attempt...
+    """Character spans of the episodes of a backtracking search: an attempt, a backtrack marker, an attempt...
 
     Cut where a backtrack marker (`BACKTRACK`) begins and where it ends. The spans tile the text.
     """
@@ -136,24 +134,35 @@ def boundaries(episodes: Sequence[Episode]) -> list[int]:
     return positions
 
 
-def cut(
-    trace: Trace, *, segment: Segment, min_paragraphs: int, episode_tokens: int, max_episodes: int | None
-) -> list[Episode]:
-    """The episodes of a trace's thinking: at markers, backtracks or on a token grid, merged down to `max_episodes`.
-
-    Raises:
-        HeadwayError: there is no such way to cut.
-    """
-    episodes = lookup(CUTS, segment, "segment")(trace, min_paragraphs, episode_tokens)
-    return episodes if max_episodes is None else merge(episodes, most=max_episodes)
-
-
 def _of_text(trace: Trace, spans: Sequence[tuple[int, int]]) -> list[Episode]:
     return to_tokens(spans, trace.offsets[: trace.thinking]) if trace.thinking else []
 
 
-CUTS: dict[str, Callable[[Trace, int, int], list[Episode]]] = {
-    "markers": lambda trace, paragraphs, _: _of_text(trace, by_markers(trace.thought, min_paragraphs=paragraphs)),
-    "tokens": lambda trace, _, size: by_tokens(trace.thinking, size=size),
-    "backtracks": lambda trace, *_: _of_text(trace, by_backtracks(trace.thought)),
+CUTS: dict[str, Callable[[Trace, "Cutting"], list[Episode]]] = {
+    "markers": lambda trace, c: _of_text(trace, by_markers(trace.thought, min_paragraphs=c.min_paragraphs)),
+    "tokens": lambda trace, c: by_tokens(trace.thinking, size=c.episode_tokens),
+    "backtracks": lambda trace, _: _of_text(trace, by_backtracks(trace.thought)),
 }
+if TYPE_CHECKING:
+    Segment = str
+else:
+    Segment = Literal[tuple(CUTS)]
+
+
+class Cutting(Options, frozen=True):
+    """How the thinking of a trace is cut into episodes."""
+
+    segment: Annotated[Segment, Option("How thinking is cut into episodes.")] = "markers"
+    min_paragraphs: Annotated[int, Option("Minimum paragraphs of an episode (markers).", least=1)] = 3
+    episode_tokens: Annotated[int, Option("Tokens of an episode (tokens).", least=1)] = 128
+    max_episodes: Annotated[int | None, Option("Merge neighbouring episodes down to this many.", least=1)] = None
+
+
+def cut(trace: Trace, cutting: Cutting) -> list[Episode]:
+    """The episodes of a trace's thinking, neighbours merged down to `max_episodes`.
+
+    Raises:
+        HeadwayError: there is no such way to cut.
+    """
+    episodes = lookup(CUTS, cutting.segment, "segment")(trace, cutting)
+    return episodes if cutting.max_episodes is None else merge(episodes, most=cutting.max_episodes)

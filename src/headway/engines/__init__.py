@@ -2,9 +2,10 @@
 
 from importlib.resources import files
 from pathlib import Path
-from typing import NamedTuple
+from typing import Annotated
 from urllib.parse import urlsplit
 
+from headway.choices import Option, Options
 from headway.types import HeadwayError
 
 BUILTIN = "builtin:"
@@ -25,21 +26,20 @@ def model_path(model: str) -> str:
     return str(folder)
 
 
-class Connection(NamedTuple):
-    """How to reach a server and how to treat it: nothing here changes what is measured.
+class Connection(Options, frozen=True):
+    """How to reach a server; nothing here changes what is measured.
 
-    `timeout` is in seconds, for one try; `retries` follow it with growing pauses. The key is read from the environment
-    variable `api_key_env` and from nowhere else.
+    The key is read from an environment variable and from nowhere else.
     """
 
-    base_url: str
-    concurrency: int = 32
-    timeout: float = 600.0
-    retries: int = 8
-    api_key_env: str = "OPENAI_API_KEY"
+    base_url: Annotated[str, Option("Address of the server, up to and including /v1.")] = ""
+    concurrency: Annotated[int, Option("Requests in flight.", least=1)] = 32
+    timeout: Annotated[float, Option("Seconds allowed for one request.", above=0)] = 600.0
+    retries: Annotated[int, Option("Retries of a request, with growing pauses.", least=0)] = 8
+    api_key_env: Annotated[str, Option("Environment variable that holds the key.")] = "OPENAI_API_KEY"
 
-    def check(self) -> None:
-        """Refuses an address that is none, and one that holds a secret: the run folder would keep it.
+    def check_address(self) -> None:
+        """Refuses an address that is not one, and one that holds a secret, which the run folder would store.
 
         Raises:
             HeadwayError: which, and what is expected.
@@ -52,8 +52,3 @@ class Connection(NamedTuple):
             raise HeadwayError(f"--base-url '{self.base_url}' is no address; expected e.g. http://localhost:8000/v1")
         if parts.username or parts.password or parts.query or parts.fragment:
             raise HeadwayError("--base-url holds more than an address; keys go into the environment (--api-key-env)")
-        if self.concurrency < 1 or self.retries < 0 or not self.timeout > 0:
-            raise HeadwayError(
-                "need --concurrency >= 1, --retries >= 0 and --timeout > 0, got "
-                f"{self.concurrency}, {self.retries} and {self.timeout:g}"
-            )

@@ -1,6 +1,6 @@
-"""Problems: where they come from. Files, data sets of the Hugging Face hub, known sets, and sets made on the fly.
+"""Sources of problems: files, data sets of the Hugging Face hub, known sets, and generated sets.
 
-`files` and `hub` give rows, `rows` makes problems of them, and `presets` says where the known sets are.
+`files` and `hub` read rows, `rows` makes problems of them, and `presets` lists the known sets.
 """
 
 from collections.abc import Sequence
@@ -46,12 +46,12 @@ def load_problems(
     Args:
         spec: What `--problems` takes: a JSONL, CSV or Parquet file; `hub:owner/name[:config][@split]` (or a folder in
             place of the name); a preset such as `aime24`; `countdown` (held-out problems of the embedded default's
-            task) or `countdown-train`; `gym:TASK` (reasoning-gym). The sets that are made on the fly are endless, and
-            without a limit give the first 200.
-        limit: How many at most.
-        seed: Which problems a `gym:` set makes.
-        columns: Which columns of a file or a data set hold what; the others say it themselves.
-        template: What is asked, with `{problem}` where the problem goes; a preset or `gym:` set has its own.
+            task) or `countdown-train`; `gym:TASK` (reasoning-gym). Generated sets are endless; without a limit, their
+            first 200.
+        limit: Maximum number of problems.
+        seed: Seed of a `gym:` set.
+        columns: The columns of a file or a hub data set; other sets have their own.
+        template: The prompt, with `{problem}` in place of the question; a preset or `gym:` set has its own.
 
     Raises:
         HeadwayError: there is no such set, or it cannot be read: where, what was got, what was expected.
@@ -59,7 +59,7 @@ def load_problems(
     if limit is not None and limit < 1:
         raise HeadwayError(f"--limit must be at least 1, got {limit}")
     if template is not None and PLACE not in template:
-        raise HeadwayError(f"--prompt-template needs {PLACE} where the problem goes, got {template!r}")
+        raise HeadwayError(f"--prompt-template needs {PLACE} in place of the question, got {template!r}")
     if spec not in NAMED and spec not in PRESETS and not spec.startswith(GYM):
         made, own = _read(spec, limit, columns or Columns()), None
     elif columns is not None:
@@ -70,7 +70,7 @@ def load_problems(
 
 
 def _known(spec: str, limit: int | None, seed: int) -> tuple[ProblemSet, str | None]:
-    """A set that says itself what it holds, and its prompt template."""
+    """The problems of a preset or a generated set, and its prompt template."""
     if spec in PRESETS:
         preset = PRESETS[spec]
         return ProblemSet(spec, _of_preset(spec, preset, limit), "math-verify"), preset.template
@@ -103,7 +103,7 @@ def _of_preset(name: str, preset: Preset, limit: int | None) -> list[Problem]:
     if len(data) != preset.size:
         raise HeadwayError(
             f"'{preset.source.name}' holds {len(data)} problems, and {name} is known as a set of {preset.size}: the "
-            f"data set has changed; take it as it is with --problems hub:{preset.source}"
+            f"data set has changed; use it as it is with --problems hub:{preset.source}"
         )
     rows = read_hub(preset.source, data, preset.columns)
     if preset.skip_unanswered:

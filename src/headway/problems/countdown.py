@@ -1,9 +1,8 @@
 """Countdown: reach a target with given numbers, each used once, by + - * and /.
 
-Checking is easy and finding is hard, so thinking pays (the task of Stream of Search, arXiv:2404.03683, and TinyZero).
-A problem's reference answer is one right expression; it fixes the numbers and the target, and any other expression
-over the same numbers that reaches the same target is as right. This module makes problems and judges expressions; it
-knows no model.
+Easy to verify and hard to search, so thinking pays (the task of Stream of Search, arXiv:2404.03683, and TinyZero). A
+problem's reference answer is one right expression; it fixes the numbers and the target, and any other expression over
+the same numbers with the same value is also right. This module generates problems and verifies expressions.
 """
 
 import ast
@@ -31,7 +30,7 @@ _OPERATORS = {ast.Add: operator.add, ast.Sub: operator.sub, ast.Mult: operator.m
 
 
 class Term(NamedTuple):
-    """A number and the expression that makes it."""
+    """A number and its expression."""
 
     value: int
     text: str
@@ -50,7 +49,7 @@ class Step(NamedTuple):
         return Term(self.result, f"({self.left.text} {self.symbol} {self.right.text})")
 
     def line(self) -> str:
-        """The step as a thought writes it, by values."""
+        """The step as it is written in thinking, with values."""
         return f"{self.left.value} {self.symbol} {self.right.value} = {self.result}"
 
 
@@ -71,7 +70,7 @@ def steps(terms: tuple[Term, ...]) -> list[Step]:
 
 
 def take(terms: tuple[Term, ...], step: Step) -> tuple[Term, ...]:
-    """The terms left after a step: its two are gone and its result is there."""
+    """The terms after a step: its result replaces its two terms."""
     left = list(terms)
     left.remove(step.left)
     left.remove(step.right)
@@ -79,7 +78,7 @@ def take(terms: tuple[Term, ...], step: Step) -> tuple[Term, ...]:
 
 
 def outer(text: str) -> str:
-    """An expression without the brackets around the whole of it, which `Step.term` puts there."""
+    """An expression without the outermost brackets, which `Step.term` adds."""
     return text[1:-1] if text.startswith("(") else text
 
 
@@ -107,7 +106,7 @@ class Puzzle(NamedTuple):
 
 
 def puzzle(rng: random.Random, split: Split) -> Puzzle:
-    """One random puzzle of the split: 3 or 4 numbers, made solvable by solving it forwards at random."""
+    """One random puzzle of the split: 3 or 4 numbers; the target is the result of random steps, so it is solvable."""
     while True:
         numbers = tuple(rng.randint(1, LARGEST_OPERAND) for _ in range(rng.choice((3, 4))))
         terms = tuple(Term(n, str(n)) for n in numbers)
@@ -139,7 +138,7 @@ def evaluate(expression: str) -> tuple[Fraction, tuple[int, ...]]:
         ValueError: it is not such an expression, divides by zero, or is longer than `MAX_EXPRESSION_CHARS`.
     """
     if len(expression) > MAX_EXPRESSION_CHARS:
-        raise ValueError(f"expression of {len(expression)} characters, at most {MAX_EXPRESSION_CHARS} are read")
+        raise ValueError(f"expression of {len(expression)} characters, at most {MAX_EXPRESSION_CHARS} are allowed")
     try:
         tree = ast.parse(expression.strip(), mode="eval").body
     except (SyntaxError, ValueError, MemoryError, RecursionError) as error:
@@ -162,10 +161,10 @@ def evaluate(expression: str) -> tuple[Fraction, tuple[int, ...]]:
 
 
 def solutions(reference: str, *, most: int = MOST_SOLUTIONS) -> list[str]:
-    """The right expressions over the reference's numbers, the reference first, in the form in which steps write them.
+    """The right expressions over the reference's numbers, the reference first, written as steps write them.
 
-    All of those with whole numbers from 1 to `LARGEST_RESULT` on the way, the larger operand first; at most `most`. Of
-    more than `MOST_NUMBERS` numbers, and of a reference that is no expression, only the reference itself.
+    Those whose intermediate results are whole numbers from 1 to `LARGEST_RESULT`, the larger operand first; at most
+    `most`. For more than `MOST_NUMBERS` numbers, or a reference that is no expression, only the reference itself.
     """
     try:
         target, numbers = evaluate(reference)

@@ -15,7 +15,7 @@ EXAMPLE = '{"id": "1", "prompt": "What is 2 + 2?", "answer": "4"}'
 def read_file(path: Path) -> Iterator[Row]:
     """The rows of a file: CSV and Parquet by their suffix, JSONL otherwise.
 
-    Numbers in a CSV file stay the text they are, so that an answer `025` keeps its zero.
+    Numbers in a CSV file stay text, so that an answer `025` keeps its zero.
 
     Raises:
         HeadwayError: the file cannot be read; says where.

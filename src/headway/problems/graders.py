@@ -1,8 +1,9 @@
-"""Graders: what counts as right. They get the text after the thinking and nothing else.
+"""Graders: which answers are right. They get the text after the thinking and nothing else.
 
 `exact`, `numeric` and `countdown` are bounded by construction (a length limit and linear work) and run in place.
-`math-verify` parses LaTeX and the verifiers of `gym` parse this and that, which can hang or eat the memory: they run
-in worker processes that are killed at a deadline and respawned. What they cannot decide is None.
+`math-verify` and the verifiers of `gym` parse free text, which can hang or exhaust the memory: they run in worker
+processes that are killed at a deadline and respawned. An undecided answer is None. A new grader is a class or function
+and one row in `GRADERS`.
 """
 
 import logging
@@ -32,7 +33,7 @@ DEADLINE_S = 5.0
 WORKER_MEMORY_BYTES = 2 * 2**30
 ATTEMPTS = 4
 
-# Words next to each other or before a colon, a unit after a number, a formula set off, more than one line.
+# Adjacent words or a word before a colon, a unit after a number, a delimited formula, more than one line.
 _WORDS = re.compile(r"[A-Za-z]{2,}(?:[ ,]+[A-Za-z]{2,}|:)|\d\s+[A-Za-z]{2,}\W*$|\$|\\[(\[]|\n")
 _COMMAND = re.compile(r"\\(?:text|textbf|mbox|mathrm|operatorname)\s*\{[^{}]*\}|\\[A-Za-z]+")
 _E_NOTATION = re.compile(r"(?<![\w.])(\d+\.?\d*|\.\d+)[eE]([-+]?\d{1,4})(?![\w.^])")
@@ -69,7 +70,7 @@ class InPlace:
 
     Args:
         is_right: Whether an answer is right, from the answer and the reference.
-        one_right: Whether all right answers to a problem are one answer, as where the function compares.
+        one_right: Whether all right answers to a problem are the same answer.
         candidates: The right answers to a problem as a model may write them, for values by likelihood.
     """
 
@@ -90,8 +91,8 @@ class Pooled:
     """A grader in worker processes. A worker past its deadline is killed and replaced.
 
     Use it as a context manager, or call `close`; processes start with the first call. The judge gets the answer and
-    what `reference` takes of the problem. `compares` says that the judge also tells whether two wrong answers are
-    equal, and that all right answers to a problem are one answer.
+    the `reference` of the problem. `compares`: it can also compare two wrong answers, and all right answers to a
+    problem are the same answer.
     """
 
     def __init__(
@@ -124,7 +125,7 @@ class Pooled:
             self._pool = None
 
     def grade(self, items: Sequence[tuple[Problem, str]]) -> list[float | None]:
-        """Grades each different (reference, answer) once; None where the judge says so, crashed or ran out of time."""
+        """Grades each distinct (reference, answer) once; None where the judge is undecided or failed."""
         keys = [(self._reference(problem), answer) for problem, answer in items]
         rewards: dict[tuple[str, str], float | None] = {key: 0.0 for key in keys if len(key[1]) > MAX_ANSWER_CHARS}
         for attempt in reversed(range(ATTEMPTS)):
@@ -132,14 +133,14 @@ class Pooled:
                 self._judge_all([key for key in dict.fromkeys(keys) if key not in rewards], rewards)
                 break
             except BrokenProcessPool:
-                # pebble gives its pool up if a worker ends just as it takes an answer, or while it has none
+                # pebble's pool breaks if a worker ends while it takes an answer, or while idle
                 self.close()
                 if not attempt:
                     raise
         return [rewards[key] for key in keys]
 
     def _judge_all(self, keys: Sequence[tuple[str, str]], rewards: dict[tuple[str, str], float | None]) -> None:
-        """Puts the verdict on each (reference, answer) into `rewards`, as far as the pool lives."""
+        """Puts the verdict on each (reference, answer) into `rewards`, until the pool breaks."""
         if not keys:
             return
         if self._pool is not None and not self._pool.active:
@@ -161,7 +162,7 @@ class Pooled:
             except BrokenProcessPool:
                 raise
             except Exception as error:
-                # too slow, out of memory, ended, or failed at this answer: it has not decided
+                # too slow, out of memory, ended, or failed at this answer: undecided
                 logger.debug("undecided answer %r: %r", key[1][:80], error)
             rewards[key] = None if verdict is None else float(verdict)
 
@@ -169,18 +170,18 @@ class Pooled:
 def _start_worker(judge: Callable[[str, str], bool | None]) -> None:
     import resource
 
-    sys.stdout = open(os.devnull, "w", encoding="utf-8")  # noqa: SIM115  (as long as the worker) judges print things
-    logging.disable(logging.WARNING)  # math-verify warns, once a worker, that its own timeouts are off
-    # A judge imports when it is first called. Here that time is not an answer's, in a worker's replacement too.
+    sys.stdout = open(os.devnull, "w", encoding="utf-8")  # noqa: SIM115  (open for the worker's life) judges print
+    logging.disable(logging.WARNING)  # math-verify warns in each worker that its own timeouts are off
+    # A judge imports at its first call; here that time does not count against an answer's deadline.
     with suppress(Exception):
         judge("1", "1")
-    # on top of what is there: a worker imports the script that started it, and torch takes gigabytes of addresses
+    # beyond what is in use: a worker imports the script that started it, and torch maps gigabytes of addresses
     most = _address_space() + WORKER_MEMORY_BYTES
     resource.setrlimit(resource.RLIMIT_AS, (most, most))
 
 
 def _address_space() -> int:
-    """The addresses this process has taken, in bytes; 0 where the system does not tell."""
+    """The address space of this process in bytes; 0 where unknown."""
     import resource
 
     try:
@@ -192,9 +193,9 @@ def _address_space() -> int:
 def judge_math(answer: str, reference: str) -> bool | None:
     """Whether math-verify finds the answer equal to the reference; None if it cannot read the reference.
 
-    Both are read as expressions, and an answer in words is also searched for its number or formula; an expression is
-    not, for the last number of `8n^2 + 1` is no answer. `4.5e33` is a number. Math-verify's own timeouts are off: they
-    use signals, and here the process is killed instead.
+    Both are parsed as expressions. An answer in words is also searched for its number or formula; an expression is
+    not, since the last number of `8n^2 + 1` is no answer. `4.5e33` is a number. Math-verify's own timeouts are off:
+    they use signals, and here the process is killed instead.
     """
     from math_verify import parse, verify
 
@@ -212,18 +213,18 @@ def load_grader(name: str) -> Grader:
     """The grader of a name.
 
     Raises:
-        HeadwayError: there is no such grader, or what it needs is not installed.
+        HeadwayError: there is no such grader, or its library is not installed.
     """
     return lookup(GRADERS, name, "grader")()
 
 
 def one_right(grader: Grader) -> bool:
-    """Whether all right answers to a problem are one answer for this grader; not if it does not say so."""
+    """Whether all right answers to a problem are the same answer for this grader; False unless it says so."""
     return bool(getattr(grader, "one_right", False))
 
 
 def compares(grader: Grader) -> bool:
-    """Whether the grader may be asked if one wrong answer equals another."""
+    """Whether the grader can compare two wrong answers."""
     return bool(getattr(grader, "compares", False))
 
 

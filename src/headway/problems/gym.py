@@ -1,10 +1,11 @@
 """Procedural problems of reasoning-gym, graded by its own verifiers.
 
-A verifier needs the entry it made the problem from. Task, seed and number make that entry again, so they are the
-problem's id, and a worker that grades has all it needs from there.
+A verifier needs the entry of the problem. Task, seed and number generate it again, so they are the problem's id, and a
+grading worker needs nothing else.
 
-Some verifiers evaluate what the model wrote as Python. Those of one version were read (and are tested) for that: what
-they may see is spelled out below, all else is wrong before they see it, and other versions are refused.
+Some verifiers evaluate the model's text as Python. Those of one version were reviewed (and are tested) for that: the
+patterns below are the only text they get, other answers are wrong without being evaluated, and other versions are
+refused.
 """
 
 import functools
@@ -30,8 +31,8 @@ _ARITHMETIC = re.compile(r"(?s)(?!.*\*\*)[\d\s+\-*/().]*")
 _ALGEBRA = re.compile(
     r"(?:[\d\s+\-*/^(),]|\.(?=\d)|\b(?:[A-Za-z]|a?(?:sin|cos|tan)h?|sec|csc|cot|exp|log|ln|sqrt|pi|Abs)\b)*"
 )
-# What the verifiers that evaluate text may see: no name but a variable or a function of mathematics, no attribute. It
-# has room for every right answer, and not for an integral that is only written down again.
+# The text that evaluating verifiers may get: no names but variables and mathematical functions, no attributes. Every
+# right answer matches; an integral that is only restated does not.
 EVALUATED = {
     "countdown": _ARITHMETIC,
     "intermediate_integration": _ALGEBRA,
@@ -48,11 +49,11 @@ REFUSED = {
 
 
 def problems(task: str, n: int, *, seed: int = 0) -> Iterator[Problem]:
-    """The first `n` problems that a task makes from a seed.
+    """The first `n` problems that a task generates from a seed.
 
     Raises:
         HeadwayError: reasoning-gym is not installed or of another version, it has no such task, or Headway cannot
-            grade the task: it has no reference answers or some of several lines, or its verifier is not to be trusted.
+            grade the task: it has no reference answers or multi-line ones, or its verifier cannot be trusted.
     """
     if n > SIZE:
         raise HeadwayError(f"a gym: set has at most {SIZE} problems, got --limit {n}; other seeds have others")
@@ -60,7 +61,7 @@ def problems(task: str, n: int, *, seed: int = 0) -> Iterator[Problem]:
         entry = _entry(task, seed, number)
         answer = entry["answer"]
         if not isinstance(answer, str) or not answer.strip():
-            raise HeadwayError(f"gym:{task} cannot be measured: it makes problems without a reference answer")
+            raise HeadwayError(f"gym:{task} cannot be measured: it has problems without a reference answer")
         if "\n" in answer.strip():
             raise HeadwayError(
                 f"gym:{task} cannot be measured: its answers have several lines, a forced answer has one"
@@ -69,7 +70,7 @@ def problems(task: str, n: int, *, seed: int = 0) -> Iterator[Problem]:
 
 
 def entry_id(problem: Problem) -> str:
-    """The problem's id, from which its entry is made again.
+    """The problem's id, which generates its entry again.
 
     Raises:
         HeadwayError: it is not one of a `gym:` set.
@@ -82,13 +83,13 @@ def entry_id(problem: Problem) -> str:
 def judge(answer: str, problem_id: str) -> bool:
     """Whether a verifier gives the answer to the problem of this id its full score.
 
-    Part of the score is not right. An answer that it stumbles over is wrong too: verifiers differ in whether they
-    catch what they cannot read.
+    A partial score is wrong, and so is an answer at which the verifier raises: verifiers differ in whether they catch
+    text that they cannot parse.
 
     Raises:
-        HeadwayError: the score is none, so that the answer counts as undecided; or there is no such problem.
+        HeadwayError: the score is out of range, so that the answer counts as undecided; or there is no such problem.
     """
-    _library()  # the first call, with whatever, is when a worker imports
+    _library()  # imports at a worker's first call, whatever its arguments
     task, of_seed, of_number = problem_id.split("/")
     seed, number = int(of_seed), int(of_number)
     if task in EVALUATED and not EVALUATED[task].fullmatch(answer):
@@ -104,10 +105,10 @@ def judge(answer: str, problem_id: str) -> bool:
 
 
 def check_installed() -> None:
-    """Looks whether reasoning-gym is there, in the version that was checked.
+    """Refuses an installation without reasoning-gym in the checked version.
 
     Raises:
-        HeadwayError: it is not.
+        HeadwayError: it is missing or of another version.
     """
     try:
         version = metadata.version("reasoning-gym")
@@ -141,7 +142,7 @@ def _made(task: str, seed: int) -> Any:
 
 @functools.lru_cache(maxsize=SIZE)
 def _entry(task: str, seed: int, number: int) -> Any:
-    """An entry of a set: what is asked, a right answer, and what the verifier needs."""
+    """An entry of a set: the question, a right answer, and the verifier's data."""
     made = _made(task, seed)
-    with redirect_stdout(io.StringIO()):  # some tasks print as they go
+    with redirect_stdout(io.StringIO()):  # some tasks print
         return made[number]

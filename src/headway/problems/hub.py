@@ -1,4 +1,4 @@
-"""Data sets of the Hugging Face hub, through `datasets`; a folder of data files goes the same way."""
+"""Data sets of the Hugging Face hub, or folders of data files, through `datasets`."""
 
 import re
 from collections.abc import Iterator
@@ -46,7 +46,7 @@ def load_hub(source: HubSet) -> Any:
     datasets.disable_progress_bars()
     try:
         loaded = datasets.load_dataset(source.name, source.config, split=source.split)
-    except Exception as error:  # of the network, the hub, the file formats: no class is common to them
+    except Exception as error:  # of the network, the hub or the file formats, which share no class
         reason = " ".join(str(error).split("\n")[:2]) or type(error).__name__
         raise HeadwayError(
             f"cannot load the data set '{source}': {reason}; expected hub:owner/name[:config][@split] and a way to "
@@ -65,10 +65,10 @@ def load_hub(source: HubSet) -> Any:
 
 
 def read_hub(source: HubSet, data: Any, columns: Columns) -> Iterator[Row]:
-    """The rows of a data set, with the columns that are there and needed (others may be images or whatever)."""
+    """The rows of a data set, with the needed columns only (others may be images, say)."""
     wanted = {columns.prompt, columns.answer, columns.id or "id"}
     there = data.column_names
     if not {columns.prompt, columns.answer, columns.id or columns.prompt} <= set(there):
-        yield f"the data set '{source}'", dict.fromkeys(there)  # all of its columns, for the error to tell
+        yield f"the data set '{source}'", dict.fromkeys(there)  # all of its columns, for the error message
     for number, row in enumerate(data.select_columns([c for c in there if c in wanted])):
         yield f"the data set '{source}', row {number}", row

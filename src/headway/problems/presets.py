@@ -1,4 +1,4 @@
-"""Known sets: where each is on the Hugging Face hub, how many problems it has, and how they are asked and answered.
+"""Known sets: the place of each on the Hugging Face hub, its size, its prompt and its reference answers.
 
 Names, splits, columns and sizes were checked against the sets' cards on the hub and lighteval's and others' task
 definitions (docs/measuring.md says which); the sizes are checked again whenever a set is loaded.
@@ -10,7 +10,7 @@ from typing import NamedTuple
 from headway.problems.hub import HubSet
 from headway.problems.rows import Columns
 
-# What DeepSeek-R1's and Qwen3's model cards advise. The paper asks the bare problem: --prompt-template '{problem}'.
+# As the model cards of DeepSeek-R1 and Qwen3 advise. The paper's prompt is the problem: --prompt-template '{problem}'.
 BOXED = "{problem}\n\nPlease reason step by step, and put your final answer within \\boxed{}."
 
 
@@ -29,7 +29,7 @@ def after_hashes(answer: str) -> str:
 class Preset(NamedTuple):
     """A known set.
 
-    `size` is the number of rows of its data set. `reference` finds the answer in the answer's column.
+    `size` is the number of rows of its data set. `reference` extracts the answer from the answer's column.
     `skip_unanswered` leaves out the rows whose answer is empty.
     """
 

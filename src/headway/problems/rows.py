@@ -1,4 +1,4 @@
-"""Rows to problems: which column holds what, and what may stand in it."""
+"""Problems from rows: the columns, and the values they may hold."""
 
 import math
 from collections.abc import Callable, Iterable, Mapping
@@ -7,15 +7,15 @@ from typing import NamedTuple
 from headway.types import HeadwayError, Problem
 
 Row = tuple[str, Mapping[str, object]]
-"""Where a row is (a line of a file, a row of a data set), and what its columns hold."""
+"""The place of a row (a line of a file, a row of a data set), and its columns."""
 
-EXACT_INTEGERS = 2.0**53  # floats up to here are the integers they look like
+EXACT_INTEGERS = 2.0**53  # floats up to here represent integers exactly
 
 
 class Columns(NamedTuple):
-    """The columns that hold the problem, its answer and its id.
+    """The columns of the question, its reference answer and its id.
 
-    Without a column for the id it is `id` where a row has one, and the row's number (from 0) where not.
+    Without a column for the id, it is the column `id` if a row has one, else the row's number (from 0).
     """
 
     prompt: str = "prompt"
@@ -31,10 +31,10 @@ def to_problems(
     limit: int | None = None,
     reference: Callable[[str], str] = str,
 ) -> list[Problem]:
-    """The problems of rows, at most `limit`; `reference` finds the answer in what the answer's column holds.
+    """The problems of rows, at most `limit`; `reference` extracts the answer from the answer's column.
 
     Raises:
-        HeadwayError: a column is missing or holds something else, an id occurs twice, or there is no row.
+        HeadwayError: a column is missing or holds an unexpected value, an id occurs twice, or there is no row.
     """
     problems: dict[str, Problem] = {}
     for number, (place, row) in enumerate(rows):
@@ -56,7 +56,7 @@ def _problem(row: Mapping[str, object], columns: Columns, number: int, reference
     if missing := [name for name in columns if name is not None and name not in row]:
         there = ", ".join(f"'{name}'" for name in row) or "none"
         raise ValueError(
-            f"no column '{missing[0]}'; the columns are {there}; expected {_named(columns)}; other names go to "
+            f"no column '{missing[0]}'; the columns are {there}; expected {_named(columns)}; give other names with "
             "--prompt-column, --answer-column and --id-column"
         )
     prompt = row[columns.prompt]
@@ -68,7 +68,7 @@ def _problem(row: Mapping[str, object], columns: Columns, number: int, reference
 
 
 def _text(column: str, value: object) -> str:
-    """A text or a number as text; a whole number has no decimal point, whatever its column's type."""
+    """A text, or a number as text; a whole number is written without a decimal point."""
     match value:
         case str():
             return value

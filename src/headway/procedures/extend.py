@@ -1,4 +1,4 @@
-"""Extending: traces in, longer traces out. A thought that has ended is told to wait, and the policy goes on.
+"""Extending: traces in, longer traces out. "Wait" is appended to finished thinking, and the policy continues.
 
 Budget forcing as in the authors' extrapolation (`pass_at_k_extrapolate.py`), after s1 (arXiv:2501.19393).
 """
@@ -7,18 +7,31 @@ from collections.abc import Collection, Iterator, Sequence
 from typing import NamedTuple
 
 from headway.core.segment import PARAGRAPH
-from headway.procedures.sample import TraceKey, derive_seed, grade_traces, make_trace
-from headway.text.prompts import ThinkTags, decode_with_offsets, opening_of, token_at
-from headway.types import Completion, Engine, Grader, HeadwayError, Problem, SamplingParams, TokenIds, Tokenizer, Trace
+from headway.procedures.sample import Sampling, TraceKey, derive_seed, grade_traces, make_trace
+from headway.text.offsets import decode_with_offsets, token_at
+from headway.text.tags import ThinkTags, opening_of
+from headway.types import Completion, Engine, Grader, HeadwayError, Problem, TokenIds, Tokenizer, Trace
 
 MARKERS = ("Wait", "But wait", "Alternatively", "But hold on")
 
 
-class Thought(NamedTuple):
-    """An open thought: its tokens, and the end of its text."""
+class OpenThought(NamedTuple):
+    """Thinking that is not closed: its tokens, and the end of its text."""
 
     token_ids: TokenIds
     tail: str
+
+
+class Extension(NamedTuple):
+    """How traces are extended: `rounds` rounds of at most `round_tokens` tokens each, sampled as `sampling` says.
+
+    Of `sampling`, the temperature, top-p, seed and answer tokens count.
+    """
+
+    rounds: int
+    round_tokens: int
+    sampling: Sampling = Sampling()
+    traces_at_once: int = 64
 
 
 def extend(
@@ -27,27 +40,22 @@ def extend(
     problems: dict[str, Problem],
     grader: Grader,
     tags: ThinkTags,
+    extension: Extension,
     *,
-    rounds: int,
-    round_tokens: int,
-    answer_tokens: int,
-    temperature: float = 1.0,
-    top_p: float = 1.0,
-    seed: int = 0,
-    traces_at_once: int = 64,
     done: Collection[TraceKey] = (),
 ) -> Iterator[list[Trace]]:
-    """Extends each trace by so many rounds of `round_tokens` tokens, a list for every `traces_at_once` traces.
+    """Extends each trace, a list for every `traces_at_once` traces.
 
-    A round opens a paragraph with the next of `MARKERS`, encoded once, and lets the policy think until it closes its
-    thinking. A closing tag and what follows it are dropped before the next round; a thought that was cut off by its
-    length loses its unfinished paragraph. After the last round the policy may answer. The tokens that were kept are
-    never encoded again. The division of the work is fixed, as in `sample`.
+    A round starts a paragraph with the next of `MARKERS`, encoded once, and the policy thinks until it closes its
+    thinking. Before the next round the closing tag and what follows it are dropped; thinking that was cut off by its
+    length loses its unfinished paragraph. After the last round the policy may answer. Sampled tokens are never encoded
+    again. The chunks are fixed, as in `sample`.
 
     Raises:
         HeadwayError: a round has no room for its marker.
     """
-    tags = tags._replace(open=tags.open or opening_of(tags))  # whoever opened the thinking: in a trace it is open
+    rounds, round_tokens, sampling, traces_at_once = extension
+    tags = tags._replace(open=tags.open or opening_of(tags))  # a trace's thinking is open, whoever opened it
     for start in range(0, len(traces), traces_at_once):
         chunk = list(traces[start : start + traces_at_once])
         if all((t.problem_id, t.index) in done for t in chunk):
@@ -56,7 +64,7 @@ def extend(
         thoughts = [_reopened(t) for t in chunk]
         longer: list[Trace] = []
         for r in range(rounds):
-            forced = [(_forced(engine.tokenizer, thought, MARKERS[r % len(MARKERS)])) for thought in thoughts]
+            forced = [_forced(engine.tokenizer, thought, MARKERS[r % len(MARKERS)]) for thought in thoughts]
             room = round_tokens - max(len(f) for f in forced)
             if room < 1:
                 raise HeadwayError(
@@ -64,17 +72,13 @@ def extend(
                     f"{round_tokens - room + 1}"
                 )
             last = r == rounds - 1
-            params = SamplingParams(
-                max_tokens=room + (answer_tokens if last else 0),
-                temperature=temperature,
-                top_p=top_p,
-                stop=() if last else (tags.close,),
-            )
+            longest = room + (sampling.answer_tokens if last else 0)
+            params = sampling.params(longest, stop=() if last else (tags.close,))
             before = [thought.token_ids + f for thought, f in zip(thoughts, forced, strict=True)]
             completions = engine.sample(
                 [t.prompt_ids + ids for t, ids in zip(chunk, before, strict=True)],
                 params,
-                seeds=[derive_seed(seed, t.problem_id, t.index, "extend", r) for t in chunk],
+                seeds=[derive_seed(sampling.seed, t.problem_id, t.index, "extend", r) for t in chunk],
             )
             if last:
                 longer = [
@@ -86,45 +90,45 @@ def extend(
                 ]  # fmt: skip
             else:
                 thoughts = [
-                    _went_on(engine.tokenizer, ids, completion, tags)
+                    _continued(engine.tokenizer, ids, completion, tags)
                     for ids, [completion] in zip(before, completions, strict=True)
                 ]
         yield [t for t in grade_traces(longer, problems, grader) if (t.problem_id, t.index) not in done]
 
 
-def _reopened(trace: Trace) -> Thought:
-    """A trace's thinking, open again."""
+def _reopened(trace: Trace) -> OpenThought:
+    """A trace's thinking without its closing tag and answer."""
     ids, text = trace.token_ids[: trace.thinking], trace.thought
     if trace.closed or trace.stop == "stop":
-        return Thought(ids, text)
+        return OpenThought(ids, text)
     return _without_last_paragraph(ids, text, trace.offsets)
 
 
-def _went_on(tokenizer: Tokenizer, before: TokenIds, completion: Completion, tags: ThinkTags) -> Thought:
-    """The thought after a round: up to the closing tag, or without the paragraph that its length cut off."""
+def _continued(tokenizer: Tokenizer, before: TokenIds, completion: Completion, tags: ThinkTags) -> OpenThought:
+    """The thinking after a round: up to the closing tag, or without the paragraph that was cut off by its length."""
     ids = completion.token_ids
     text, offsets = decode_with_offsets(tokenizer, ids)
     closing = text.find(tags.close)
     if closing >= 0:
         end = token_at(offsets, closing)
-        return Thought(before + ids[:end], text[:closing])
+        return OpenThought(before + ids[:end], text[:closing])
     if completion.stop == "stop":
-        return Thought(before + ids, text)
-    kept = _without_last_paragraph(ids, text, offsets)
-    return Thought(before + kept.token_ids, kept.tail)
+        return OpenThought(before + ids, text)
+    whole = _without_last_paragraph(ids, text, offsets)
+    return OpenThought(before + whole.token_ids, whole.tail)
 
 
-def _without_last_paragraph(ids: TokenIds, text: str, offsets: Sequence[int]) -> Thought:
+def _without_last_paragraph(ids: TokenIds, text: str, offsets: Sequence[int]) -> OpenThought:
     """Tokens that begin before the last blank line; all of them where there is none."""
     blank = text.rfind(PARAGRAPH)
     if blank < 0:
-        return Thought(ids, text)
+        return OpenThought(ids, text)
     end = token_at(offsets, blank)
-    return Thought(ids[:end], text[: offsets[end]] if end < len(offsets) else text)
+    return OpenThought(ids[:end], text[: offsets[end]] if end < len(offsets) else text)
 
 
-def _forced(tokenizer: Tokenizer, thought: Thought, marker: str) -> TokenIds:
-    """A marker that opens a paragraph after the thought: as many line ends as a blank line still needs."""
+def _forced(tokenizer: Tokenizer, thought: OpenThought, marker: str) -> TokenIds:
+    """A marker as a new paragraph: its tokens, with the newlines that a blank line still needs."""
     ended = len(thought.tail) - len(thought.tail.rstrip("\n"))
     glue = "\n" * max(0, len(PARAGRAPH) - ended) if thought.token_ids else ""
     return tuple(tokenizer.encode(glue + marker, add_special_tokens=False))

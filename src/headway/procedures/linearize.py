@@ -1,21 +1,40 @@
-"""Linearized evaluation: one long search that forgets, beside many short ones that vote.
+"""Linearized evaluation: one long search with a sliding window, compared with a vote over many short ones.
 
-A backtracking model needs only its last attempts to go on. So it is run past its context: what it has written is
+A backtracking model needs only its last attempts to continue, so it can run past its context length: its output is
 cut into episodes, and the prompt of the next round is the problem and the last few of them.
 """
 
 from collections.abc import Collection, Iterator, Sequence
+from typing import NamedTuple
 
 from headway.core.segment import by_backtracks, to_tokens
-from headway.procedures.sample import derive_seed, grade_answers
+from headway.procedures.sample import Sampling, derive_seed, grade_answers
 from headway.text.answers import BOX, extract_answer
-from headway.text.prompts import ThinkTags, decode_with_offsets, prompt_ids
-from headway.types import Attempt, Completion, Engine, Grader, Problem, SamplingParams, TokenIds, Tokenizer
+from headway.text.offsets import decode_with_offsets
+from headway.text.prompts import prompt_ids
+from headway.text.tags import ThinkTags
+from headway.types import Attempt, Completion, Engine, Grader, Problem, TokenIds, Tokenizer
 
-# what the authors' code appends to make a model go back that would not do so by itself
+# what the authors' code appends to make a model backtrack that would not do so by itself
 CUE = "\nWait, this seems off. Let's try something else.\n"
 
 Chain = tuple[str, int]
+
+
+class Chains(NamedTuple):
+    """Chains per problem, rounds per chain, maximum tokens per round, and the episodes that a round's prompt holds.
+
+    A round that follows one that ended by itself starts with `cue`. Of `sampling`, the temperature, top-p and seed
+    count.
+    """
+
+    chains: int
+    rounds: int
+    round_tokens: int
+    window: int
+    sampling: Sampling = Sampling()
+    cue: str = CUE
+    problems_at_once: int = 32
 
 
 def linearize(
@@ -23,28 +42,20 @@ def linearize(
     problems: Sequence[Problem],
     grader: Grader,
     tags: ThinkTags,
+    asked: Chains,
     *,
-    chains: int,
-    rounds: int,
-    round_tokens: int,
-    window: int,
-    cue: str = CUE,
-    temperature: float = 1.0,
-    top_p: float = 1.0,
-    seed: int = 0,
-    problems_at_once: int = 32,
     done: Collection[tuple[Chain, int]] = (),
 ) -> Iterator[list[Attempt]]:
-    """Runs `chains` chains of `rounds` rounds on each problem, a list for every `problems_at_once` problems.
+    """Runs the chains of each problem, a list for every `problems_at_once` problems.
 
-    A round samples at most `round_tokens` tokens after the problem and the chain's last `window` episodes
-    (`by_backtracks`; the end of a round ends one too, so a prompt has at most the problem and `window` rounds). Where
-    a round ended by itself the next one opens with `cue`; where its length cut it off it is gone on with. All that was
-    sampled or forced counts, forgotten or not; an attempt's answer is what its own round put into a box. The division
-    of the work is fixed, as in `sample`.
+    The prompt of a round is the problem and the chain's last `window` episodes (`by_backtracks`; the end of a round
+    ends an episode too, so a prompt holds at most the problem and `window` rounds). A round that was cut off by its
+    length is continued without a cue. All sampled and forced tokens count, also those outside the window; an attempt's
+    answer is in a box of its own round. The chunks are fixed, as in `sample`.
     """
+    chains, rounds, round_tokens, window, sampling, cue, problems_at_once = asked
     forced = tuple(engine.tokenizer.encode(cue, add_special_tokens=False))
-    params = SamplingParams(max_tokens=round_tokens, temperature=temperature, top_p=top_p)
+    params = sampling.params(round_tokens)
     for start in range(0, len(problems), problems_at_once):
         chunk = problems[start : start + problems_at_once]
         keys = [(p.id, index) for p in chunk for index in range(chains)]
@@ -61,7 +72,7 @@ def linearize(
                 prompt + sum(own[-window:], ()) + ids
                 for prompt, own, ids in zip(prompts, episodes, opening, strict=True)
             ]
-            seeds = [derive_seed(seed, *key, "linearize", r) for key in keys]
+            seeds = [derive_seed(sampling.seed, *key, "linearize", r) for key in keys]
             for i, [completion] in enumerate(engine.sample(contexts, params, seeds=seeds)):
                 text, cut = _cut(engine.tokenizer, opening[i], completion)
                 episodes[i] = [*episodes[i], *cut][-window:]
@@ -80,7 +91,7 @@ def linearize(
 
 
 def _cut(tokenizer: Tokenizer, opening: TokenIds, completion: Completion) -> tuple[str, list[TokenIds]]:
-    """What a round sampled as text, and its episodes as tokens, the first with what opened the round."""
+    """The sampled text of a round, and the tokens of its episodes, the first with the round's opening."""
     ids = completion.token_ids
     text, offsets = decode_with_offsets(tokenizer, ids)
     pieces = [ids[e.start : e.stop] for e in to_tokens(by_backtracks(text), offsets)] if ids else [()]

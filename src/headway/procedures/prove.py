@@ -61,7 +61,7 @@ def prove(
             of round r has number r * prover.branches + b, and its seed does not depend on what else is drawn.
     """
     suffix, end = forced_ids(engine.tokenizer, prover)
-    texts = {suffix: prover.suffix, end: prover.end}
+    texts = {suffix: prover.suffix, end: prover.end_suffix}
     # what the forced text already wrote of the answer stands before the branch's own text when it is graded
     openings = {ids: text[text.rfind(BOX) :] if BOX in text else "" for ids, text in texts.items()}
     for start in range(0, len(traces), traces_at_once):
@@ -107,7 +107,7 @@ def prove(
 def forced_ids(tokenizer: Tokenizer, prover: MetaProver) -> tuple[TokenIds, TokenIds]:
     """The tokens that force an answer in mid-thought, and after a thought that ended by itself."""
     suffix = tokenizer.encode(prover.suffix, add_special_tokens=False)
-    return tuple(suffix), tuple(tokenizer.encode(prover.end, add_special_tokens=False))
+    return tuple(suffix), tuple(tokenizer.encode(prover.end_suffix, add_special_tokens=False))
 
 
 def ends_itself(trace: Trace, boundary: int) -> bool:

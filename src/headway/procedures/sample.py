@@ -2,10 +2,14 @@
 
 import hashlib
 from collections.abc import Collection, Iterator, Sequence
+from typing import Annotated
 
 import msgspec
 
-from headway.text.prompts import ThinkTags, decode_with_offsets, prompt_ids, read_answer, read_thought, token_at
+from headway.choices import Option, Options
+from headway.text.offsets import decode_with_offsets, token_at
+from headway.text.prompts import prompt_ids
+from headway.text.tags import ThinkTags, read_answer, read_thought
 from headway.types import Completion, Engine, Grader, Problem, SamplingParams, TokenIds, Tokenizer, Trace
 
 TraceKey = tuple[str, int]
@@ -16,38 +20,47 @@ def derive_seed(*parts: object) -> int:
     return int.from_bytes(hashlib.blake2b(repr(parts).encode(), digest_size=8).digest(), "big") >> 1
 
 
+class Sampling(Options, frozen=True):
+    """How traces are sampled, and the tokens that a trace may have."""
+
+    traces: Annotated[int, Option("Traces per problem.", least=1)] = 4
+    budget: Annotated[int, Option("Maximum thinking tokens of a trace.", least=1)] = 1024
+    answer_tokens: Annotated[int, Option("Maximum tokens of an answer, forced or not.", least=1)] = 32
+    temperature: Annotated[float, Option("Sampling temperature of traces; branches always use 1.", least=0)] = 1.0
+    top_p: Annotated[float, Option("Nucleus sampling of traces; branches always use 1.", above=0, most=1)] = 1.0
+    seed: Annotated[int, Option("Seed of the run; each request's seed derives from it.")] = 0
+
+    def params(self, max_tokens: int, *, n: int = 1, stop: tuple[str, ...] = ()) -> SamplingParams:
+        """The sampling parameters of requests for `max_tokens` tokens."""
+        return SamplingParams(max_tokens, n, self.temperature, self.top_p, stop)
+
+
 def sample(
     engine: Engine,
     problems: Sequence[Problem],
     grader: Grader,
     tags: ThinkTags,
+    sampling: Sampling,
     *,
-    traces: int,
-    budget: int,
-    answer_tokens: int,
-    temperature: float = 1.0,
-    top_p: float = 1.0,
-    seed: int = 0,
-    problems_at_once: int = 32,
     done: Collection[TraceKey] = (),
+    problems_at_once: int = 32,
 ) -> Iterator[list[Trace]]:
-    """Samples `traces` traces of each problem, a list for every `problems_at_once` problems.
+    """Samples traces of each problem, a list for every `problems_at_once` problems.
 
-    Each thinks at most `budget` tokens and then has `answer_tokens` for its answer; one that would think longer is
-    cut at the budget. The division of the work is fixed, so a run that skips what is `done` makes the same traces as
-    one that was never stopped.
+    A trace that thinks longer than its budget is cut there. The chunks are fixed, so a run that skips what is `done`
+    makes the same traces as one that was never stopped.
     """
-    params = SamplingParams(n=traces, max_tokens=budget + answer_tokens, temperature=temperature, top_p=top_p)
+    params = sampling.params(sampling.budget + sampling.answer_tokens, n=sampling.traces)
     for start in range(0, len(problems), problems_at_once):
         chunk = problems[start : start + problems_at_once]
-        if all((problem.id, index) in done for problem in chunk for index in range(traces)):
+        if all((problem.id, index) in done for problem in chunk for index in range(sampling.traces)):
             yield []
             continue
         prompts = [prompt_ids(engine.tokenizer, problem.prompt, tags) for problem in chunk]
-        seeds = [derive_seed(seed, problem.id) for problem in chunk]
+        seeds = [derive_seed(sampling.seed, problem.id) for problem in chunk]
         completions = engine.sample(prompts, params, seeds=seeds)
         read = [
-            make_trace(engine.tokenizer, problem.id, index, prompt, completion, tags, budget=budget)
+            make_trace(engine.tokenizer, problem.id, index, prompt, completion, tags, budget=sampling.budget)
             for problem, prompt, group in zip(chunk, prompts, completions, strict=True)
             for index, completion in enumerate(group)
         ]
@@ -67,7 +80,7 @@ def make_trace(
 ) -> Trace:
     """An ungraded trace: the completion with its text, offsets, thinking and answer, cut at `budget` thinking tokens.
 
-    An opening tag that the model wrote itself goes to the prompt, where the template would have put it: the thought
+    An opening tag that the model wrote itself moves to the prompt, where a template would have put it: the thinking
     begins after it, and budgets count the same either way.
     """
     ids, stop = completion.token_ids, completion.stop

@@ -33,7 +33,7 @@ class Known:
 
     def text(self, trace: Trace, position: int) -> str:
         """What is forced after a position of a trace."""
-        return self._prover.end if ends_itself(trace, position) else self._prover.suffix
+        return self._prover.end_suffix if ends_itself(trace, position) else self._prover.suffix
 
     def forms(self, problem: Problem, forced: str) -> Forms:
         """The known right answers after a forced text; none where the grader accepts no candidate."""

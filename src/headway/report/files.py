@@ -1,7 +1,7 @@
 """A report's numbers and charts as files for other tools: CSV, Parquet, Markdown, PNG, SVG and PDF.
 
-report.csv report.parquet report.md      an estimate a row, of all runs
-traces.csv traces.parquet                a trace a row, of all runs
+report.csv report.parquet report.md      one estimate per row, of all runs
+traces.csv traces.parquet                one trace per row, of all runs
 budget_curve.png ...                     a file for each chart
 """
 
@@ -13,12 +13,13 @@ from typing import Any, Literal, get_args
 from headway.report.numbers.comparison import markdown, markdown_cell, markdown_table
 from headway.report.page import charts
 from headway.report.page.explorer import Shown, measures
+from headway.report.quantities import shown_in
 from headway.report.text import interval, is_known, plus_minus, visible
 from headway.types import HeadwayError
 
 Format = Literal["json", "csv", "parquet", "md", "png", "svg", "pdf"]
 NUMBERS = ("value", "accuracy", "stderr", "ci95", "n", "n_problems")
-# a cell that begins so is a formula to a spreadsheet, and labels and ids are hostile
+# a spreadsheet reads a cell with such a beginning as a formula; labels and ids are hostile
 FORMULA = ("=", "+", "-", "@", "\t", "\r")
 
 
@@ -39,7 +40,7 @@ def parse_formats(given: Iterable[str]) -> list[Format]:
 def write_files(
     out: Path, formats: Sequence[Format], runs: Sequence[Shown], comparison: dict[str, Any] | None = None
 ) -> list[Path]:
-    """Writes what was asked for into a folder and returns the paths; JSON is always there and written elsewhere."""
+    """Writes the formats into a folder and returns the paths; JSON is always written, by the caller."""
     made: list[Path] = []
     reports = [(visible(run.label), run.report) for run in runs]
     tables: dict[str, list[dict[str, Any]]] = {}
@@ -61,9 +62,9 @@ def write_files(
 
 
 def estimates(reports: charts.Reports) -> list[dict[str, Any]]:
-    """A row for each estimate of each report: run, quantity, what tells it apart (budget, episode, ...), and numbers.
+    """A row for each estimate of each report: run, quantity, its key (budget, episode, ...), and numbers.
 
-    `ci_low` and `ci_high` are the 95% interval, `band_low` and `band_high` the band for all budgets at once, where
+    `ci_low` and `ci_high` are the 95% interval, `band_low` and `band_high` the simultaneous band over budgets, where
     there is one. None is unknown, or does not apply.
     """
     found = []
@@ -74,11 +75,11 @@ def estimates(reports: charts.Reports) -> list[dict[str, Any]]:
             numbers = {"value": value, "stderr": entry["stderr"], "ci_low": low, "ci_high": high}
             numbers |= {"band_low": band_low, "band_high": band_high}
             known = {name: x if is_known(x) else None for name, x in numbers.items()}
-            apart = {name: x for name, x in entry.items() if name not in NUMBERS}
+            key = {name: x for name, x in entry.items() if name not in NUMBERS}
             counts = {"n": entry["n"], "n_problems": entry["n_problems"]}
-            found.append(({"run": label, "quantity": quantity}, apart, known | counts))
-    names = dict.fromkeys(name for _, apart, _ in found for name in apart)
-    return [{**head, **{name: apart.get(name) for name in names}, **numbers} for head, apart, numbers in found]
+            found.append(({"run": label, "quantity": quantity}, key, known | counts))
+    names = dict.fromkeys(name for _, key, _ in found for name in key)
+    return [{**head, **{name: key.get(name) for name in names}, **numbers} for head, key, numbers in found]
 
 
 def _entries(report: dict[str, Any]) -> Iterator[tuple[str, dict[str, Any], Sequence[float | None]]]:
@@ -95,7 +96,7 @@ def _entries(report: dict[str, Any]) -> Iterator[tuple[str, dict[str, Any], Sequ
 
 
 def trace_rows(run: Shown) -> list[dict[str, Any]]:
-    """A row for each trace of a run: what became of it, its lengths, and what the page sorts it by."""
+    """A row for each trace of a run: its outcome, its lengths, and what the page sorts by."""
     columns = measures(run)
     return [
         {
@@ -120,7 +121,7 @@ def _write_table(rows: list[dict[str, Any]], path: Path) -> None:
             writer.writeheader()
             writer.writerows({name: _no_formula(cell) for name, cell in row.items()} for row in rows)
         return
-    import pyarrow  # slow to import, and seldom needed
+    import pyarrow  # slow to import, and rarely needed
     from pyarrow import parquet
 
     parquet.write_table(pyarrow.Table.from_pylist(rows), path)
@@ -135,15 +136,10 @@ def _markdown(reports: charts.Reports, comparison: dict[str, Any] | None) -> str
     if comparison is not None:
         return markdown_table(comparison)
     [(_, report)] = reports
-    regret = report["normalized_regret"][-1]
-    named = {
-        "pass@1": (report["pass_at_1"], 3),
-        "accuracy without thinking": (report["forced_at_start"], 3),
-        f"normalized regret at {regret['budget']} tokens": (regret, 3),
-        "episodes": (report["episodes"], 2),
-        "tokens": (report["tokens"], 1),
-    }
-    head = [["", "estimate", "95%"], *([n, plus_minus(e, d), interval(e, d)] for n, (e, d) in named.items())]
+    head = [["", "estimate", "95%"]]
+    for label, [estimate], digits in shown_in("headline", [report]):
+        if estimate is not None:
+            head.append([label, plus_minus(estimate, digits), interval(estimate, digits)])
     curve = [["budget", "accuracy", "95%", "normalized regret", "95%"]]
     for a, r in zip(report["budget_curve"], report["normalized_regret"], strict=True):
         curve.append([str(a["budget"]), plus_minus(a, name="accuracy"), interval(a, 3), plus_minus(r), interval(r, 3)])

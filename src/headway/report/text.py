@@ -1,4 +1,4 @@
-"""How numbers and foreign text are written for people: estimates with their errors, and no character that hides."""
+"""Numbers and foreign text in print: estimates with their errors, and no hidden characters."""
 
 import functools
 import math
@@ -9,17 +9,17 @@ from typing import Any, TypeGuard
 
 UNKNOWN = "–"
 HIDDEN = {"Cc", "Cf", "Cs", "Zl", "Zp"}  # control, format (bidi, zero width, tags), surrogate, line, paragraph
-# letters and marks that are drawn as nothing: joiners, fillers, variation selectors (Unicode's Default_Ignorable)
+# letters and marks without a glyph: joiners, fillers, variation selectors (Unicode's Default_Ignorable)
 BLANK = "\u034f\u115f\u1160\u17b4\u17b5\u180b-\u180d\u180f\u2800\u3164\ufe00-\ufe0f\uffa0\U000e0100-\U000e01ef"
 
 
 def is_known(value: float | None) -> TypeGuard[float]:
-    """Whether a number of a report is there: it is NaN where nothing is known, None once it has been on disk."""
+    """Whether a number of a report is known: an unknown one is NaN, and None when read from disk."""
     return value is not None and not math.isnan(value)
 
 
 def number(value: float | None, digits: int = 3, *, signed: bool = False) -> str:
-    """A number with that many decimals, a dash where it is unknown."""
+    """A number with so many digits after the point; a dash where it is unknown."""
     if not is_known(value):
         return UNKNOWN
     return f"{value:{'+' if signed else ''}z.{digits}f}".replace("-", "−")
@@ -39,13 +39,13 @@ def interval(entry: dict[str, Any], digits: int = 2, *, signed: bool = False) ->
 
 
 def visible(text: str) -> str:
-    r"""The text with what hides or reorders characters written out, as in `\u202e`; line ends and tabs stay."""
+    r"""The text with invisible and reordering characters escaped, as in `\u202e`; newlines and tabs stay."""
     return _hidden().sub(lambda found: _escape(found[0]), text)
 
 
 @functools.cache
 def _hidden() -> re.Pattern[str]:
-    """One character that `visible` writes out."""
+    """A pattern for one character that `visible` escapes."""
     points = (chr(point) for point in range(sys.maxunicode + 1) if chr(point) not in "\n\t")
     runs: list[list[str]] = []
     for c in points:

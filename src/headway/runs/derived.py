@@ -10,13 +10,13 @@ import numpy as np
 from headway.core import stats
 from headway.core.votes import maj_at_k
 from headway.problems.graders import one_right
-from headway.procedures.extend import extend
-from headway.procedures.linearize import linearize
+from headway.procedures.extend import Extension, extend
+from headway.procedures.linearize import Chains, linearize
 from headway.report.numbers.evaluation import by_k, trace_votes
 from headway.report.numbers.table import entry
 from headway.runs.measure import Measurement, Tell
 from headway.runs.records import Records
-from headway.runs.settings import Extension
+from headway.runs.settings import Extended
 from headway.runs.store import Run
 from headway.text.equivalence import answer_classes
 from headway.types import Attempt, HeadwayError, Trace
@@ -32,10 +32,9 @@ def extend_run(source: Path, out: Path, *, rounds: int, round_tokens: int, tell:
     with Measurement(Run.load(source)) as old:
         traces = _traces(old)
         s = old.settings
-        settings = msgspec.structs.replace(
-            s,
-            budget=s.budget + rounds * round_tokens,
-            extended=Extension(str(source.resolve()), rounds, round_tokens),
+        settings = s.changed(
+            budget=s.sampling.budget + rounds * round_tokens,
+            extended=Extended(str(source.resolve()), rounds, round_tokens),
         )
         with Measurement.create(out, settings, tell, problems=old.problems) as new:
             done = {(t.problem_id, t.index) for t in new.run.traces()}
@@ -43,11 +42,9 @@ def extend_run(source: Path, out: Path, *, rounds: int, round_tokens: int, tell:
             if len(done) >= len(traces):
                 return
             made = len(done)
-            for longer in extend(
-                new.engine, traces, {p.id: p for p in new.problems.problems}, new.grader, new.tags, rounds=rounds,
-                round_tokens=round_tokens, answer_tokens=s.answer_tokens, temperature=s.temperature, top_p=s.top_p,
-                seed=s.seed, done=done,
-            ):  # fmt: skip
+            by_id = {p.id: p for p in new.problems.problems}
+            extension = Extension(rounds, round_tokens, s.sampling)
+            for longer in extend(new.engine, traces, by_id, new.grader, new.tags, extension, done=done):
                 new.run.append(longer)
                 made += len(longer)
                 tell("extend", made, len(traces))
@@ -71,10 +68,8 @@ def linearize_run(
         total, made = len(problems) * chains * rounds, len(done)
         tell("linearize", made, total)
         if made < total:
-            for attempts in linearize(
-                run.engine, problems, run.grader, run.tags, chains=chains, rounds=rounds, round_tokens=round_tokens,
-                window=window, temperature=s.temperature, top_p=s.top_p, seed=s.seed, done=done,
-            ):  # fmt: skip
+            chained = Chains(chains, rounds, round_tokens, window, s.sampling)
+            for attempts in linearize(run.engine, problems, run.grader, run.tags, chained, done=done):
                 run.run.append(attempts)
                 made += len(attempts)
                 tell("linearize", made, total)

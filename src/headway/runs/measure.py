@@ -16,19 +16,19 @@ from headway.procedures.prove import TRACES_AT_ONCE, prove
 from headway.procedures.sample import sample
 from headway.procedures.score import DRAWN, FORMS, Known, score
 from headway.report.files import Format, write_files
-from headway.report.numbers.comparison import compare, markdown_table
+from headway.report.numbers.comparison import compare, markdown_table, regret_against_best, token_efficiency
 from headway.report.numbers.diagnosis import diagnose
 from headway.report.numbers.evaluation import Voted, evaluate, voted
 from headway.report.numbers.parity import as_authors
 from headway.report.numbers.table import Measured, branch_counts, measured, summarize, value_quality
-from headway.report.numbers.versus import regret_against_best, token_efficiency
 from headway.report.page.explorer import Shown
 from headway.report.page.render import render_compare, render_run
 from headway.runs.records import Records, TraceLine
 from headway.runs.settings import MAY_CHANGE, Settings, open_engine, problems_of
 from headway.runs.store import Run
 from headway.text.equivalence import answer_classes
-from headway.text.prompts import ThinkTags, find_think_tags, meta_prover
+from headway.text.prompts import meta_prover
+from headway.text.tags import ThinkTags, find_think_tags
 from headway.types import BranchHead, Engine, Episode, Grader, HeadwayError, MetaProver, Trace
 
 Tell = Callable[[str, int, int], None]
@@ -43,8 +43,8 @@ class Measurement:
     def __init__(self, run: Run, tell: Tell = lambda stage, done, total: None) -> None:
         self.run = run
         try:
-            self.settings = msgspec.convert(run.settings, Settings)
-        except msgspec.ValidationError as error:
+            self.settings = Settings.of(**run.settings)
+        except (msgspec.ValidationError, HeadwayError) as error:
             raise HeadwayError(f"{run.path / 'run.json'}: {error}; measure again into a new folder") from error
         self._tell = tell
         self._stack = ExitStack()
@@ -65,9 +65,9 @@ class Measurement:
         settings.check()
         asked = problems or problems_of(settings)
         if not (path / "run.json").exists():
-            load_grader(settings.grader) if settings.grader != "auto" else None
+            load_grader(settings.problems.grader) if settings.problems.grader != "auto" else None
         run = Run.create(
-            path, msgspec.to_builtins(settings), asked.problems, name=asked.name, grader=asked.grader,
+            path, settings.flat(), asked.problems, name=asked.name, grader=asked.grader,
             may_change=MAY_CHANGE,
         )  # fmt: skip
         return cls(run, tell)
@@ -97,7 +97,8 @@ class Measurement:
     @property
     def grader_name(self) -> str:
         """The grader's name."""
-        return self.problems.grader if self.settings.grader == "auto" else self.settings.grader
+        named = self.settings.problems.grader
+        return self.problems.grader if named == "auto" else named
 
     @cached_property
     def grader(self) -> Grader:
@@ -110,7 +111,7 @@ class Measurement:
     @cached_property
     def tags(self) -> ThinkTags:
         """The think tags."""
-        s = self.settings
+        s = self.settings.engine
         return find_think_tags(
             self.engine.tokenizer, think_open=s.think_open, think_close=s.think_close, think_format=s.think_format
         )
@@ -118,19 +119,12 @@ class Measurement:
     @property
     def prover(self) -> MetaProver:
         """The meta-prover."""
-        s = self.settings
-        return meta_prover(self.tags, suffix=s.suffix, end=s.end, branches=s.branches, max_tokens=s.answer_tokens)
+        s, most = self.settings.proving, self.settings.sampling.answer_tokens
+        return meta_prover(self.tags, suffix=s.suffix, end_suffix=s.end_suffix, branches=s.branches, max_tokens=most)
 
     def segmenter(self, trace: Trace) -> list[Episode]:
         """Cuts a trace as the settings say."""
-        s = self.settings
-        return cut(
-            trace,
-            segment=s.segment,
-            min_paragraphs=s.min_paragraphs,
-            episode_tokens=s.episode_tokens,
-            max_episodes=s.max_episodes,
-        )
+        return cut(trace, self.settings.cutting)
 
     def ordered_traces(self) -> Records[Trace]:
         """The traces by problem and index, on disk."""
@@ -150,14 +144,11 @@ class Measurement:
                 f"{self.run.path} holds traces by {s.author} that were imported; there is nothing to sample"
             )
         done = {(t.problem_id, t.index) for t in self.run.traces().read_as(TraceLine)}
-        total = len(self.problems.problems) * s.traces
+        total = len(self.problems.problems) * s.sampling.traces
         self._tell("sample", len(done), total)
         if len(done) >= total:
             return
-        chunks = sample(
-            self.engine, self.problems.problems, self.grader, self.tags, traces=s.traces, budget=s.budget,
-            answer_tokens=s.answer_tokens, temperature=s.temperature, top_p=s.top_p, seed=s.seed, done=done,
-        )  # fmt: skip
+        chunks = sample(self.engine, self.problems.problems, self.grader, self.tags, s.sampling, done=done)
         made = len(done)
         for traces in chunks:
             self.run.append(traces)
@@ -178,7 +169,7 @@ class Measurement:
         traces = self.ordered_traces()
         if not traces:
             raise HeadwayError(f"{self.run.path} has no traces to prove; `headway sample` makes them")
-        target, kind = self.settings.target, self.settings.values
+        target, kind = self.settings.target, self.settings.proving.values
         if target is not None:
             costs = answer_costs(traces, self.engine.tokenizer, self.prover, self.segmenter)
             self._draw(traces, first_rounds(costs, target))
@@ -205,7 +196,7 @@ class Measurement:
 
     def _draw(self, traces: Records[Trace], rounds: Rounds) -> None:
         """Draws these rounds of branches, but for those that are there."""
-        s = self.settings
+        s, seed = self.settings.proving, self.settings.sampling.seed
         wanted = sum(len(r) for of_trace in rounds.values() for r in of_trace) * s.branches
         names = {key: key for key in rounds}  # one tuple a trace, not one a branch
         done = {
@@ -219,7 +210,7 @@ class Measurement:
         by_id = {p.id: p for p in self.problems.problems}
         made = len(done)
         chunks = prove(
-            self.engine, traces, by_id, self.grader, self.prover, self.segmenter, seed=s.seed, done=done, rounds=rounds
+            self.engine, traces, by_id, self.grader, self.prover, self.segmenter, seed=seed, done=done, rounds=rounds
         )
         for start, branches in zip(range(0, len(traces), TRACES_AT_ONCE), chunks, strict=True):
             if s.values in FORMS:
@@ -231,7 +222,7 @@ class Measurement:
 
     def measured(self) -> Measured:
         """The traces with their value curves."""
-        run, kind = self.run, self.settings.values
+        run, kind = self.run, self.settings.proving.values
         return measured(run.traces(), run.branches(), self.segmenter, scores=run.scores(), values=kind)
 
     def voted(self) -> Voted:
@@ -255,22 +246,22 @@ class Measurement:
         Raises:
             HeadwayError: there are no traces or no branches.
         """
-        branches, scores, kind = self.run.branches(), self.run.scores(), self.settings.values
+        branches, scores, kind = self.run.branches(), self.run.scores(), self.settings.proving.values
         for needed, made_of, what in ((FORMS, scores, "scores"), (DRAWN, branches, "branches")):
             if kind in needed and not made_of:
                 raise HeadwayError(
                     f"{self.run.path} has no {what} to report on; `headway prove --out {self.run.path}`"
                 )
         s, votes = self.settings, votes or self.voted()
-        made, most = votes.run, s.budget + s.answer_tokens
+        made, most = votes.run, s.sampling.budget + s.sampling.answer_tokens
         report = summarize(
             made,
-            model=s.author or s.model,
+            model=s.author or s.engine.model,
             problems=self.problems.name,
-            budget=s.budget,
-            answer_tokens=s.answer_tokens,
+            budget=s.sampling.budget,
+            answer_tokens=s.sampling.answer_tokens,
         )
-        report["meta_prover"] = s.model
+        report["meta_prover"] = s.engine.model
         report["branches"] = branch_counts(branches)
         keys = [(f.problem_id, f.index) for f in made.facts]
         report["precision"] = realized(keys, made.curves, most)._asdict()

@@ -1,4 +1,4 @@
-"""The quickstart: measure the built-in model, fine-tune it with GRPO and with MRT at equal cost, measure, compare."""
+"""The quickstart: measure the built-in model, fine-tune it with GRPO and with MRT at equal cost, and compare."""
 
 from importlib.resources import files
 from pathlib import Path
@@ -13,7 +13,7 @@ TRAINED_BUDGET = 192
 
 
 class Size(NamedTuple):
-    """How much a quickstart does."""
+    """The size of a quickstart."""
 
     problems: int
     traces: int
@@ -26,8 +26,8 @@ QUICK = Size(problems=40, traces=4, branches=2, tokens=80_000)
 
 
 def settings(model: str, size: Size, *, seed: int) -> Settings:
-    """What is measured of a model: held-out problems, twice the thinking it was trained for."""
-    return Settings(
+    """The settings of each measurement: held-out problems, twice the thinking budget of training."""
+    return Settings.of(
         model=model,
         problems="countdown",
         limit=size.problems,
@@ -40,7 +40,7 @@ def settings(model: str, size: Size, *, seed: int) -> Settings:
 
 
 def quickstart(out: Path, *, quick: bool, seed: int, tell: Tell) -> str:
-    """Runs it all into `out`, going on where it stopped, and returns the comparison as a table.
+    """Measures, trains and compares in `out`, continuing a stopped quickstart, and returns the comparison as a table.
 
     Folders: base, grpo and mrt are runs, compare holds the comparison, models the fine-tuned models.
 
@@ -63,7 +63,7 @@ def quickstart(out: Path, *, quick: bool, seed: int, tell: Tell) -> str:
 
 
 def fine_tune(name: str, folder: Path, size: Size, *, seed: int, tell: Tell) -> None:
-    """Fine-tunes the built-in model by the package's recipe of this name, unless that has been done."""
+    """Fine-tunes the built-in model by the package's recipe of this name, unless done before."""
     made = folder / "quickstart.txt"
     asked = f"seed {seed}, {size.tokens} tokens\n"
     if made.exists():

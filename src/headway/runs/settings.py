@@ -1,129 +1,64 @@
-"""What a measurement is asked for, and opening what it names: problems, engine, tokenizer."""
+"""The options of a measurement, in parts, and opening what they name: problems, engine, tokenizer.
+
+Each option is declared once, as a field of a part: its name is the same as a flag (`--max-episodes`), in run.json and
+in Python.
+"""
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal, get_type_hints
 
 import msgspec
 
-from headway.choices import check_options, lookup
-from headway.core.segment import Segment
+from headway.choices import Option, Options, lookup
+from headway.core.segment import Cutting
 from headway.engines import Connection, model_path
 from headway.engines.scripted import Characters, ScriptedEngine, ramps
 from headway.problems import Columns, ProblemSet, load_problems
-from headway.procedures.adaptive import Of, Target
+from headway.problems.graders import GRADERS
+from headway.procedures.sample import Sampling
 from headway.procedures.score import ValueKind
-from headway.text.prompts import ThinkFormat
+from headway.text.tags import ThinkFormat
 from headway.types import Engine, HeadwayError, Tokenizer
 
-EngineName = Literal["auto", "hf", "scripted", "vllm", "api"]
+if TYPE_CHECKING:
+    from headway.procedures.adaptive import Of, Target
+
 SCRIPTED = "scripted"
-MAY_CHANGE = (*Connection._fields, "cache")  # what says how samples are got, not which
+SERVED_BY = {"base_url": "api", "tokenizer": "api", "vllm_args": "vllm"}  # options of one engine only
 
 
-class Extension(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """How a run's traces were extended from those of another (`headway extend`)."""
+class EngineSpec(Options, frozen=True):
+    """The model, how it is loaded, and how it marks its thinking."""
 
-    source: str
-    rounds: int
-    round_tokens: int
-
-
-class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    """What a measurement was asked for; run.json holds it, and a run goes on only with the same, the server aside.
-
-    `author` wrote the traces of a run that was imported; `model` then is the meta-prover, and what only sampling reads
-    (limit, temperature, top_p) says nothing.
-    """
-
-    model: str
-    problems: str
-    author: str | None = None
-    limit: int | None = None
-    prompt_column: str | None = None
-    answer_column: str | None = None
-    id_column: str | None = None
-    prompt_template: str | None = None
-    traces: int = 4
-    branches: int = 4
-    values: ValueKind = "branches"
-    precision: float | None = None
-    value_precision: float | None = None
-    max_branches: int | None = None
-    budget: int = 1024
-    answer_tokens: int = 32
-    temperature: float = 1.0
-    top_p: float = 1.0
-    seed: int = 0
-    engine: EngineName = "auto"
-    grader: str = "auto"
-    segment: Segment = "markers"
-    min_paragraphs: int = 3
-    episode_tokens: int = 128
-    max_episodes: int | None = None
-    think_format: ThinkFormat | None = None
-    think_open: str | None = None
-    think_close: str | None = None
-    suffix: str | None = None
-    end: str | None = None
-    dtype: str = "auto"
-    trust_remote_code: bool = False
-    extended: Extension | None = None
-    tokenizer: str | None = None
-    vllm_args: str | None = None
-    base_url: str | None = None
-    concurrency: int = 32
-    timeout: float = 600.0
-    retries: int = 8
-    api_key_env: str = "OPENAI_API_KEY"
-    cache: str | None = None
+    model: Annotated[
+        str, Option("Model folder, hub name, builtin:countdown, scripted, or the name that a server knows.")
+    ]
+    engine: Annotated[
+        Literal["auto", "hf", "scripted", "vllm", "api"], Option("How the model is run; auto: depends on the model.")
+    ] = "auto"
+    dtype: Annotated[str, Option("auto, float32, bfloat16 or float16.")] = "auto"
+    trust_remote_code: Annotated[bool, Option("Run code that comes with the model.")] = False
+    think_format: Annotated[
+        ThinkFormat | None, Option("Format of the think tags; default: detected from the tokenizer.")
+    ] = None
+    think_open: Annotated[str | None, Option("Text that opens the thinking.")] = None
+    think_close: Annotated[str | None, Option("Text that closes the thinking.")] = None
+    cache: Annotated[str | None, Option("Folder of a disk cache of samples, shared between runs.")] = None
+    vllm_args: Annotated[str | None, Option("vLLM's own arguments, as a JSON object (vllm).")] = None
+    tokenizer: Annotated[
+        str | None, Option("Folder or hub name of the model's tokenizer, if not that of --model (api).")
+    ] = None
 
     def check(self) -> None:
-        """Refuses numbers that cannot be.
-
-        Raises:
-            HeadwayError: which, and what it must be.
-        """
-        check_options(self)
-        least = {"traces": 1, "branches": 1, "budget": 1, "answer_tokens": 1, "min_paragraphs": 1, "episode_tokens": 1}
-        for name, low in least.items():
-            if getattr(self, name) < low:
-                raise HeadwayError(f"--{name.replace('_', '-')} must be at least {low}, got {getattr(self, name)}")
-        if self.max_episodes is not None and self.max_episodes < 1:
-            raise HeadwayError(f"--max-episodes must be at least 1, got {self.max_episodes}")
-        for name in ("precision", "value_precision", "max_branches"):
-            if (given := getattr(self, name)) is not None and not given > 0:
-                raise HeadwayError(f"--{name.replace('_', '-')} must be above 0, got {given}")
-        if self.precision is not None and self.value_precision is not None:
-            raise HeadwayError("--precision and --value-precision aim at different things; give one of them")
-        if self.target and self.values != "branches":
-            raise HeadwayError(
-                f"--precision, --value-precision and --max-branches go by the spread of branches; got --values "
-                f"{self.values}"
-            )
-        if self.target and self.branches < 2:
-            raise HeadwayError(
-                f"adaptive proving needs --branches of at least 2, got {self.branches}: one tells nothing of its error"
-            )
-        if self.temperature < 0 or not 0 < self.top_p <= 1:
-            raise HeadwayError(f"need --temperature >= 0 and 0 < --top-p <= 1, got {self.temperature}, {self.top_p}")
-        for name, engine in {"base_url": "api", "tokenizer": "api", "vllm_args": "vllm"}.items():
-            if getattr(self, name) is not None and self.engine != engine:
-                raise HeadwayError(f"--{name.replace('_', '-')} goes with --engine {engine}, got {self.engine}")
-        if self.engine == "api":
-            self.connection.check()
+        """Refuses values that cannot be used; see `Options.check`."""
+        super().check()
         self.vllm_arguments()
 
     @property
-    def scripted(self) -> bool:
-        """Whether the script takes the place of a model."""
-        return self.engine == SCRIPTED or (self.engine == "auto" and self.model == SCRIPTED)
-
-    @property
-    def connection(self) -> Connection:
-        """How to reach the server."""
-        given = {name: getattr(self, name) for name in Connection._fields}
-        return Connection(**given | {"base_url": self.base_url or ""})
+    def name(self) -> str:
+        """The engine to open: auto is the scripted one for the model `scripted`, transformers otherwise."""
+        return (SCRIPTED if self.model == SCRIPTED else "hf") if self.engine == "auto" else self.engine
 
     def vllm_arguments(self) -> dict[str, Any]:
         """vLLM's own arguments.
@@ -138,45 +73,177 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=
                 f"--vllm-args {self.vllm_args!r}: {error}; expected JSON such as '{{\"tensor_parallel_size\": 2}}'"
             ) from error
 
+
+class ProblemOptions(Options, frozen=True):
+    """The problems, and the grader of their answers."""
+
+    problems: Annotated[
+        str,
+        Option(
+            "JSONL, CSV or Parquet file; a known set (aime24, aime25, amc, math500, minerva, gsm8k, omni-math, "
+            "countdown); hub:owner/name[:config][@split]; gym:TASK of reasoning-gym."
+        ),
+    ] = "countdown"
+    limit: Annotated[int | None, Option("Use only the first problems, this many.", least=1)] = None
+    prompt_column: Annotated[str | None, Option("Column of the question, if not prompt.")] = None
+    answer_column: Annotated[str | None, Option("Column of the reference answer, if not answer.")] = None
+    id_column: Annotated[str | None, Option("Column of the id, if not id or the row's number.")] = None
+    prompt_template: Annotated[str | None, Option("Prompt, with {problem} in place of the question.")] = None
+    grader: Annotated[str, Option(f"auto (depends on the problems), {', '.join(GRADERS)}.")] = "auto"
+
+
+class Proving(Options, frozen=True):
+    """How the values at boundaries are estimated, and what forces an answer there."""
+
+    branches: Annotated[int, Option("Forced answers per boundary.", least=1)] = 4
+    values: Annotated[ValueKind, Option("How values are estimated: docs/measuring.md.")] = "branches"
+    precision: Annotated[
+        float | None, Option("Draw branches until they add at most this standard error to the regret.", above=0)
+    ] = None
+    value_precision: Annotated[
+        float | None, Option("Draw branches until each value has at most this standard error.", above=0)
+    ] = None
+    max_branches: Annotated[
+        int | None,
+        Option("Total branches; those beyond the first round go where they reduce the error most.", above=0),
+    ] = None
+    suffix: Annotated[str | None, Option("Text that forces an answer within the thinking.")] = None
+    end_suffix: Annotated[str | None, Option("Text that forces an answer after thinking that ended by itself.")] = None
+
     @property
-    def target(self) -> Target | None:
-        """What adaptive proving aims at; None where all boundaries get the same."""
-        aim = self.precision or self.value_precision
-        if aim is None and self.max_branches is None:
+    def adaptive(self) -> bool:
+        """Whether boundaries get different numbers of branches."""
+        return any(aim is not None for aim in (self.precision, self.value_precision, self.max_branches))
+
+    def check(self) -> None:
+        """Refuses values that cannot be used or do not go together; see `Options.check`."""
+        super().check()
+        if self.precision is not None and self.value_precision is not None:
+            raise HeadwayError("--precision and --value-precision are different targets; give one of them")
+        if self.adaptive and self.values != "branches":
+            raise HeadwayError(
+                f"--precision, --value-precision and --max-branches use the variance of branches; got --values "
+                f"{self.values}"
+            )
+        if self.adaptive and self.branches < 2:
+            raise HeadwayError(
+                f"adaptive proving needs --branches of at least 2, got {self.branches}: one has no variance"
+            )
+
+
+class Extended(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """How a run's traces were extended from those of another (`headway extend`)."""
+
+    source: str
+    rounds: int
+    round_tokens: int
+
+
+class Settings(msgspec.Struct, frozen=True, kw_only=True):
+    """The options of a measurement; run.json holds them flat, and a run continues only with the same ones.
+
+    `author` wrote the traces of a run that was imported; `model` is then the meta-prover, and options that only
+    sampling reads (limit, temperature, top_p) have no meaning.
+    """
+
+    engine: EngineSpec
+    problems: ProblemOptions = ProblemOptions()
+    sampling: Sampling = Sampling()
+    cutting: Cutting = Cutting()
+    proving: Proving = Proving()
+    server: Connection = Connection()
+    author: str | None = None
+    extended: Extended | None = None
+
+    @classmethod
+    def of(cls, *, author: str | None = None, extended: Any = None, **options: Any) -> "Settings":
+        """The settings of options by name, as flags and run.json give them.
+
+        Raises:
+            HeadwayError: an option is unknown, missing or cannot be used.
+        """
+        parts: dict[str, dict[str, Any]] = {part: {} for part in PARTS}
+        for name, value in options.items():
+            parts[lookup(PART_OF, name, "option")][name] = value
+        if "model" not in options:
+            raise HeadwayError("the option 'model' is missing")
+        made: dict[str, Any] = {part: PARTS[part](**given) for part, given in parts.items()}
+        settings = cls(**made, author=author, extended=extended and msgspec.convert(extended, Extended))
+        settings.check()
+        return settings
+
+    def flat(self) -> dict[str, Any]:
+        """All options by name, as `of` takes them and run.json holds them."""
+        parts = msgspec.to_builtins(self)
+        return {name: value for part in PARTS for name, value in parts.pop(part).items()} | parts
+
+    def changed(self, **options: Any) -> "Settings":
+        """The settings with other values of these options."""
+        return Settings.of(**self.flat() | options)
+
+    def check(self) -> None:
+        """Refuses options that cannot be used or do not go together.
+
+        Raises:
+            HeadwayError: which, and what is expected.
+        """
+        for part in PARTS:
+            getattr(self, part).check()
+        given = self.flat()
+        for name, engine in SERVED_BY.items():
+            if given[name] and self.engine.engine != engine:
+                raise HeadwayError(f"--{name.replace('_', '-')} goes with --engine {engine}, got {self.engine.engine}")
+        if self.engine.engine == "api":
+            self.server.check_address()
+
+    @property
+    def target(self) -> "Target | None":
+        """The target of adaptive proving; None where all boundaries get the same number of branches."""
+        from headway.procedures.adaptive import Target  # slow to import
+
+        proving, sampling = self.proving, self.sampling
+        if not proving.adaptive:
             return None
-        of: Of = "values" if self.value_precision else "regret"
-        return Target(aim, self.max_branches, of, self.budget + self.answer_tokens, self.branches)
+        of: Of = "values" if proving.value_precision else "regret"
+        whole = sampling.budget + sampling.answer_tokens
+        return Target(proving.precision or proving.value_precision, proving.max_branches, of, whole, proving.branches)
+
+
+PARTS: dict[str, type[Options]] = {
+    name: kind
+    for name, kind in get_type_hints(Settings).items()
+    if isinstance(kind, type) and issubclass(kind, Options)
+}
+PART_OF = {name: part for part, kind in PARTS.items() for name in kind.__struct_fields__}
+MAY_CHANGE = (*Connection.__struct_fields__, "cache")  # options that change how samples are obtained, not the samples
 
 
 def problems_of(settings: Settings) -> ProblemSet:
-    """The problems that settings ask for."""
-    s, default = settings, Columns()
-    columns = Columns(s.prompt_column or default.prompt, s.answer_column or default.answer, s.id_column)
+    """The problems that settings name."""
+    p, default = settings.problems, Columns()
+    columns = Columns(p.prompt_column or default.prompt, p.answer_column or default.answer, p.id_column)
     return load_problems(
-        s.problems,
-        limit=s.limit,
-        seed=s.seed,
+        p.problems,
+        limit=p.limit,
+        seed=settings.sampling.seed,
         columns=None if columns == default else columns,
-        template=s.prompt_template,
+        template=p.prompt_template,
     )
 
 
 def open_engine(settings: Settings, problems: ProblemSet) -> Engine:
-    """The engine of a model, behind its cache if one is named."""
-    s, engine = settings, _open_engine(settings, problems)
-    if s.cache is None:
+    """The engine of a model, behind a disk cache if one is named."""
+    spec = settings.engine
+    engine = lookup(ENGINES, spec.name, "engine")(settings, problems)
+    if spec.cache is None:
         return engine
     from headway.engines.remembering import identity, remembering
 
-    asked = [problems.problems] if s.scripted else [identity(model_path(s.model)), s.base_url, s.vllm_args, s.dtype]
-    return remembering(engine, Path(s.cache), repr([s.engine, s.model, *asked]))
-
-
-def _open_engine(settings: Settings, problems: ProblemSet) -> Engine:
-    """The engine; auto is the scripted one for `scripted`, transformers otherwise."""
-    s = settings
-    name = SCRIPTED if s.scripted else "hf" if s.engine == "auto" else s.engine
-    return lookup(ENGINES, name, "engine")(s, problems)
+    if spec.name == SCRIPTED:
+        asked: list[Any] = [problems.problems]
+    else:
+        asked = [identity(model_path(spec.model)), settings.server.base_url, spec.vllm_args, spec.dtype]
+    return remembering(engine, Path(spec.cache), repr([spec.engine, spec.model, *asked]))
 
 
 def _scripted(settings: Settings, problems: ProblemSet) -> Engine:
@@ -186,8 +253,8 @@ def _scripted(settings: Settings, problems: ProblemSet) -> Engine:
 def _api(settings: Settings, problems: ProblemSet) -> Engine:
     from headway.engines import api
 
-    s = settings
-    return api.load(s.model, s.connection, tokenizer=s.tokenizer, trust_remote_code=s.trust_remote_code)
+    s = settings.engine
+    return api.load(s.model, settings.server, tokenizer=s.tokenizer, trust_remote_code=s.trust_remote_code)
 
 
 def _vllm(settings: Settings, problems: ProblemSet) -> Engine:
@@ -195,14 +262,16 @@ def _vllm(settings: Settings, problems: ProblemSet) -> Engine:
         from headway.engines import vllm
     except ImportError as error:
         raise HeadwayError(f"--engine vllm: {error}; pip install 'headway[vllm]'") from error
-    s, arguments = settings, settings.vllm_arguments()
+    s = settings.engine
+    arguments = s.vllm_arguments()
     return vllm.load(model_path(s.model), dtype=s.dtype, trust_remote_code=s.trust_remote_code, arguments=arguments)
 
 
 def _hf(settings: Settings, problems: ProblemSet) -> Engine:
     from headway.engines import hf
 
-    return hf.load(model_path(settings.model), dtype=settings.dtype, trust_remote_code=settings.trust_remote_code)
+    s = settings.engine
+    return hf.load(model_path(s.model), dtype=s.dtype, trust_remote_code=s.trust_remote_code)
 
 
 ENGINES: dict[str, Callable[[Settings, ProblemSet], Engine]] = {
@@ -215,10 +284,9 @@ ENGINES: dict[str, Callable[[Settings, ProblemSet], Engine]] = {
 
 def open_tokenizer(settings: Settings) -> Tokenizer:
     """The tokenizer of a model, without the model."""
-    if settings.scripted:
+    s = settings.engine
+    if s.name == SCRIPTED:
         return Characters()
     from headway.engines import hf
 
-    return hf.load_tokenizer(
-        model_path(settings.tokenizer or settings.model), trust_remote_code=settings.trust_remote_code
-    )
+    return hf.load_tokenizer(model_path(s.tokenizer or s.model), trust_remote_code=s.trust_remote_code)

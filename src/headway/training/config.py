@@ -1,15 +1,15 @@
 """The options of MRT beside those of GRPO, and the combinations that would silently undo it."""
 
 from dataclasses import dataclass, field
-from typing import Literal
 
 from transformers.utils import is_torch_bf16_gpu_available
 from trl import GRPOConfig
 
 from headway.choices import check_options, lookup
-from headway.core.segment import Segment
+from headway.core.segment import Cutting, Segment
 from headway.credit import SCHEMES
 from headway.procedures.score import ValueKind
+from headway.text.tags import ThinkFormat
 from headway.types import HeadwayError
 
 _CREDIT = [f"{name}: {(scheme.bonuses.__doc__ or '').partition(chr(10))[0]}" for name, scheme in SCHEMES.items()]
@@ -46,7 +46,7 @@ class MRTConfig(GRPOConfig):  # type: ignore[misc]
     end_suffix: str | None = field(
         default=None, metadata={"help": "Text that asks for the answer after a thought that ended by itself."}
     )
-    think_format: Literal["think", "harmony", "magistral"] | None = field(
+    think_format: ThinkFormat | None = field(
         default=None, metadata={"help": "Tags of the thinking; by default read from the tokenizer."}
     )
     think_open: str | None = field(default=None, metadata={"help": "What opens the thinking, if not <think>."})
@@ -63,13 +63,14 @@ class MRTConfig(GRPOConfig):  # type: ignore[misc]
         if self.bf16 is None and not is_torch_bf16_gpu_available():
             self.bf16 = False
         check_options(self, names=[f for f in MRTConfig.__annotations__ if f != "bf16"])
+        self.cutting.check()
         lookup(SCHEMES, self.credit, "credit")
         super().__post_init__()
         if self.progress_weight < 0:
             raise HeadwayError(f"progress_weight must be at least 0, got {self.progress_weight}")
         if self.max_generated_tokens is not None and self.max_generated_tokens < 1:
             raise HeadwayError(f"max_generated_tokens must be at least 1, got {self.max_generated_tokens}")
-        for name in ("min_paragraphs", "episode_tokens", "max_episodes", "branches", "answer_tokens"):
+        for name in ("branches", "answer_tokens"):
             if getattr(self, name) < 1:
                 raise HeadwayError(f"{name} must be at least 1, got {getattr(self, name)}")
         if not self.gives_credit:
@@ -95,6 +96,11 @@ class MRTConfig(GRPOConfig):  # type: ignore[misc]
                 "deepspeed and fsdp are not supported with credit yet: ranks draw different numbers of "
                 "branches, and sharded models would wait for each other; use data parallel training"
             )
+
+    @property
+    def cutting(self) -> Cutting:
+        """How the thinking of a trace is cut into episodes."""
+        return Cutting(self.segment, self.min_paragraphs, self.episode_tokens, self.max_episodes)
 
     @property
     def gives_credit(self) -> bool:

@@ -90,16 +90,6 @@ class Step:
         completion = Completion(ids[:-1] if ended else ids, "stop" if ended else "length")
         return make_trace(self._trainer.processing_class, problem_id, index, prompt, completion, self._trainer.tags)
 
-    def _cut(self, trace: Trace) -> list[Episode]:
-        a = self._args
-        return cut(
-            trace,
-            segment=a.segment,
-            min_paragraphs=a.min_paragraphs,
-            episode_tokens=a.episode_tokens,
-            max_episodes=a.max_episodes,
-        )
-
     def _sample_prefixes(self, prompts: list[tuple[int, ...]]) -> dict[tuple[int, ...], Trace]:
         """For each prompt a trace of the policy, shortened to a random number of its episodes.
 
@@ -112,7 +102,7 @@ class Step:
         prefixes = {}
         for prompt, name, [completion], seed in zip(prompts, names, completions, seeds, strict=True):
             trace = make_trace(self._trainer.processing_class, name, 0, prompt, completion, self._trainer.tags)
-            end = Random(seed).choice(boundaries(self._cut(trace))[:-1] or [0])
+            end = Random(seed).choice(boundaries(cut(trace, self._args.cutting))[:-1] or [0])
             prefixes[prompt] = _shortened(trace, end)
         self._trainer.step_log.count_tokens(sum(len(completion.token_ids) for [completion] in completions))
         return prefixes
@@ -122,7 +112,7 @@ class Step:
     def _proved(self) -> list[tuple[Trace, list[Episode]]]:
         """What each completion's values are of: its own trace, cut, or the stale prefix as one episode."""
         if not self._prefixes:
-            return [(trace, self._cut(trace)) for trace in self._traces]
+            return [(trace, cut(trace, self._args.cutting)) for trace in self._traces]
         return [
             (
                 msgspec.structs.replace(prefix, problem_id=trace.problem_id),

@@ -15,7 +15,8 @@ from transformers import AutoTokenizer, TrainerCallback
 from trl import GRPOTrainer
 
 from headway.procedures.score import Known
-from headway.text.prompts import find_think_tags, meta_prover, opening_of, thinking_switches
+from headway.text.prompts import meta_prover
+from headway.text.tags import find_think_tags, opening_of, thinking_switches
 from headway.training.config import MRTConfig
 from headway.training.logs import StepLog
 from headway.training.outcome import StopAtTokens, outcome_reward
@@ -71,7 +72,7 @@ class MRTTrainer(GRPOTrainer):  # type: ignore[misc]
         self.prover = meta_prover(
             self.tags,
             suffix=args.suffix,
-            end=args.end_suffix,
+            end_suffix=args.end_suffix,
             branches=args.branches,
             max_tokens=args.answer_tokens,
         )

@@ -1,4 +1,4 @@
-"""Several runs side by side: the estimates of each, and paired differences on the problems they share."""
+"""Comparing runs: estimates, paired differences, tokens for equal accuracy, and regret against the best run."""
 
 import re
 from collections.abc import Sequence
@@ -8,32 +8,27 @@ import numpy as np
 from jaxtyping import Float
 
 from headway.core import stats
+from headway.core.regret import best_of, mean_gap, tokens_to_reach
+from headway.report.numbers.evaluation import Record, Voted, Votes, at_budgets, grid, problem_means, trace_votes
 from headway.report.numbers.table import Measured, entry
+from headway.report.quantities import QUANTITIES, label_of
 from headway.report.text import interval, plus_minus, visible
 from headway.types import HeadwayError
 
-# how each quantity is called and how many decimals it is written with
-QUANTITIES = {
-    "pass_at_1": ("pass@1", 3),
-    "tokens": ("tokens", 1),
-    "thinking_tokens": ("thinking tokens", 1),
-    "episodes": ("episodes", 2),
-    "normalized_regret": ("normalized regret", 3),
-    "accuracy": ("accuracy", 3),
-}
-
+BEST_RUN = "best of runs (the highest mean curve at each budget)"
+LEVELS = 5  # accuracies at which the tokens of two runs are compared, besides the highest that both reach
 DESCRIPTION = ("model", "problems", "n_problems", "n_traces", "budget", "comparator")
 
 
 def compare(runs: Sequence[tuple[str, Measured, dict[str, Any]]], budgets: Sequence[int]) -> dict[str, Any]:
     """The content of compare.json: each run's estimates, and its differences from the first run.
 
-    An estimate is over all problems of its run. A difference is this run minus the first, the mean over the problems
-    that both have of the difference of the problem's means; what makes a problem hard cancels.
+    An estimate is over all problems of its run. A difference is this run minus the first: the mean, over the problems
+    that both have, of the difference of the problem's means, so that the difficulty of a problem cancels.
 
     Args:
-        runs: Label, traces with curves, and report (`summarize`) of each run; the first is what others differ from.
-        budgets: Where to take accuracy and normalized regret, in completion tokens.
+        runs: Label, traces with curves, and report (`summarize`) of each run; differences are from the first.
+        budgets: The budgets of accuracy and normalized regret, in completion tokens.
 
     Raises:
         HeadwayError: two runs have the same label, or one shares no problem with the first.
@@ -63,6 +58,87 @@ def compare(runs: Sequence[tuple[str, Measured, dict[str, Any]]], budgets: Seque
             }
         )
     return {"against": against, "budgets": list(budgets), "runs": compared}
+
+
+def token_efficiency(runs: Sequence[tuple[str, Voted]]) -> list[Record]:
+    """The tokens that the first run needs per token of each other run, at equal maj@k (paper, Fig. 7).
+
+    The horizontal gap between the two curves of maj@k against tokens, on the problems that both have. `accuracy` is
+    the level; where `highest` is true, each resample uses the highest level that both reach in it. `reached` is the
+    share of resamples in which both reach the level; the interval leaves out the others.
+    """
+    (against, first), *others = runs
+    records = []
+    for label, run in others:
+        a, b = _common_problems(trace_votes(first), trace_votes(run))
+        if len(a.problems) == 0:
+            continue
+        ceiling = _common_curves(np.ones((1, len(a.problems))), a, b)[1][0]
+        floor = max(a.maj_at[:, 0].mean(), b.maj_at[:, 0].mean())
+        levels = np.linspace(floor, ceiling, LEVELS, endpoint=False).tolist() if floor < ceiling else []
+        for level in (None, *levels):
+            records.append({"label": label, "against": against, **_efficiency(a, b, level, float(ceiling))})
+    return records
+
+
+def _efficiency(a: Votes, b: Votes, level: float | None, ceiling: float) -> Record:
+    def ratio(weights: Float[np.ndarray, "rows P"]) -> Float[np.ndarray, " rows"]:
+        curves, common = _common_curves(weights, a, b)
+        wanted = common if level is None else np.full(len(weights), level)
+        ours, theirs = (tokens_to_reach(tokens, accuracy, wanted) for tokens, accuracy in curves)
+        return ours / theirs
+
+    P = len(a.problems)
+    estimate = stats.bootstrapped(ratio, P, n=int(a.n.sum() + b.n.sum()))
+    reached = float((~np.isnan(ratio(stats.resampled(P)))).mean()) if P > 1 else np.nan
+    return {
+        "accuracy": ceiling if level is None else level,
+        "highest": level is None,
+        "reached": reached,
+        **entry(estimate),
+    }
+
+
+def _common_curves(
+    weights: Float[np.ndarray, "rows P"], a: Votes, b: Votes
+) -> tuple[list[tuple[Float[np.ndarray, "rows k"], Float[np.ndarray, "rows k"]]], Float[np.ndarray, " rows"]]:
+    """Both runs' mean tokens and maj@k for each row of weights, and the highest accuracy that both reach."""
+    share = weights / weights.sum(axis=1, keepdims=True)
+    curves = [(share @ votes.tokens, share @ votes.maj_at) for votes in (a, b)]
+    # slightly below the top, so that the sum's last bit does not decide whether it is reached
+    return curves, np.minimum(*(accuracy.max(axis=1) for _, accuracy in curves)) - 1e-12
+
+
+def _common_problems(a: Votes, b: Votes) -> tuple[Votes, Votes]:
+    """Both restricted to the problems they share and the k that all of those have."""
+    both = [p for p in a.problems if p in set(b.problems)]
+
+    def restricted(votes: Votes) -> Votes:
+        place = {p: row for row, p in enumerate(votes.problems)}
+        rows = np.array([place[p] for p in both], dtype=int)
+        whole = ~np.isnan(votes.tokens[rows]).any(axis=0)
+        return Votes(both, votes.n[rows], *(t[rows][:, whole] for t in votes[2:]))
+
+    return restricted(a), restricted(b)
+
+
+def regret_against_best(runs: Sequence[tuple[str, Measured]], *, budget: int) -> list[Record]:
+    """Normalized regret of each run against the best of them at each budget, on the problems that all have."""
+    shared = set.intersection(*(set(run.problems) for _, run in runs))
+    middle = grid(budget)
+    curves = []
+    for _, run in runs:
+        own = [i for i, p in enumerate(run.problems) if p in shared]
+        curves.append((run.accuracy(middle)[own], [run.problems[i] for i in own]))
+    if not shared:
+        return []
+    means = [np.ma.masked_invalid(problem_means(*c)).mean(axis=0).filled(np.nan) for c in curves]
+    best = best_of(np.array(means))
+    return [
+        {"label": label, "comparator": BEST_RUN, **record}
+        for (label, _), (accuracy, problems) in zip(runs, curves, strict=True)
+        for record in at_budgets(mean_gap(accuracy, best), problems, budget)
+    ]
 
 
 def estimate_rows(comparison: dict[str, Any]) -> list[list[str]]:
@@ -113,12 +189,11 @@ def _record(key: tuple[str, int | None], estimate: stats.Estimate) -> dict[str, 
 
 
 def _name(record: dict[str, Any]) -> str:
-    name, _ = QUANTITIES[record["quantity"]]
-    return name if record["budget"] is None else f"{name} at {record['budget']} tokens"
+    return label_of(record["quantity"], record["budget"])
 
 
 def _digits(record: dict[str, Any]) -> int:
-    return QUANTITIES[record["quantity"]][1]
+    return QUANTITIES[record["quantity"]].digits
 
 
 def markdown(rows: list[list[str]]) -> str:
@@ -131,5 +206,5 @@ def markdown(rows: list[list[str]]) -> str:
 
 
 def markdown_cell(text: str) -> str:
-    """Foreign text for a Markdown table: on one line, without markup, links or characters that hide."""
+    """Foreign text for a Markdown table: on one line, without markup, links or hidden characters."""
     return re.sub(r"[|<\[`]", r"\\\g<0>", visible(" ".join(text.split())))

@@ -3,10 +3,10 @@
 import numpy as np
 from jaxtyping import Float
 
-# the uses in the order of a trace, and how people call them
+# the uses in the order of a trace, and their labels
 USES = {
-    "thinking_before": "thinking until the answer last changed",
-    "thinking_after": "thinking after that",
+    "thinking_before": "thinking before the answer settled",
+    "thinking_after": "thinking after it settled",
     "answer": "answer",
     "forced_answers": "forced answers",
 }

@@ -12,14 +12,14 @@ Reports = Sequence[tuple[str, dict[str, Any]]]
 Row = dict[str, Any]
 Picture = Literal["png", "svg", "pdf"]
 
-# Okabe and Ito's colour-blind-safe colours; those that stand out on white and on black come first
+# the colour-blind-safe palette of Okabe and Ito; those with contrast on white and on black come first
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#7F7F7F")
 WIDTH, HEIGHT = 440, 260
 SEVERAL = {"maj_at_k": "majority of k", "pass_at_k": "any of k"}
 
 
 def budget_curve(reports: Reports) -> alt.LayerChart:
-    """Accuracy at each budget, a step from one budget to the next, with 95% bands that hold for all budgets at once.
+    """Accuracy at each budget as a step function, with simultaneous 95% bands.
 
     Args:
         reports: Label and report (`summarize`) of each run.
@@ -28,7 +28,7 @@ def budget_curve(reports: Reports) -> alt.LayerChart:
 
 
 def normalized_regret(reports: Reports) -> alt.LayerChart:
-    """Normalized regret up to each budget, with 95% bands that hold for all budgets at once; lower is better.
+    """Normalized regret up to each budget, with simultaneous 95% bands; lower is better.
 
     Args:
         reports: Label and report (`summarize`) of each run.
@@ -39,7 +39,7 @@ def normalized_regret(reports: Reports) -> alt.LayerChart:
 def progress(reports: Reports) -> alt.LayerChart:
     """The mean progress of each episode over the traces that have it, with 95% intervals and a line at zero.
 
-    The intervals of episodes that few traces have may run out of the frame, so that the others can be read.
+    The intervals of episodes that few traces have may be clipped, so that the others stay readable.
 
     Args:
         reports: Label and report (`summarize`) of each run.
@@ -70,10 +70,10 @@ def progress(reports: Reports) -> alt.LayerChart:
 
 
 def several_traces(reports: Reports) -> alt.LayerChart:
-    """Accuracy of several traces a problem against their tokens in all: the majority's, and of at least one of them.
+    """maj@k and pass@k against the total tokens of k traces.
 
     Args:
-        reports: Label and report (`summarize`) of each run; those without `maj_at_k` and `pass_at_k` are not drawn.
+        reports: Label and report (`summarize`) of each run; those without `maj_at_k` and `pass_at_k` are left out.
     """
     rows = [
         {**row, "quantity": name}
@@ -94,7 +94,7 @@ def several_traces(reports: Reports) -> alt.LayerChart:
         .mark_rule(strokeWidth=1, opacity=0.5, clip=True)
         .encode(x=x, y=low, y2="high:Q", color=colour)
     )
-    # points of their own: with points on them, the lines' dashes would not show in the legend
+    # separate points: points on the lines would hide their dashes in the legend
     lines = _chart(rows).mark_line(strokeWidth=2).encode(x=x, y=y, color=colour, strokeDash=dash)
     points = (
         _chart(rows)
@@ -107,20 +107,20 @@ def several_traces(reports: Reports) -> alt.LayerChart:
 
 
 def all_charts(reports: Reports) -> dict[str, tuple[str, alt.LayerChart]]:
-    """The charts that these reports have the numbers for, by name, each with what it shows in a sentence."""
+    """The charts whose numbers these reports have, by name, each with its caption."""
     drawn = {
-        "budget_curve": ("Accuracy at each budget: what a user who stops there gets.", budget_curve(reports)),
+        "budget_curve": ("Accuracy at each budget, if thinking is stopped there.", budget_curve(reports)),
         "normalized_regret": ("Normalized regret up to each budget: lower is better.", normalized_regret(reports)),
         "progress": ("Progress of each episode: mean change of value.", progress(reports)),
     }
     if any(report.get(series) for _, report in reports for series in SEVERAL):
-        caption = "Several traces a problem: is the majority right, is any of them, and for how many tokens."
+        caption = "Several traces per problem: accuracy of the majority and of any of them, against their tokens."
         drawn["several_traces"] = (caption, several_traces(reports))
     return drawn
 
 
 def save(chart: alt.LayerChart, path: Path, kind: Picture) -> None:
-    """Writes a chart as PNG (at twice its size in pixels), SVG or PDF; no browser is needed."""
+    """Writes a chart as PNG (with twice its size in pixels), SVG or PDF, without a browser."""
     chart.save(path, format=kind, scale_factor=2 if kind == "png" else 1)
 
 
@@ -146,8 +146,8 @@ def _over_budgets(
 
 
 def _rows(reports: Reports, series: str, x: str, name: str, *, also: str | None = None) -> list[Row]:
-    """A row for each point that is known; `low` and `high` are its simultaneous band where the report has one, else
-    its interval, and None where that is not known."""
+    """A row for each known point; `low` and `high` are its simultaneous band if the report has one, else its interval,
+    and None where unknown."""
     rows = []
     for label, report in reports:
         bands = report.get("bands", {}).get(series) or [point["ci95"] for point in report[series]]

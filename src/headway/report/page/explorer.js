@@ -1,12 +1,12 @@
-// Finding traces: search, sort, filter and links. The index is in memory; traces are unpacked block by block on demand.
+// The trace explorer: search, sort, filter and links. The index is in memory; blocks of traces are unpacked on demand.
 const PAGE = 50; // traces listed at a time
-const KEEP = 8; // unpacked blocks kept
+const CACHED = 8; // unpacked blocks in memory
 
 function unescaped(part) {
   try {
     return decodeURIComponent(part);
   } catch {
-    return part; // somebody else's address
+    return part; // not one of ours
   }
 }
 
@@ -22,7 +22,7 @@ function explore({ runs, index, blocks, outcomes, total }) {
   let shown = rows;
   let listed = 0;
   let open = -1;
-  let turn = 0; // of searches: a newer one makes an older one stop
+  let turn = 0; // number of the latest search; older ones stop
 
   outcomes.forEach((o, i) => {
     if (index.outcome.includes(i)) outcome.append(make("option", { value: i }, o.replace("_", " ")));
@@ -34,19 +34,19 @@ function explore({ runs, index, blocks, outcomes, total }) {
       const bytes = Uint8Array.from(atob(blocks[number]), (c) => c.charCodeAt(0));
       const stream = new Blob([bytes]).stream().pipeThrough(new DecompressionStream("deflate"));
       unpacked.set(number, JSON.parse(await new Response(stream).text()));
-      if (unpacked.size > KEEP) unpacked.delete(unpacked.keys().next().value);
+      if (unpacked.size > CACHED) unpacked.delete(unpacked.keys().next().value);
     }
     return unpacked.get(number);
   }
 
   const load = async (i) => (await block(index.block[i]))[index.place[i]];
 
-  function says(trace, wanted) {
+  function contains(trace, wanted) {
     const texts = [trace.question ?? "", ...trace.episodes.map((e) => e.text), trace.after];
     return texts.some((t) => t.toLowerCase().includes(wanted));
   }
 
-  // the rows that a text is in: those whose problem has it in its name at once, then all whose text has it
+  // the rows that contain a text, in the name of the trace or in its text
   async function matching(candidates, wanted, mine) {
     const hits = new Set(candidates.filter((i) => `${index.problem[i]}/${index.index[i]}`.toLowerCase().includes(wanted)));
     const by = Map.groupBy ? Map.groupBy(candidates, (i) => index.block[i]) : grouped(candidates);
@@ -54,7 +54,7 @@ function explore({ runs, index, blocks, outcomes, total }) {
     for (const [number, members] of by) {
       if (mine !== turn) return null;
       const traces = await block(number);
-      for (const i of members) if (!hits.has(i) && says(traces[index.place[i]], wanted)) hits.add(i);
+      for (const i of members) if (!hits.has(i) && contains(traces[index.place[i]], wanted)) hits.add(i);
       done += members.length;
       found.textContent = `Searching: ${done} of ${plural(candidates.length, "trace")}`;
     }
@@ -75,7 +75,7 @@ function explore({ runs, index, blocks, outcomes, total }) {
     if (wanted) hits = await matching(hits, wanted, mine);
     if (hits === null) return;
     const column = index[sort.value];
-    const high = (i) => column[i] ?? -Infinity; // what is not known comes last
+    const high = (i) => column[i] ?? -Infinity; // unknown values come last
     if (column) hits.sort((a, b) => high(b) - high(a) || a - b);
     shown = hits;
     listed = 0;
@@ -130,7 +130,7 @@ function explore({ runs, index, blocks, outcomes, total }) {
     );
   }
 
-  // shows a trace, and goes to it, or to one of its episodes, when somebody asked for it
+  // shows a trace, and scrolls to it, or to one of its episodes, if the user asked for it
   async function show(i, { episode = null, asked = false } = {}) {
     if (i !== open) {
       open = i;

@@ -19,7 +19,7 @@ function draw() {
 draw();
 dark.addEventListener("change", draw);
 
-// what is folded away on the screen is not on paper, unless it is a table
+// tables that are folded on the screen are printed
 let folded = [];
 addEventListener("beforeprint", () => {
   folded = [...document.querySelectorAll("main > section > details:not([open])")];

@@ -1,7 +1,7 @@
-"""Reports as pages: one HTML file each, with everything inside, that opens without a network.
+"""Reports as pages: one self-contained HTML file each, which needs no network.
 
-All that a model, a problem or a label says is hostile: it is escaped, its hidden characters are written out, and the
-page may run only the scripts that were put into it here (their hashes are in its content security policy).
+All text of models, problems and labels is hostile: it is escaped, invisible characters are written out, and the page
+runs only the scripts put into it here (their hashes are in its content security policy).
 """
 
 import base64
@@ -21,8 +21,8 @@ from headway.report.numbers.table import Measured, branch_counts
 from headway.report.numbers.token_use import USES
 from headway.report.page import charts
 from headway.report.page.explorer import LIMIT, Shown, explorer
+from headway.report.quantities import shown_in, usage_rows
 from headway.report.text import interval, is_known, number, plus_minus, visible
-from headway.report.usage import usage_rows
 from headway.types import Branch, Problem
 
 SCRIPTS = ("page.js", "trace.js", "explorer.js")
@@ -37,15 +37,15 @@ def render_run(
     label: str | None = None,
     limit: int = LIMIT,
 ) -> str:
-    """The content of report.html for one run: its numbers, charts, tables and traces to look into.
+    """The content of report.html for one run: its numbers, charts, tables and traces.
 
     Args:
         report: What `summarize` returned, or report.json.
         measured: The run's traces with their curves.
         branches: The run's branches.
-        problems: The questions and reference answers by id, to show beside the traces.
-        label: What links call the run; the model's name unless given.
-        limit: Bytes of traces that the page may hold (`explorer`).
+        problems: The questions and reference answers by id, shown with the traces.
+        label: The run's name in links; by default the model's name.
+        limit: Maximum bytes of traces in the page (`explorer`).
     """
     shown = Shown(label or report["model"], report, measured, branches, problems or {})
     return _render(
@@ -56,13 +56,13 @@ def render_run(
 def render_compare(
     comparison: dict[str, Any], labelled_reports: charts.Reports, shown: Sequence[Shown] = (), *, limit: int = LIMIT
 ) -> str:
-    """The content of report.html for any number of runs: estimates, paired differences, charts, and their traces.
+    """The content of report.html for any number of runs: estimates, paired differences, charts and traces.
 
     Args:
         comparison: What `compare` returned.
         labelled_reports: Label and report (`summarize`) of each run.
-        shown: The runs whose traces can be looked into.
-        limit: Bytes of traces that the page may hold (`explorer`).
+        shown: The runs whose traces are in the page.
+        limit: Maximum bytes of traces in the page (`explorer`).
     """
     return _render(
         labelled_reports,
@@ -103,7 +103,7 @@ def _render(reports: charts.Reports, shown: Sequence[Shown], limit: int, **conte
         scripts=scripts,
         reports=named,
         figures={name: caption for name, (caption, _) in drawn.items()},
-        headline=_headline(named[0][1]),
+        headline=[(label, e, digits) for label, [e], digits in shown_in("headline", [named[0][1]]) if e is not None],
         uses=USES,
         token_use=_token_use(named),
         usage=usage_rows(named, context.get("comparison")),
@@ -115,34 +115,25 @@ def _render(reports: charts.Reports, shown: Sequence[Shown], limit: int, **conte
 
 @functools.cache
 def _bundle() -> str:
-    """Vega, Vega-Lite and Vega-Embed as one script that may stand in HTML."""
+    """Vega, Vega-Lite and Vega-Embed as one script that is safe within HTML."""
     version = alt.SCHEMA_VERSION.rsplit(".", 1)[0]
     script = vl_convert.javascript_bundle("window.vegaEmbed = vegaEmbed;", version)
-    # within JavaScript these can only be in strings and patterns, where the backslash changes nothing
+    # within JavaScript these occur only in strings and patterns, where the backslash changes nothing
     return script.replace("</script", "<\\/script").replace("<!--", "<\\!--")
 
 
 def _in_page(chart: alt.LayerChart) -> dict[str, Any]:
-    """A chart's specification for the page, as wide as its place there."""
+    """A chart's specification for the page, as wide as its container."""
     return {**chart.to_dict(), "width": "container", "autosize": {"type": "fit-x", "contains": "padding"}}
 
 
-def _headline(report: dict[str, Any]) -> list[tuple[str, dict[str, Any], int]]:
-    regret = report["normalized_regret"][-1]
-    return [
-        ("pass@1", report["pass_at_1"], 3),
-        ("tokens", report["tokens"], 1),
-        ("episodes", report["episodes"], 2),
-        (f"normalized regret at {regret['budget']} tokens", regret, 3),
-        ("accuracy without thinking", report["forced_at_start"], 3),
-    ]
-
-
 def _token_use(reports: charts.Reports) -> list[tuple[str, list[tuple[dict[str, Any], float]]]]:
-    """For each run its uses of tokens, each with its share of the longest mean trace of all runs, in percent."""
+    """Each run's uses of tokens, with their widths in percent of the longest mean trace of all runs."""
     known = [(label, report["token_use"]) for label, report in reports if "token_use" in report]
     amounts = [[e["value"] if is_known(e["value"]) else 0.0 for e in entries] for _, entries in known]
-    most = max((sum(row[:-1]) for row in amounts), default=0.0) or 1.0  # the last use is no part of a trace
+    most = (
+        max((sum(row[:-1]) for row in amounts), default=0.0) or 1.0
+    )  # the last use, forced answers, is not part of a trace
     return [
         (label, [(e, round(100 * amount / most, 2)) for e, amount in zip(entries, row, strict=True)])
         for (label, entries), row in zip(known, amounts, strict=True)

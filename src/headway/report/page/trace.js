@@ -1,5 +1,5 @@
 // One trace: its episodes coloured by progress, between the boundaries with their values and forced answers.
-const AT_ONCE = 50_000; // characters of one text drawn before somebody asks for more
+const AT_ONCE = 50_000; // characters of one text shown before a click
 
 // colours an element by progress: from red at -1 over none at 0 to blue at +1
 function colour(element, progress) {
@@ -21,12 +21,12 @@ function text(tag, content) {
 }
 
 function forcedAnswers(b) {
-  if (!b.branches.length) return make("p", { className: "quiet" }, "No branches were drawn here.");
+  if (!b.branches.length) return make("p", { className: "quiet" }, "No branches at this boundary.");
   const list = make("ol", { start: 0 });
-  for (const { text: said, verdict } of b.branches) {
+  for (const { text: answer, verdict } of b.branches) {
     const mark = { right: "✓", wrong: "✗" }[verdict] ?? "?";
     list.append(
-      make("li", {}, make("span", { className: `verdict ${verdict}` }, `${mark} ${verdict}`), ...text("code", said)),
+      make("li", {}, make("span", { className: `verdict ${verdict}` }, `${mark} ${verdict}`), ...text("code", answer)),
     );
   }
   return list;
@@ -64,7 +64,7 @@ function episode(e, j, before, after) {
 }
 
 function overview(trace, address) {
-  const strip = make("nav", { className: "strip", ariaLabel: "Episodes, as wide as they are long" });
+  const strip = make("nav", { className: "strip", ariaLabel: "Episodes, with widths proportional to their tokens" });
   trace.episodes.forEach((e, j) => {
     const name = `episode ${j}: progress ${number(e.progress, true)}`;
     const link = make("a", { href: `${address}/${j}`, title: name, ariaLabel: name }, number(e.progress, true));
@@ -74,7 +74,7 @@ function overview(trace, address) {
   return strip;
 }
 
-// The elements of a trace; `address` is its link, `name` what it is called.
+// The elements of a trace; `address` is its link, `name` its title.
 function traceElements(trace, address, name) {
   const outcome = trace.outcome.replace("_", " ");
   const facts = [

@@ -1,6 +1,6 @@
-"""Logs of inspect: `.eval` (a zip of samples) and `.json`, read from their documented form without the library.
+"""Logs of inspect: `.eval` (a zip of samples) and `.json`, read from their documented format without the library.
 
-A sample of a `.eval` is read at a time; a `.json` is mapped into memory and decoded a sample at a time.
+Samples are decoded one at a time; a `.json` is mapped into memory.
 """
 
 import json
@@ -15,7 +15,7 @@ from typing import Any, TypeVar
 import msgspec
 import pyarrow as pa
 
-from headway.runs.importers.rows import Row, Source, answer_of, content_of, conversation_of, stop_of, text_of
+from headway.runs.importers.rows import CompletionRow, Source, answer_of, content_of, conversation_of, stop_of, text_of
 from headway.types import HeadwayError
 
 MAX_SAMPLE_BYTES = 2**28  # of one decoded sample: events and all, far more than a completion
@@ -25,20 +25,20 @@ T = TypeVar("T")
 
 
 class Spec(msgspec.Struct):
-    """What is read of a log's `eval`."""
+    """The fields read from a log's `eval`."""
 
     model: str
     task: str
 
 
 class Header(msgspec.Struct):
-    """What is read of `header.json` or, while a log is being written, of `_journal/start.json`."""
+    """The fields read from `header.json`, or from `_journal/start.json` of an unfinished log."""
 
     eval: Spec
 
 
 class Log(msgspec.Struct):
-    """What is read of a `.json` log; a sample stays as it is until its turn."""
+    """The fields read from a `.json` log; samples are decoded later."""
 
     eval: Spec
     samples: list[msgspec.Raw] = []
@@ -58,7 +58,7 @@ class Output(msgspec.Struct):
 
 
 class Sample(msgspec.Struct):
-    """What is read of a sample."""
+    """The fields read from a sample."""
 
     id: str | int
     input: str | list[dict[str, Any]]
@@ -108,7 +108,7 @@ def _open_json(path: Path) -> tuple[Log, Iterator[tuple[str, Sample]]]:
 
 
 def _decode(content: Any, kind: type[T], place: str) -> T:
-    """Decodes JSON; that of inspect may hold NaN, which JSON has not, and is then written again with null."""
+    """Decodes JSON; NaN, which inspect may write and JSON does not know, becomes null."""
     try:
         try:
             return msgspec.json.decode(content, type=kind)
@@ -127,7 +127,7 @@ def _member(path: Path, info: zipfile.ZipInfo) -> bytes:
         HeadwayError: it is damaged or too large.
     """
     place = f"{path}, {info.filename}"
-    too_large = HeadwayError(f"{place}: more than {MAX_SAMPLE_BYTES} bytes; that is no sample to read")
+    too_large = HeadwayError(f"{place}: more than {MAX_SAMPLE_BYTES} bytes; too large for a sample")
     if max(info.file_size, info.compress_size) > MAX_SAMPLE_BYTES:
         raise too_large
     try:
@@ -157,21 +157,21 @@ def _unpacked(packed: bytes, method: int) -> bytes:
     raise OSError(f"compressed by method {method}, which Headway does not know")
 
 
-def _of_sample(place: str, sample: Sample) -> Iterator[Row]:
+def _of_sample(place: str, sample: Sample) -> Iterator[CompletionRow]:
     """A row for each choice, or one without a completion where the request failed."""
     last = max((i for i, m in enumerate(sample.messages) if m.get("role") == "assistant"), default=None)
     conversation = conversation_of(_resolved(sample.messages[:last] or sample.input, sample.attachments), place)
     identity, answer = text_of(sample.id, "the id", place), answer_of(sample.target, place)
     if not sample.output.choices:
-        yield Row(place, identity, conversation, answer, None)
+        yield CompletionRow(place, identity, conversation, answer, None)
     for choice in sample.output.choices:
         content = _resolved(choice.message.get("content"), sample.attachments)
         thinking, text = content_of(content, "the completion", place)
-        yield Row(place, identity, conversation, answer, text or "", thinking, stop_of(choice.stop_reason))
+        yield CompletionRow(place, identity, conversation, answer, text or "", thinking, stop_of(choice.stop_reason))
 
 
 def _resolved(value: Any, attachments: dict[str, str]) -> Any:
-    """A value with the long texts put back that a log keeps beside it."""
+    """A value with its attachments, the long texts that a log stores separately, put back."""
     if isinstance(value, str) and value.startswith(ATTACHED):
         return attachments.get(value.removeprefix(ATTACHED), value)
     if isinstance(value, list):

@@ -1,13 +1,13 @@
-"""Details of lighteval: one Parquet file a task, with what was asked (`doc`) and answered (`model_response`)."""
+"""Details of lighteval: one Parquet file per task, with the question (`doc`) and the answer (`model_response`)."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from itertools import chain
 from pathlib import Path
 from typing import Any
 
 import msgspec
 
-from headway.runs.importers.rows import Row, Source, answer_of, conversation_of, text_of
+from headway.runs.importers.rows import CompletionRow, Source, answer_of, conversation_of, text_of
 from headway.runs.importers.tables import parquet_records
 from headway.types import HeadwayError
 
@@ -15,20 +15,20 @@ COLUMNS = {"doc", "model_response"}
 
 
 class Shot(msgspec.Struct):
-    """What is read of a solved example in the prompt."""
+    """The fields read from a solved example in the prompt."""
 
     query: str
     choices: list[Any]
     gold_index: int | list[int]
 
     def golds(self) -> list[Any]:
-        """The choices that are right."""
+        """The right choices."""
         places = self.gold_index if isinstance(self.gold_index, list) else [self.gold_index]
         return [self.choices[place] for place in places]
 
 
 class Doc(Shot):
-    """What is read of a `doc`."""
+    """The fields read from a `doc`."""
 
     id: str
     task_name: str = ""
@@ -36,7 +36,7 @@ class Doc(Shot):
     fewshot_samples: list[Shot] | None = None
 
     def messages(self) -> list[dict[str, Any]]:
-        """What a local model was asked, but for a system prompt, which is not in the details."""
+        """The prompt of a local model without its system prompt, which the details do not hold."""
         made = []
         for shot in self.fewshot_samples or []:
             made.append({"role": "user", "content": shot.query})
@@ -47,7 +47,7 @@ class Doc(Shot):
 
 
 class Response(msgspec.Struct):
-    """What is read of a `model_response`; `input` are messages where the model is behind an API."""
+    """The fields read from a `model_response`; `input` holds messages if the model is behind an API."""
 
     text: list[str] | None = None
     reasonings: list[str | None] | None = None
@@ -62,7 +62,7 @@ class Detail(msgspec.Struct):
 
 
 def open_details(path: Path) -> Source:
-    """The rows of a details file; its model is named by the folders it lies in, `details/MODEL/TIME`.
+    """The rows of a details file; its folders name the model: `details/MODEL/TIME`.
 
     Raises:
         HeadwayError: it holds no row; later, a row is malformed.
@@ -70,25 +70,25 @@ def open_details(path: Path) -> Source:
     records = parquet_records(path, columns=sorted(COLUMNS))
     details = ((place, _converted(place, record)) for place, record in records)
     if (first := next(details, None)) is None:
-        raise HeadwayError(f"{path} holds no row; expected what lighteval writes with --save-details")
+        raise HeadwayError(f"{path} holds no row; expected a file that lighteval writes with --save-details")
     folders = path.resolve().parts[:-2]
     author = "/".join(folders[folders.index("details") + 1 :]) if "details" in folders else ""
     rows = chain.from_iterable(_rows(place, detail) for place, detail in chain([first], details))
     return Source(first[1].doc.task_name or path.stem, author or None, rows)
 
 
-def _converted(place: str, record: dict[str, Any]) -> Detail:
+def _converted(place: str, record: Mapping[str, object]) -> Detail:
     try:
         return msgspec.convert(record, Detail)
     except msgspec.ValidationError as error:
         raise HeadwayError(f"{place}: {error}; expected details as lighteval 0.13 writes them") from error
 
 
-def _rows(place: str, detail: Detail) -> Iterator[Row]:
-    """A row for each sample that was drawn."""
+def _rows(place: str, detail: Detail) -> Iterator[CompletionRow]:
+    """A row for each sample."""
     doc, response = detail.doc, detail.model_response
     if not response.text:
-        raise HeadwayError(f"{place}: no text was generated; this task scores choices, and there is no trace")
+        raise HeadwayError(f"{place}: no text was generated; this task scores given choices, so there is no trace")
     try:
         golds, messages = doc.golds(), doc.messages()
     except IndexError as error:
@@ -96,4 +96,6 @@ def _rows(place: str, detail: Detail) -> Iterator[Row]:
     conversation = conversation_of(response.input if isinstance(response.input, list) else messages, place)
     apart = dict(enumerate(response.reasonings or []))
     for i, text in enumerate(response.text):
-        yield Row(place, doc.id, conversation, answer_of(golds, place), text_of(text, "the text", place), apart.get(i))
+        yield CompletionRow(
+            place, doc.id, conversation, answer_of(golds, place), text_of(text, "the text", place), apart.get(i)
+        )

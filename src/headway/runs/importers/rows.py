@@ -1,6 +1,6 @@
-"""Rows: one completion of one problem as a file tells it, whatever the file; and what each kind of field may hold.
+"""Completions as a file holds them, one a row, and what each kind of field may hold.
 
-Knows nothing of tokens, tags or models. Files are hostile: each value is checked and named by where it stands.
+Knows nothing of tokens, tags or models. Files are hostile: each value is checked, and errors name its place.
 """
 
 from collections.abc import Iterator
@@ -13,11 +13,11 @@ Stop = Literal["stop", "length"]
 LENGTH = {"length", "max_tokens", "max_length", "model_length"}
 
 
-class Row(NamedTuple):
-    """One completion.
+class CompletionRow(NamedTuple):
+    """One completion of one problem.
 
-    `thinking` is what a field of its own holds; else it is in the text, between tags. A row with neither thinking nor
-    text has no completion (a request that failed). `stop` is None where the file does not tell.
+    `thinking` is the content of a separate field; without one it is in the text, between tags. A row with neither
+    thinking nor text has no completion (a request that failed). `stop` is None where the file does not say.
     """
 
     place: str
@@ -29,23 +29,12 @@ class Row(NamedTuple):
     stop: Stop | None = None
 
 
-class Columns(NamedTuple):
-    """The columns of a table; None is found by its name."""
-
-    prompt: str | None = None
-    completion: str | None = None
-    answer: str | None = None
-    id: str | None = None
-    reasoning: str | None = None
-    finish: str | None = None
-
-
 class Source(NamedTuple):
-    """What a file holds: the name of its problems, who wrote the completions (if it says so), and the rows."""
+    """The content of a file: the name of its problems, the author of the completions (if it says so), and the rows."""
 
     name: str
     author: str | None
-    rows: Iterator[Row]
+    rows: Iterator[CompletionRow]
 
 
 def text_of(value: object, what: str, place: str) -> str:
@@ -84,7 +73,7 @@ def content_of(content: object, what: str, place: str) -> tuple[str | None, str 
             raise HeadwayError(f"{place}: {what} has a part of type {kind!r}; Headway reads text only")
         if part.get("redacted"):
             raise HeadwayError(
-                f"{place}: the reasoning was hidden by who served the model, so there is no trace to measure; import "
+                f"{place}: the reasoning was hidden by the model's server, so there is no trace to measure; import "
                 "completions whose thinking can be read"
             )
         said[kind] = said.get(kind, "") + text_of(part.get(kind), what, place)
@@ -113,7 +102,7 @@ def conversation_of(value: object, place: str) -> tuple[Message, ...]:
 
 
 def answer_of(value: object, place: str) -> str:
-    """A reference answer: what a solution's box holds, what follows its `####` (GSM8K), or all of it.
+    """A reference answer: the content of a solution's box, the text after its `####` (GSM8K), or all of it.
 
     Raises:
         HeadwayError: it is missing, or there are several.
@@ -130,7 +119,7 @@ def answer_of(value: object, place: str) -> str:
 
 
 def stop_of(value: object) -> Stop | None:
-    """Why a completion ended, from the words that servers and logs use; None where it is not known."""
+    """Why a completion ended, from the words that servers and logs use; None where unknown."""
     if value in LENGTH:
         return "length"
     return "stop" if value in ("stop", "eos", "end_turn", "eos_token") else None

@@ -1,4 +1,4 @@
-"""The procedure: a file of completions becomes a run folder whose traces were made elsewhere, all of it or nothing."""
+"""Importing: a file of completions becomes a run folder, completely or not at all."""
 
 from collections import Counter
 from collections.abc import Iterator
@@ -6,20 +6,21 @@ from contextlib import ExitStack
 from itertools import islice
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import NamedTuple, get_args
+from typing import NamedTuple
 
 import msgspec
 
 from headway.problems.graders import load_grader
 from headway.procedures.sample import grade_traces
 from headway.runs.importers import inspect_logs, lighteval, tables
-from headway.runs.importers.rows import Columns, Row, Source
-from headway.runs.importers.traces import AUTHOR_TAGS, Encoded, Problems, Untagged, closes_unopened, divide, encode
+from headway.runs.importers.options import ImportOptions
+from headway.runs.importers.rows import CompletionRow, Source
+from headway.runs.importers.traces import Encoded, Problems, closes_unopened, divide, encode
 from headway.runs.measure import Tell
 from headway.runs.settings import Settings, open_tokenizer
 from headway.runs.store import Run
 from headway.text.answers import extract_answer
-from headway.text.prompts import ThinkTags, find_think_tags
+from headway.text.tags import find_think_tags
 from headway.types import Grader, HeadwayError, Trace
 
 GRADER = "math-verify"
@@ -27,10 +28,10 @@ ROWS_AT_ONCE = 64
 
 
 class Imported(NamedTuple):
-    """What an import made: counts of problems and traces, and of what a reader should know about the traces.
+    """The author of imported traces, and counts.
 
-    `failed` rows have no completion and were left out; the text of `changed` traces is not what the author wrote,
-    since the meta-prover's tokenizer cannot write it.
+    `failed` rows have no completion and were left out; the text of `changed` traces does not round-trip through the
+    meta-prover's tokenizer.
     """
 
     author: str
@@ -46,51 +47,42 @@ def import_traces(
     path: Path,
     out: Path,
     settings: Settings,
+    options: ImportOptions = ImportOptions(),  # noqa: B008 (frozen)
     *,
-    budget: int | None = None,
-    columns: Columns = Columns(),  # noqa: B008 (a tuple)
-    author_tags: ThinkTags = AUTHOR_TAGS,
-    untagged: Untagged = "auto",
     tell: Tell = lambda stage, done, total: None,
 ) -> Imported:
-    """Makes the run folder `out` of the completions in a file; `prove` and `report` go on from there.
+    """Makes the run folder `out` of the completions in a file; continue with `prove` and `report`.
 
-    Rows are read, encoded and graded some at a time, into a folder beside `out` that takes its name at the end.
+    Rows are read, encoded and graded in chunks, into a folder beside `out` that is renamed at the end.
 
     Args:
         path: JSONL, Parquet, details of lighteval, or a log of inspect.
         out: The run folder, new or empty.
-        settings: Of proving: `model` is the meta-prover, `author` who wrote the completions if the file does not say.
-        budget: Thinking tokens that a trace may have, to cut longer ones; by default the longest one's.
-        columns: Of JSONL and Parquet, where they are not found by their names.
-        author_tags: What opens and closes the thinking in the completions.
-        untagged: What a completion without tags is; auto: a thought that was cut off if another completion of the file
-            closes a thinking that it did not open, else an answer without thinking.
-        tell: Is told of progress.
+        settings: Of proving; `model` is the meta-prover.
+        options: How the file is read.
+        tell: Is called with the progress.
 
     Raises:
         HeadwayError: something in the file cannot be used (says where), its author is unknown, or `out` is not empty.
             Nothing is left behind.
     """
     settings.check()
-    if untagged not in get_args(Untagged):
-        raise HeadwayError(f"untagged must be one of {', '.join(get_args(Untagged))}; got {untagged!r}")
-    if budget is not None and budget < 1:
-        raise HeadwayError(f"--budget must be at least 1, got {budget}")
+    options.check()
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise HeadwayError(f"{out} exists and is not empty; give an empty or new folder as --out")
-    source = open_source(path, columns)
-    author = settings.author or source.author
+    source = open_source(path, options)
+    author = options.author or source.author
     if author is None:
         raise HeadwayError(f"{path} does not say who wrote its completions; name the model with --author")
     tokenizer = open_tokenizer(settings)
+    spec, author_tags, untagged = settings.engine, options.author_tags, options.untagged
     tags = find_think_tags(
-        tokenizer, think_open=settings.think_open, think_close=settings.think_close, think_format=settings.think_format
+        tokenizer, think_open=spec.think_open, think_close=spec.think_close, think_format=spec.think_format
     )
     if untagged == "auto":
-        opened = any(closes_unopened(row, author_tags) for row in open_source(path, columns).rows)
+        opened = any(closes_unopened(row, author_tags) for row in open_source(path, options).rows)
         untagged = "thought" if opened else "answer"
-    grader = load_grader(GRADER if settings.grader == "auto" else settings.grader)
+    grader = load_grader(GRADER if settings.problems.grader == "auto" else settings.problems.grader)
     problems, longest, counts = Problems(), 1, Counter[str]()
     out.parent.mkdir(parents=True, exist_ok=True)
     with ExitStack() as stack:
@@ -107,7 +99,7 @@ def import_traces(
                     divide(row, author_tags, untagged=untagged),
                     tags,
                     key=problems.of(row),
-                    budget=budget,
+                    budget=options.budget,
                 )
                 for row in answered
             ]
@@ -124,25 +116,24 @@ def import_traces(
             tell("import", counts["traces"], counts["traces"])
         if not counts["traces"]:
             raise HeadwayError(f"{path} has no completion: the requests of all its {counts['failed']} rows failed")
-        resolved = msgspec.structs.replace(
-            settings,
+        resolved = settings.changed(
             author=author,
             problems=str(path),
             traces=max(problems.traces.values()),
-            budget=budget or longest,
+            budget=options.budget or longest,
         )
         asked = list(problems.by_id.values())
-        run = Run.create(folder / "run", msgspec.to_builtins(resolved), asked, name=source.name, grader=GRADER)
+        run = Run.create(folder / "run", resolved.flat(), asked, name=source.name, grader=GRADER)
         (folder / "traces.jsonl").replace(run.path / "traces.jsonl")
         run.path.replace(out)
     return Imported(author, len(asked), **counts)
 
 
-def open_source(path: Path, columns: Columns) -> Source:
-    """The rows of a file, by its ending: `.eval` and `.json` are inspect's, `.parquet` a table or lighteval's.
+def open_source(path: Path, options: ImportOptions) -> Source:
+    """The rows of a file, by its suffix: `.eval` and `.json` are inspect's, `.parquet` a table or lighteval's.
 
     Raises:
-        HeadwayError: there is no such file, or it is not what its ending says.
+        HeadwayError: there is no such file, or its content does not match its suffix.
     """
     if not path.is_file():
         raise HeadwayError(f"no file '{path}'; expected .jsonl, .parquet, details of lighteval or a log of inspect")
@@ -150,7 +141,7 @@ def open_source(path: Path, columns: Columns) -> Source:
         return inspect_logs.open_log(path)
     if path.suffix == ".parquet" and set(tables.parquet_columns(path)) >= lighteval.COLUMNS:
         return lighteval.open_details(path)
-    return tables.open_table(path, columns)
+    return tables.open_table(path, options)
 
 
 def graded(encoded: list[Encoded], problems: Problems, grader: Grader) -> list[Trace]:
@@ -159,6 +150,6 @@ def graded(encoded: list[Encoded], problems: Problems, grader: Grader) -> list[T
     return grade_traces(answered, problems.by_id, grader)
 
 
-def _chunks(rows: Iterator[Row]) -> Iterator[list[Row]]:
+def _chunks(rows: Iterator[CompletionRow]) -> Iterator[list[CompletionRow]]:
     while chunk := list(islice(rows, ROWS_AT_ONCE)):
         yield chunk

@@ -1,4 +1,4 @@
-"""Tables of completions: JSONL and Parquet, with the columns that people use or that a user names."""
+"""Tables of completions: JSONL and Parquet, with usual column names or those that a user gives."""
 
 import json
 from collections.abc import Iterable, Iterator
@@ -9,13 +9,23 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from headway.runs.importers.rows import Columns, Row, Source, answer_of, content_of, conversation_of, stop_of, text_of
+from headway.problems.rows import Row
+from headway.runs.importers.options import ImportOptions
+from headway.runs.importers.rows import (
+    CompletionRow,
+    Source,
+    answer_of,
+    content_of,
+    conversation_of,
+    stop_of,
+    text_of,
+)
 from headway.types import HeadwayError
 
 MAX_LINE_BYTES = 2**26  # of one JSON line: far more than a completion, far less than the memory
 ROWS_AT_ONCE = 64
 
-# what each column may be called, the likeliest first; `messages` last, since it often holds the completion as well
+# usual names of each column, the likeliest first; `messages` last, since it often holds the completion as well
 NAMES = {
     "prompt": ("prompt", "question", "problem", "query", "input", "messages"),
     "completion": ("completion", "completions", "response", "responses", "generation", "generations", "output"),
@@ -24,10 +34,10 @@ NAMES = {
     "reasoning": ("reasoning_content", "reasoning", "thinking"),
     "finish": ("finish_reason", "finish_reasons", "stop_reason"),
 }
-Record = tuple[str, dict[str, Any]]
+ColumnNames = dict[str, str | None]  # the column of each kind in NAMES, where there is one
 
 
-def open_table(path: Path, columns: Columns) -> Source:
+def open_table(path: Path, options: ImportOptions) -> Source:
     """The rows of a JSONL or Parquet file.
 
     Raises:
@@ -36,21 +46,22 @@ def open_table(path: Path, columns: Columns) -> Source:
     records = parquet_records(path) if path.suffix == ".parquet" else jsonl_records(path)
     if (first := next(records, None)) is None:
         raise HeadwayError(f"{path} holds no row; expected completions, one a row, with their prompts and answers")
-    found = find_columns(columns, list(first[1]), path)
+    found = find_columns(options, list(first[1]), path)
     return Source(path.stem, None, read_rows(chain([first], records), found))
 
 
-def find_columns(asked: Columns, there: list[str], path: Path) -> Columns:
-    """The columns to read, of those that are there.
+def find_columns(options: ImportOptions, there: list[str], path: Path) -> ColumnNames:
+    """The columns to read: as named, else found by their names.
 
     Raises:
         HeadwayError: one is missing that is needed or was asked for.
     """
-    found = {}
-    for kind, name in asked._asdict().items():
+    found: ColumnNames = {}
+    for kind, names in NAMES.items():
+        name = options.column(kind)
         if name is not None and name not in there:
             raise HeadwayError(f"{path} has no column '{name}'; it has {', '.join(there)}")
-        found[kind] = name or next((known for known in NAMES[kind] if known in there), None)
+        found[kind] = name or next((known for known in names if known in there), None)
     if found["completion"] is None and found["prompt"] == "messages":
         found["completion"] = "messages"
     for kind in ("prompt", "completion", "answer"):
@@ -59,20 +70,20 @@ def find_columns(asked: Columns, there: list[str], path: Path) -> Columns:
                 f"{path} has no column for the {kind}: it has {', '.join(there)}, and Headway looks for "
                 f"{', '.join(NAMES[kind])}; name it with --{kind}-column"
             )
-    return Columns(**found)
+    return found
 
 
-def read_rows(records: Iterable[Record], columns: Columns) -> Iterator[Row]:
+def read_rows(records: Iterable[Row], columns: ColumnNames) -> Iterator[CompletionRow]:
     """The rows of records; a list of completions makes a row each.
 
     Raises:
         HeadwayError: a record is malformed (says where and how).
     """
-    needed = [name for name in (columns.prompt, columns.completion, columns.answer, columns.id) if name is not None]
+    needed = [columns[kind] for kind in ("prompt", "completion", "answer", "id") if columns[kind] is not None]
     for place, record in records:
         if missing := [name for name in needed if name not in record]:
             raise HeadwayError(f"{place}: no '{missing[0]}'; it has {', '.join(record) or 'nothing'}")
-        of = {kind: record.get(name) for kind, name in columns._asdict().items()}
+        of: dict[str, Any] = {kind: None if name is None else record.get(name) for kind, name in columns.items()}
         conversation = conversation_of(of["prompt"], place)
         completion = of["completion"]
         if conversation and conversation[-1]["role"] == "assistant":  # the completion, or a copy of it
@@ -84,11 +95,13 @@ def read_rows(records: Iterable[Record], columns: Columns) -> Iterator[Row]:
         texts = completion if isinstance(completion, list) else [completion]
         if not texts:
             raise HeadwayError(f"{place}: no completion in the list")
-        problem = None if columns.id is None else text_of(of["id"], "the id", place)
+        problem = None if columns["id"] is None else text_of(of["id"], "the id", place)
         answer = answer_of(of["answer"], place)
         for i, text in enumerate(texts):
-            thinking, said = completion_of(text, _at(of["reasoning"], i, len(texts)), place)
-            yield Row(place, problem, conversation, answer, said, thinking, stop_of(_at(of["finish"], i, len(texts))))
+            thinking, content = completion_of(text, _at(of["reasoning"], i, len(texts)), place)
+            yield CompletionRow(
+                place, problem, conversation, answer, content, thinking, stop_of(_at(of["finish"], i, len(texts)))
+            )
 
 
 def completion_of(value: Any, reasoning: Any, place: str) -> tuple[str | None, str | None]:
@@ -111,7 +124,7 @@ def completion_of(value: Any, reasoning: Any, place: str) -> tuple[str | None, s
     return thinking, text or ""
 
 
-def jsonl_records(path: Path) -> Iterator[Record]:
+def jsonl_records(path: Path) -> Iterator[Row]:
     """Each line's object with its place; empty lines are skipped.
 
     Raises:
@@ -135,7 +148,7 @@ def jsonl_records(path: Path) -> Iterator[Record]:
             yield place, record
 
 
-def parquet_records(path: Path, columns: list[str] | None = None) -> Iterator[Record]:
+def parquet_records(path: Path, columns: list[str] | None = None) -> Iterator[Row]:
     """Each row of a Parquet file with its place, some at a time.
 
     Raises:

@@ -1,4 +1,4 @@
-"""From rows to traces: where the thinking is, the meta-prover's tokens for it, and the problems they are about."""
+"""From completions to traces: where the thinking ends, its tokens for the meta-prover, and the problems."""
 
 from collections import Counter
 from typing import Literal, NamedTuple
@@ -6,51 +6,52 @@ from typing import Literal, NamedTuple
 import jinja2
 
 from headway.procedures.sample import TraceKey
-from headway.runs.importers.rows import Row
-from headway.text.prompts import ThinkTags, decode_with_offsets, prompt_ids, question_of
+from headway.runs.importers.rows import CompletionRow
+from headway.text.offsets import decode_with_offsets
+from headway.text.prompts import prompt_ids, question_of
+from headway.text.tags import ThinkTags
 from headway.types import HeadwayError, Problem, Tokenizer, Trace
 
-Untagged = Literal["auto", "answer", "thought"]
-AUTHOR_TAGS = ThinkTags("<think>", "</think>")
 
-
-class Said(NamedTuple):
-    """A completion, divided: its thinking, and its answer or None where the thinking is not closed."""
+class SplitCompletion(NamedTuple):
+    """The thinking of a completion, and its answer; None where the thinking is not closed."""
 
     thinking: str
     answer: str | None
 
 
-def closes_unopened(row: Row, tags: ThinkTags) -> bool:
-    """Whether a completion closes a thinking that it did not open: the prompt did, so one without tags was cut off."""
+def closes_unopened(row: CompletionRow, tags: ThinkTags) -> bool:
+    """Whether a completion closes thinking that the prompt opened; in such a file, one without tags was cut off."""
     before, closing, _ = (row.text or "").partition(tags.close)
     return bool(closing) and not (tags.open and before.lstrip().startswith(tags.open))
 
 
-def divide(row: Row, tags: ThinkTags, *, untagged: Literal["answer", "thought"] = "answer") -> Said:
-    """Where the thinking of a completion ends, by the tags of its author.
+def divide(
+    row: CompletionRow, tags: ThinkTags, *, untagged: Literal["answer", "thought"] = "answer"
+) -> SplitCompletion:
+    """Splits a completion into thinking and answer by the tags of its author.
 
-    Thinking in a field of its own is closed if a text follows, or if the completion ended by itself. In a text it is
-    what stands before the closing tag; an opening tag at the start is not part of it, nor the newline after it. Opened
-    and not closed, or cut off by its length, all is thinking. A text without tags is what `untagged` says: an answer
-    without thinking, or a thought that was cut off.
+    Thinking in a separate field is closed if a text follows, or if the completion ended by itself. In a text it ends
+    before the closing tag; an opening tag at the start and the newline after it are not part of it. If the thinking is
+    opened and not closed, or cut off by its length, all text is thinking. A text without tags is, as `untagged` says,
+    an answer or thinking that was cut off.
     """
     text = row.text or ""
     if row.thinking:
-        return Said(row.thinking, text if text or row.stop == "stop" else None)
+        return SplitCompletion(row.thinking, text if text or row.stop == "stop" else None)
     start = text.lstrip()
     opened = bool(tags.open) and start.startswith(tags.open)
     if opened:
         text = start.removeprefix(tags.open).removeprefix("\n")
     thinking, closing, answer = text.partition(tags.close)
     if closing:
-        return Said(thinking, answer)
+        return SplitCompletion(thinking, answer)
     cut_off = opened or untagged == "thought" or row.stop == "length"
-    return Said(text, None) if cut_off else Said("", text)
+    return SplitCompletion(text, None) if cut_off else SplitCompletion("", text)
 
 
 class Encoded(NamedTuple):
-    """An ungraded trace, the author's answer, and whether the meta-prover's tokens say what the author wrote."""
+    """An ungraded trace, the author's answer, and whether the text round-trips through the meta-prover's tokens."""
 
     trace: Trace
     answer: str | None
@@ -59,8 +60,8 @@ class Encoded(NamedTuple):
 
 def encode(
     tokenizer: Tokenizer,
-    row: Row,
-    said: Said,
+    row: CompletionRow,
+    split: SplitCompletion,
     tags: ThinkTags,
     *,
     key: TraceKey,
@@ -68,8 +69,8 @@ def encode(
 ) -> Encoded:
     """A completion as a trace in the tokens of a meta-prover, cut at `budget` thinking tokens.
 
-    Thinking, and the meta-prover's closing tag with the answer, are encoded each by itself: the boundary between them
-    is the author's, whatever the thinking says. An end-of-text token at the end is no part of a completion.
+    The thinking is encoded by itself, and so is the meta-prover's closing tag with the answer: the thinking ends where
+    the author's does. An end-of-text token at the end is not part of a completion.
 
     Raises:
         HeadwayError: the chat template refuses the conversation.
@@ -82,8 +83,8 @@ def encode(
             "alone as the prompt"
         ) from error
     end = getattr(tokenizer, "eos_token", None)
-    thinking = said.thinking if said.answer is not None else _without(end, said.thinking)
-    answer = None if said.answer is None else _without(end, said.answer)
+    thinking = split.thinking if split.answer is not None else _without(end, split.thinking)
+    answer = None if split.answer is None else _without(end, split.answer)
     thought = tokenizer.encode(thinking, add_special_tokens=False)
     rest = [] if answer is None else tokenizer.encode(tags.close + answer, add_special_tokens=False)
     stop = row.stop or ("length" if answer is None else "stop")
@@ -99,14 +100,14 @@ def _without(end: str | None, text: str) -> str:
 
 
 class Problems:
-    """The problems of rows as they come. Rows with the same id, or without ids the same prompt, are traces of one."""
+    """The problems of rows. Rows with the same id, or without ids the same prompt, are traces of one problem."""
 
     def __init__(self) -> None:
         self.by_id: dict[str, Problem] = {}
         self.traces: Counter[str] = Counter()
         self._numbered: dict[str, str] = {}
 
-    def of(self, row: Row) -> TraceKey:
+    def of(self, row: CompletionRow) -> TraceKey:
         """The trace's key: its problem's id, and how many traces of the problem came before.
 
         Raises:

@@ -1,0 +1,98 @@
+"""The main quantities of a report, one row each: name, label, digits, and the views that show it.
+
+The terminal, the page's headline and report.md show the "headline" quantities; the table "How well the tokens were
+used" shows those of "usage"; a comparison shows what it computes, under the same labels.
+"""
+
+from collections.abc import Sequence
+from typing import Any, Literal, NamedTuple
+
+from headway.report.text import UNKNOWN, interval, is_known, plus_minus
+
+View = Literal["headline", "usage"]
+Report = dict[str, Any]
+
+
+class Quantity(NamedTuple):
+    """A quantity's label, the digits after its decimal point, and the views that show it."""
+
+    label: str
+    digits: int
+    views: tuple[View, ...] = ()
+
+
+# by the name in report.json (a dot leads into an entry; of a list, the last entry counts) and in compare.json
+QUANTITIES: dict[str, Quantity] = {
+    "pass_at_1": Quantity("pass@1", 3, ("headline",)),
+    "forced_at_start": Quantity("accuracy without thinking", 3, ("headline",)),
+    "accuracy": Quantity("accuracy", 3),
+    "normalized_regret": Quantity("normalized regret", 3, ("headline",)),
+    "episodes": Quantity("episodes", 2, ("headline",)),
+    "tokens": Quantity("tokens", 1, ("headline",)),
+    "thinking_tokens": Quantity("thinking tokens", 1),
+    "overthinking.gain": Quantity("accuracy gained by stopping at the best boundary (cross-fitted)", 3, ("usage",)),
+    "overthinking.raw": Quantity("traces with a higher value earlier (uncorrected)", 2, ("usage",)),
+    "settled.share_after": Quantity("share of the thinking after the answer has settled", 2, ("usage",)),
+    "budget_to_90": Quantity("budget for 90% of the final accuracy, tokens", 0, ("usage",)),
+    "calibration": Quantity(
+        "observed over predicted variance of the values (1 = error bars are calibrated)", 2, ("usage",)
+    ),
+}
+
+
+class Row(NamedTuple):
+    """A quantity as a view shows it: `estimates` has an entry for each report, None where the report has none."""
+
+    label: str
+    estimates: list[dict[str, Any] | None]
+    digits: int
+
+
+def label_of(name: str, budget: int | None) -> str:
+    """The label of a quantity, with its budget if it has one."""
+    label = QUANTITIES[name].label
+    return label if budget is None else f"{label} at {budget} tokens"
+
+
+def shown_in(view: View, reports: Sequence[Report]) -> list[Row]:
+    """The quantities of a view that at least one of the reports has."""
+    rows = []
+    for name, quantity in QUANTITIES.items():
+        estimates = [_at(report, name) for report in reports]
+        there = [estimate for estimate in estimates if estimate]
+        if view in quantity.views and there:
+            rows.append(Row(label_of(name, there[0].get("budget")), estimates, quantity.digits))
+    return rows
+
+
+def usage_rows(reports: Sequence[tuple[str, Report]], comparison: dict[str, Any] | None) -> list[list[str]]:
+    """A header and a row for each usage quantity, with a cell `0.041 ± 0.012 (95% 0.017 to 0.065)` for each run.
+
+    Where runs are compared, the last row is their token efficiency: the tokens that the first run needs per token of
+    each other run, at the highest maj@k that both reach.
+
+    Args:
+        reports: Label and report.json of each run.
+        comparison: What `compare` returned, or None.
+    """
+    rows = [["", *(label for label, _ in reports)]]
+    for label, estimates, digits in shown_in("usage", [report for _, report in reports]):
+        rows.append([label, *(_cell(estimate, digits) for estimate in estimates)])
+    efficiency = {r["label"]: r for r in (comparison or {}).get("token_efficiency", ()) if r["highest"]}
+    if efficiency:
+        name = f"tokens {reports[0][0]} needs per token of this run, at equal maj@k"
+        rows.append([name, *(_cell(efficiency.get(label), 2) for label, _ in reports)])
+    return rows
+
+
+def _at(report: Report, name: str) -> dict[str, Any] | None:
+    found: Any = report
+    for part in name.split("."):
+        found = found.get(part) or {}
+    return (found[-1] if isinstance(found, list) else found) or None
+
+
+def _cell(estimate: dict[str, Any] | None, digits: int) -> str:
+    if estimate is None or not is_known(estimate["value"]):
+        return UNKNOWN
+    return f"{plus_minus(estimate, digits)} (95% {interval(estimate, digits)})"

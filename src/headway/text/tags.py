@@ -1,0 +1,152 @@
+"""Think tags: the texts that open and close a model's thinking, finding them, and reading a completion with them."""
+
+import re
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Literal, NamedTuple
+
+from headway.choices import lookup
+from headway.text.answers import extract_answer
+from headway.types import HeadwayError, Message, Tokenizer
+
+
+class ThinkTags(NamedTuple):
+    """The texts that open and close the thinking.
+
+    `open` is what the prompt ends with. Where it is empty the prompt does not open the thinking: the model writes the
+    format's own tag, or (with a closing text of the user's) starts to think without a tag.
+    """
+
+    open: str
+    close: str
+
+
+FORMATS: dict[str, ThinkTags] = {
+    "think": ThinkTags("<think>\n", "</think>"),
+    "harmony": ThinkTags("<|channel|>analysis<|message|>", "<|end|><|start|>assistant<|channel|>final<|message|>"),
+    "magistral": ThinkTags("[THINK]", "[/THINK]"),
+}
+# What shows a format: a token of the vocabulary, or a text in the chat template.
+_SIGNS: dict[str, tuple[str, str]] = {
+    "think": ("</think>", "<think>"),
+    "harmony": ("<|channel|>", "<|channel|>"),
+    "magistral": ("[/THINK]", "[THINK]"),
+}
+# Variables with which chat templates switch thinking on.
+_SWITCHES = ("enable_thinking", "thinking")
+if TYPE_CHECKING:
+    ThinkFormat = str
+else:
+    ThinkFormat = Literal[tuple(FORMATS)]
+
+
+class Thought(NamedTuple):
+    """Where a completion's thinking is: characters `start` to `stop`, and where its answer begins.
+
+    `answer` is None while the thinking is not closed.
+    """
+
+    start: int
+    stop: int
+    answer: int | None
+
+
+def find_think_tags(
+    tokenizer: Tokenizer,
+    *,
+    think_open: str | None,
+    think_close: str | None,
+    think_format: ThinkFormat | None = None,
+) -> ThinkTags:
+    """The think tags of a model: as given, else those of the format that its tokenizer and chat template show.
+
+    A format is found by its tag as one token of the vocabulary or by its tag in the chat template; the template
+    decides where the vocabulary has several. `open` is what the prompt ends with: an opening tag that the template
+    writes counts even where `think_open` is empty.
+
+    Raises:
+        HeadwayError: the tokenizer has no chat template, no format or several are found, or the template closes the
+            thinking in the prompt.
+    """
+    if not tokenizer.chat_template:
+        raise HeadwayError(
+            "this model's tokenizer has no chat template, and Headway asks problems through one; set "
+            "tokenizer.chat_template (a chat_template.jinja file in the model's folder), or use the chat version of "
+            "the model"
+        )
+    if think_close:
+        tags = ThinkTags(think_open or "", think_close)
+    else:
+        tags = lookup(FORMATS, think_format or _detect(tokenizer), "think_format")
+        tags = tags if think_open is None else tags._replace(open=think_open)
+    prompt = templated(tokenizer, "1 + 1?").rstrip()
+    if prompt.endswith(tags.close.strip()):
+        raise HeadwayError(
+            f"this model's chat template ends the prompt with {tags.close!r}: it asks for an answer without thinking, "
+            "and there is nothing to measure; use the template of the thinking mode"
+        )
+    opening = opening_of(tags)
+    return tags._replace(open=opening) if not tags.open and opening and prompt.endswith(opening) else tags
+
+
+def _detect(tokenizer: Tokenizer) -> ThinkFormat:
+    template = str(tokenizer.chat_template)
+    shown = [name for name, (_, text) in _SIGNS.items() if text in template]
+    found = shown or [
+        name for name, (token, _) in _SIGNS.items() if len(tokenizer.encode(token, add_special_tokens=False)) == 1
+    ]
+    if len(found) == 1:
+        return found[0]
+    known = ", ".join(f"{name} ({tags.open.strip()} {tags.close})" for name, tags in FORMATS.items())
+    if found:
+        raise HeadwayError(f"this model knows several think formats: {', '.join(found)}; say which with think_format")
+    raise HeadwayError(
+        f"this model has no think tags that Headway knows: neither its vocabulary nor its chat template has {known}; "
+        "give the text that closes its thinking with --think-close (and the one that opens it with --think-open), "
+        "e.g. --think-close 'The answer is'"
+    )
+
+
+def opening_of(tags: ThinkTags) -> str:
+    """The opening tag as the model itself writes it; empty where none is known."""
+    if tags.open:
+        return tags.open.strip()
+    return next((known.open.strip() for known in FORMATS.values() if known.close == tags.close), "")
+
+
+def thinking_switches(tokenizer: Tokenizer) -> dict[str, bool]:
+    """The variables that switch thinking on in a chat template that has such a switch."""
+    return {name: True for name in _SWITCHES if re.search(rf"\b{name}\b", str(tokenizer.chat_template))}
+
+
+def templated(tokenizer: Tokenizer, prompt: str | Sequence[Message]) -> str:
+    """A question through the chat template, up to where the model's turn begins."""
+    conversation = [{"role": "user", "content": prompt}] if isinstance(prompt, str) else list(prompt)
+    return tokenizer.apply_chat_template(
+        conversation, add_generation_prompt=True, tokenize=False, **thinking_switches(tokenizer)
+    )
+
+
+def read_thought(text: str, tags: ThinkTags) -> Thought:
+    """Where the thinking of a completion is.
+
+    - The model wrote the closing tag: the thinking is the text before the first one.
+    - It did not, and the thinking was opened (by the prompt, by the model's own opening tag, or by a model that thinks
+      without an opening tag): the thinking is the rest of the text, and there is no answer.
+    - Neither opened nor closed: there is no thinking, and all text is the answer.
+
+    Where the prompt does not open the thinking, it begins after the opening tag that the model wrote.
+    """
+    opening = "" if tags.open else opening_of(tags)
+    written = bool(opening) and text.lstrip().startswith(opening)
+    start = text.index(opening) + len(opening) if written else 0
+    closing = text.find(tags.close, start)
+    if closing >= 0:
+        return Thought(start, closing, closing + len(tags.close))
+    if opening and not written:
+        return Thought(0, 0, 0)
+    return Thought(start, len(text), None)
+
+
+def read_answer(text: str, thought: Thought) -> str | None:
+    """The answer in the text after the thinking; None if there is none, or the thinking is not closed."""
+    return None if thought.answer is None else extract_answer(text[thought.answer :])
