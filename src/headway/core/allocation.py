@@ -28,7 +28,7 @@ GOLDEN = (5**0.5 - 1) / 2
 BISECTIONS = 60
 
 
-class Places(NamedTuple):
+class Locations(NamedTuple):
     """Where each boundary is: the number of its trace, of its problem, and its own in the trace.
 
     The boundaries of a trace are side by side, in order.
@@ -56,14 +56,16 @@ class Beta(NamedTuple):
         return self.right * self.wrong / (total * (total + 1))
 
 
-def around(right: Float[np.ndarray, " N"], n: Float[np.ndarray, " N"], places: Places) -> Float[np.ndarray, "S N 2"]:
+def neighbour_counts(
+    right: Float[np.ndarray, " N"], n: Float[np.ndarray, " N"], locations: Locations
+) -> Float[np.ndarray, "S N 2"]:
     """The right and wrong branches around each boundary, in three groups that leave out its own.
 
     The groups: the boundaries beside it in its trace, the others of the trace, and the same boundary of the other
     traces of the problem.
     """
     counts = np.stack([right, n - right], axis=1)
-    same = (places.trace[1:] == places.trace[:-1])[:, None]
+    same = (locations.trace[1:] == locations.trace[:-1])[:, None]
     beside = np.zeros_like(counts)
     beside[1:] += counts[:-1] * same
     beside[:-1] += counts[1:] * same
@@ -72,8 +74,8 @@ def around(right: Float[np.ndarray, " N"], n: Float[np.ndarray, " N"], places: P
         _, group = np.unique(groups, return_inverse=True)
         return np.stack([np.bincount(group, weights=c)[group] for c in counts.T], axis=1) - counts
 
-    peers = others(places.problem * (places.boundary.max(initial=0) + 1) + places.boundary)
-    return np.stack([beside, others(places.trace) - beside, peers])
+    peers = others(locations.problem * (locations.boundary.max(initial=0) + 1) + locations.boundary)
+    return np.stack([beside, others(locations.trace) - beside, peers])
 
 
 def group_prior(
@@ -143,7 +145,7 @@ def neyman(
     return _scaled(weights * np.sqrt(variance), unit, precision, most, lambda n: np.sum(weights**2 * variance / n))
 
 
-def for_each(
+def equal_precision(
     variance: Float[np.ndarray, " N"], *, unit: int, precision: float | None = None, most: int | None = None
 ) -> Int[np.ndarray, " N"]:
     """How many units of branches each boundary gets, at least one, for all values to be as precise.
@@ -156,7 +158,7 @@ def for_each(
     return _scaled(variance, unit, precision, most, lambda n: np.max(variance / n, initial=0.0))
 
 
-def narrow(weights: Float[np.ndarray, " J"], tolerance: float) -> Bool[np.ndarray, " J"]:
+def negligible(weights: Float[np.ndarray, " J"], tolerance: float) -> Bool[np.ndarray, " J"]:
     """The boundaries of one trace where nothing can hide: without them the regret moves by no more than `tolerance`.
 
     A boundary that is left out hands its weight to the one before it. A value is between 0 and 1, so that moves the
@@ -178,7 +180,7 @@ def _scaled(
     most: int | None,
     squared_error: Callable[[Int[np.ndarray, " N"]], float],
 ) -> Int[np.ndarray, " N"]:
-    """The allocation of `neyman` and `for_each`: error and sum are monotone in the scale, which is bisected."""
+    """The allocation of `neyman` and `equal_precision`: error and sum are monotone in the scale, which is bisected."""
     if not (given := [x for x in (precision, most) if x is not None]) or min(given) <= 0:
         raise ValueError(f"need a precision or a number of branches above 0, got {precision} and {most}")
     # equal pulls are not all rounded at once: each has its own threshold, spread evenly by the golden ratio

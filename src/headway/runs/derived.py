@@ -78,7 +78,7 @@ def linearize_run(
                 run.run.append(attempts)
                 made += len(attempts)
                 tell("linearize", made, total)
-        parallel = trace_votes(run.voted())
+        parallel = trace_votes(run.table())
         content = {**asked, **linearized(run.run.attempts(), one_right=one_right(run.grader))}
         run.run.write_json("linearized.json", {**content, "parallel": by_k(parallel, parallel.maj_at)})
     return path / "linearized.json"

@@ -1,4 +1,4 @@
-"""Measuring: the procedures put together over a run folder, each going on where it stopped."""
+"""Measuring: the stages of a measurement over its run folder, each going on where it stopped."""
 
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
@@ -9,25 +9,18 @@ from typing import Any
 import msgspec
 
 from headway.core.segment import cut
+from headway.core.tally import ESTIMATORS
 from headway.problems import ProblemSet
-from headway.problems.graders import compares, load_grader, one_right
-from headway.procedures.adaptive import Rounds, answer_costs, first_rounds, more_rounds, realized
-from headway.procedures.prove import TRACES_AT_ONCE, prove
+from headway.problems.graders import load_grader
+from headway.procedures.adaptive import answer_costs, first_rounds, more_rounds
+from headway.procedures.prove import Prover, Rounds
 from headway.procedures.sample import sample
-from headway.procedures.score import DRAWN, FORMS, Known, score
-from headway.report.files import Format, write_files
-from headway.report.numbers.comparison import compare, markdown_table
-from headway.report.numbers.diagnosis import diagnose
-from headway.report.numbers.evaluation import Voted, evaluate, voted
-from headway.report.numbers.parity import as_authors
-from headway.report.numbers.table import Measured, branch_counts, measured, summarize, value_quality
-from headway.report.numbers.versus import regret_against_best, token_efficiency
-from headway.report.page.explorer import Shown
-from headway.report.page.render import render_compare, render_run
+from headway.report.files import Format
+from headway.report.numbers.table import RunTable
 from headway.runs.records import Records, TraceLine
+from headway.runs.report import Proved
 from headway.runs.settings import MAY_CHANGE, Settings, open_engine, problems_of
 from headway.runs.store import Run
-from headway.text.equivalence import answer_classes
 from headway.text.prompts import ThinkTags, find_think_tags, meta_prover
 from headway.types import BranchHead, Engine, Episode, Grader, HeadwayError, MetaProver, Trace
 
@@ -116,7 +109,7 @@ class Measurement:
         )
 
     @property
-    def prover(self) -> MetaProver:
+    def meta_prover(self) -> MetaProver:
         """The meta-prover."""
         s = self.settings
         return meta_prover(self.tags, suffix=s.suffix, end=s.end, branches=s.branches, max_tokens=s.answer_tokens)
@@ -165,9 +158,10 @@ class Measurement:
             self._tell("sample", made, total)
 
     @cached_property
-    def known(self) -> Known:
-        """The known right answers of the problems."""
-        return Known(self.engine, self.prover, self.grader)
+    def prover(self) -> Prover:
+        """What proves the run's traces."""
+        by_id = {p.id: p for p in self.problems.problems}
+        return Prover(self.engine, self.meta_prover, by_id, grader=self.grader, segmenter=self.segmenter)
 
     def prove(self) -> None:
         """Makes the scores and draws the branches that are not there yet, as the kind of values needs them.
@@ -178,16 +172,16 @@ class Measurement:
         traces = self.ordered_traces()
         if not traces:
             raise HeadwayError(f"{self.run.path} has no traces to prove; `headway sample` makes them")
-        target, kind = self.settings.target, self.settings.values
+        target, needs = self.settings.target, ESTIMATORS[self.settings.values].needs
         if target is not None:
-            costs = answer_costs(traces, self.engine.tokenizer, self.prover, self.segmenter)
+            costs = answer_costs(traces, self.prover.forced)
             self._draw(traces, first_rounds(costs, target))
             self._draw(traces, more_rounds(costs, self.run.branches().read_as(BranchHead), target))
             return
         boundaries = {(t.problem_id, t.index): len(self.segmenter(t)) + 1 for t in traces}
-        if kind in FORMS:
+        if "scores" in needs:
             self._score(traces, total=sum(boundaries.values()))
-        if kind in DRAWN:
+        if "branches" in needs:
             self._draw(traces, {key: [range(1)] * J for key, J in boundaries.items()})
 
     def _score(self, traces: Records[Trace], *, total: int) -> None:
@@ -197,8 +191,7 @@ class Measurement:
         self._tell("score", made, total)
         if made >= total:
             return
-        by_id = {p.id: p for p in self.problems.problems}
-        for scores in score(self.engine, traces, by_id, self.known, self.prover, self.segmenter, done=done):
+        for scores in self.prover.score(traces, done=done):
             self.run.append(scores)
             made += len(scores)
             self._tell("score", made, total)
@@ -216,69 +209,21 @@ class Measurement:
         self._tell("prove", len(done), wanted)
         if len(done) >= wanted:
             return
-        by_id = {p.id: p for p in self.problems.problems}
         made = len(done)
-        chunks = prove(
-            self.engine, traces, by_id, self.grader, self.prover, self.segmenter, seed=s.seed, done=done, rounds=rounds
-        )
-        for start, branches in zip(range(0, len(traces), TRACES_AT_ONCE), chunks, strict=True):
-            if s.values in FORMS:
-                proved = traces[start : start + TRACES_AT_ONCE]
-                branches = self.known.marked(branches, proved, by_id, self.segmenter)
+        marks = "scores" in ESTIMATORS[s.values].needs
+        for branches in self.prover.draw(traces, seed=s.seed, mark_known=marks, done=done, rounds=rounds):
             self.run.append(branches)
             made += len(branches)
             self._tell("prove", made, wanted)
 
-    def measured(self) -> Measured:
-        """The traces with their value curves."""
-        run, kind = self.run, self.settings.values
-        return measured(run.traces(), run.branches(), self.segmenter, scores=run.scores(), values=kind)
+    @property
+    def proved(self) -> Proved:
+        """The run as it is now, to report on."""
+        return Proved(self.run, self.settings, self.problems, self.grader, self.segmenter)
 
-    def voted(self) -> Voted:
-        """The traces with their value curves, and which answers vote together."""
-        made, branches = self.measured(), self.run.branches()
-        items = [(f.problem_id, f.answer, f.reward) for f in made.facts]
-        items += [(b.problem_id, b.answer, b.reward) for b in branches]
-        classes = answer_classes(
-            items,
-            one_right=one_right(self.grader),
-            same=self.grader if compares(self.grader) else None,
-        )
-        return voted(made, branches, classes[: len(made.facts)], classes[len(made.facts) :])
-
-    def shown(self, label: str | None = None, votes: Voted | None = None) -> Shown:
-        """The run as pages and files take it: with its report, under a label (its folder's name unless given).
-
-        Args:
-            votes: What `voted` returned, where it is there already.
-
-        Raises:
-            HeadwayError: there are no traces or no branches.
-        """
-        branches, scores, kind = self.run.branches(), self.run.scores(), self.settings.values
-        for needed, made_of, what in ((FORMS, scores, "scores"), (DRAWN, branches, "branches")):
-            if kind in needed and not made_of:
-                raise HeadwayError(
-                    f"{self.run.path} has no {what} to report on; `headway prove --out {self.run.path}`"
-                )
-        s, votes = self.settings, votes or self.voted()
-        made, most = votes.run, s.budget + s.answer_tokens
-        report = summarize(
-            made,
-            model=s.author or s.model,
-            problems=self.problems.name,
-            budget=s.budget,
-            answer_tokens=s.answer_tokens,
-        )
-        report["meta_prover"] = s.model
-        report["branches"] = branch_counts(branches)
-        keys = [(f.problem_id, f.index) for f in made.facts]
-        report["precision"] = realized(keys, made.curves, most)._asdict()
-        report["values"] = value_quality(made, branches, scores, self.segmenter)
-        report |= evaluate(votes, budget=most) | diagnose(votes, budget=most)
-        report["authors"] = as_authors(votes, budget=most)
-        by_id = {p.id: p for p in self.problems.problems}
-        return Shown(label or self.run.path.resolve().name, report, made, branches, by_id)
+    def table(self) -> RunTable:
+        """The traces and branches as numbers."""
+        return self.proved.table()
 
     def report(self, formats: Sequence[Format] = ()) -> dict[str, Any]:
         """Writes report.json, report.html and what other formats are asked for, and returns the first.
@@ -287,48 +232,12 @@ class Measurement:
             HeadwayError: there are no traces or no branches.
         """
         self._tell("report", 0, 1)
-        shown = self.shown()
-        self.run.write_json("report.json", shown.report)
-        self.run.write_text("report.html", render_run(*shown[1:4], problems=shown.problems, label=shown.label))
-        write_files(self.run.path, formats, [shown])
+        report = self.proved.write(formats)
         self._tell("report", 1, 1)
-        return shown.report
+        return report
 
     def all(self) -> dict[str, Any]:
         """Sample, prove, report."""
         self.sample()
         self.prove()
         return self.report()
-
-
-def compare_runs(
-    runs: Sequence[tuple[str, Path]],
-    out: Path,
-    *,
-    budgets: Sequence[int] | None = None,
-    formats: Sequence[Format] = ("png",),
-) -> str:
-    """Puts run folders side by side into `out`: compare.json, report.html, files of the formats; returns a table.
-
-    Accuracy and regret are compared at the given budgets, or at half and all of the first run's.
-
-    Raises:
-        HeadwayError: a folder is no run or has no branches, or two runs share no problem.
-    """
-    shown, votes = [], []
-    for label, path in runs:
-        with Measurement(Run.load(path)) as measurement:
-            own = measurement.voted()
-            votes.append((label, own))
-            shown.append(measurement.shown(label, own))
-    whole = shown[0].report["budget"]
-    comparison = compare([(s.label, s.measured, s.report) for s in shown], budgets or (whole // 2, whole))
-    most = whole + shown[0].report["answer_tokens"]
-    comparison["token_efficiency"] = token_efficiency(votes)
-    comparison["regret_by_comparator"] = regret_against_best([(s.label, s.measured) for s in shown], budget=most)
-    folder = Run(out, {})
-    out.mkdir(parents=True, exist_ok=True)
-    folder.write_json("compare.json", comparison)
-    folder.write_text("report.html", render_compare(comparison, [(s.label, s.report) for s in shown], shown))
-    write_files(out, formats, shown, comparison)
-    return markdown_table(comparison)

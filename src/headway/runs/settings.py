@@ -8,11 +8,11 @@ import msgspec
 
 from headway.choices import check_options, lookup
 from headway.core.segment import Segment
+from headway.core.tally import ValueKind
 from headway.engines import Connection, model_path
 from headway.engines.scripted import Characters, ScriptedEngine, ramps
 from headway.problems import Columns, ProblemSet, load_problems
 from headway.procedures.adaptive import Of, Target
-from headway.procedures.score import ValueKind
 from headway.text.prompts import ThinkFormat
 from headway.types import Engine, HeadwayError, Tokenizer
 

@@ -7,7 +7,7 @@ import numpy as np
 
 from headway.core.progress import progress
 from headway.core.regret import cumulative_regret, normalized_regret
-from headway.procedures.prove import ValueCurve
+from headway.core.tally import ValueCurve
 from headway.types import Branch, Trace
 
 logger = logging.getLogger(__name__)
@@ -20,7 +20,7 @@ def metrics(
     branches: list[Branch],
     share: float,
 ) -> dict[str, float]:
-    """The step's numbers; NaN where nothing is known. `share` is `score.known_share`.
+    """The step's numbers; NaN where nothing is known. `share` is `tally.known_share`.
 
     Regret is normalized to each trace's own last budget.
     """

@@ -23,12 +23,13 @@ from trl import GRPOTrainer
 
 from headway import credit
 from headway.core.segment import boundaries, cut
+from headway.core.tally import ValueCurve, known_share
 from headway.core.values import shrunk
 from headway.engines.hf import HFEngine
 from headway.engines.prefill import Kept, recording
-from headway.procedures.prove import ValueCurve
+from headway.procedures.prove import Prover
 from headway.procedures.sample import derive_seed, grade_traces, make_trace
-from headway.procedures.score import Known, curves_of, known_share
+from headway.text.known_answers import KnownAnswers
 from headway.text.prompts import find_think_tags, meta_prover, opening_of, thinking_switches
 from headway.training.config import MRTConfig
 from headway.training.logs import ShareWatch, metrics, records
@@ -221,7 +222,7 @@ class MRTTrainer(GRPOTrainer):  # type: ignore[misc]
         model = self.accelerator.unwrap_model(self.model)
         if self._engine is None or self._engine.model is not model:
             self._engine = HFEngine(model, self.processing_class)
-            self._known = Known(self._engine, self.prover, self.grader)
+            self._known = KnownAnswers(self.processing_class, self.prover, self.grader)
         training = model.training
         model.eval()
         self._engine.kept = self._kept
@@ -238,9 +239,8 @@ class MRTTrainer(GRPOTrainer):  # type: ignore[misc]
         """The value curve of each trace, the branches it comes from, and what the known right answers carry of it."""
         seed = derive_seed(self.args.seed, "branches", self.state.global_step)
         with self._policy() as engine:
-            curves, branches, scores = curves_of(
-                self.args.values, engine, traces, problems, self.grader, self._known, self.prover, segmenter, seed=seed
-            )
+            prover = Prover(engine, self.prover, problems, grader=self.grader, segmenter=segmenter, known=self._known)
+            curves, branches, scores = prover.curves(self.args.values, traces, seed=seed)
         self._count_tokens(sum(b.sampled for b in branches))
         return curves, branches, known_share(curves, scores)
 

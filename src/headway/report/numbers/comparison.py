@@ -8,7 +8,7 @@ import numpy as np
 from jaxtyping import Float
 
 from headway.core import stats
-from headway.report.numbers.table import Measured, entry
+from headway.report.numbers.table import RunTable, entry
 from headway.report.text import interval, plus_minus, visible
 from headway.types import HeadwayError
 
@@ -25,7 +25,7 @@ QUANTITIES = {
 DESCRIPTION = ("model", "problems", "n_problems", "n_traces", "budget", "comparator")
 
 
-def compare(runs: Sequence[tuple[str, Measured, dict[str, Any]]], budgets: Sequence[int]) -> dict[str, Any]:
+def compare(runs: Sequence[tuple[str, RunTable, dict[str, Any]]], budgets: Sequence[int]) -> dict[str, Any]:
     """The content of compare.json: each run's estimates, and its differences from the first run.
 
     An estimate is over all problems of its run. A difference is this run minus the first, the mean over the problems
@@ -94,14 +94,14 @@ def markdown_table(comparison: dict[str, Any]) -> str:
     return "\n".join(tables)
 
 
-def _observations(run: Measured, budgets: Sequence[int]) -> dict[tuple[str, int | None], Float[np.ndarray, " traces"]]:
+def _observations(run: RunTable, budgets: Sequence[int]) -> dict[tuple[str, int | None], Float[np.ndarray, " traces"]]:
     """A number for each trace, by quantity and budget (None where there is none to choose)."""
     at = np.array(budgets, dtype=float)
     return {
-        ("pass_at_1", None): run.pass_at_1(),
-        ("tokens", None): run.tokens(),
-        ("thinking_tokens", None): run.thinking(),
-        ("episodes", None): run.episodes(),
+        ("pass_at_1", None): run.rewards,
+        ("tokens", None): run.tokens,
+        ("thinking_tokens", None): run.thinking,
+        ("episodes", None): run.episodes,
         **{("normalized_regret", b): x for b, x in zip(budgets, run.regret(at).T, strict=True)},
         **{("accuracy", b): x for b, x in zip(budgets, run.accuracy(at).T, strict=True)},
     }

@@ -7,14 +7,14 @@ from jaxtyping import Float
 
 from headway.core import stats
 from headway.core.regret import best_of, mean_gap, tokens_to_reach
-from headway.report.numbers.evaluation import Record, Voted, Votes, at_budgets, grid, problem_means, trace_votes
-from headway.report.numbers.table import Measured, entry
+from headway.report.numbers.evaluation import Record, Votes, at_budgets, grid, trace_votes
+from headway.report.numbers.table import RunTable, entry
 
 BEST_RUN = "best of runs (the highest mean curve at each budget)"
 LEVELS = 5  # accuracies at which two runs are held against each other, besides the highest that both reach
 
 
-def token_efficiency(runs: Sequence[tuple[str, Voted]]) -> list[Record]:
+def token_efficiency(runs: Sequence[tuple[str, RunTable]]) -> list[Record]:
     """How many times the tokens of each run the first one needs for the same accuracy by maj@k (paper, Fig. 7).
 
     The horizontal gap between the two curves of maj@k against tokens, on the problems that both have. `accuracy` is
@@ -44,7 +44,7 @@ def _efficiency(a: Votes, b: Votes, level: float | None, ceiling: float) -> Reco
         return ours / theirs
 
     P = len(a.problems)
-    estimate = stats.bootstrapped(ratio, P, n=int(a.n.sum() + b.n.sum()))
+    estimate = stats.bootstrap_estimate(ratio, P, n=int(a.n.sum() + b.n.sum()))
     reached = float((~np.isnan(ratio(stats.resampled(P)))).mean()) if P > 1 else np.nan
     return {
         "accuracy": ceiling if level is None else level,
@@ -77,7 +77,7 @@ def _shared(a: Votes, b: Votes) -> tuple[Votes, Votes]:
     return kept(a), kept(b)
 
 
-def regret_against_best(runs: Sequence[tuple[str, Measured]], *, budget: int) -> list[Record]:
+def regret_against_best(runs: Sequence[tuple[str, RunTable]], *, budget: int) -> list[Record]:
     """Normalized regret of each run against the best of them at each budget, on the problems that all have."""
     shared = set.intersection(*(set(run.problems) for _, run in runs))
     middle = grid(budget)
@@ -87,7 +87,7 @@ def regret_against_best(runs: Sequence[tuple[str, Measured]], *, budget: int) ->
         curves.append((run.accuracy(middle)[own], [run.problems[i] for i in own]))
     if not shared:
         return []
-    means = [np.ma.masked_invalid(problem_means(*c)).mean(axis=0).filled(np.nan) for c in curves]
+    means = [np.ma.masked_invalid(stats.sums_by_problem(*c).means).mean(axis=0).filled(np.nan) for c in curves]
     best = best_of(np.array(means))
     return [
         {"label": label, "comparator": BEST_RUN, **record}

@@ -7,7 +7,7 @@ page may run only the scripts that were put into it here (their hashes are in it
 import base64
 import functools
 import hashlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from importlib import resources
 from typing import Any
 
@@ -17,44 +17,29 @@ import vl_convert
 
 from headway import __version__
 from headway.report.numbers.comparison import difference_rows, estimate_rows
-from headway.report.numbers.table import Measured, branch_counts
-from headway.report.numbers.token_use import USES
+from headway.report.numbers.diagnosis import USES
+from headway.report.numbers.table import branch_counts
 from headway.report.page import charts
-from headway.report.page.explorer import LIMIT, Shown, explorer
+from headway.report.page.explorer import LIMIT, PageRun, explorer
 from headway.report.text import interval, is_known, number, plus_minus, visible
 from headway.report.usage import usage_rows
-from headway.types import Branch, Problem
 
 SCRIPTS = ("page.js", "trace.js", "explorer.js")
 
 
-def render_run(
-    report: dict[str, Any],
-    measured: Measured,
-    branches: Sequence[Branch],
-    *,
-    problems: Mapping[str, Problem] | None = None,
-    label: str | None = None,
-    limit: int = LIMIT,
-) -> str:
+def render_run(run: PageRun, *, limit: int = LIMIT) -> str:
     """The content of report.html for one run: its numbers, charts, tables and traces to look into.
 
     Args:
-        report: What `summarize` returned, or report.json.
-        measured: The run's traces with their curves.
-        branches: The run's branches.
-        problems: The questions and reference answers by id, to show beside the traces.
-        label: What links call the run; the model's name unless given.
+        run: The run.
         limit: Bytes of traces that the page may hold (`explorer`).
     """
-    shown = Shown(label or report["model"], report, measured, branches, problems or {})
-    return _render(
-        [(shown.label, report)], [shown], limit, branch_counts=report.get("branches") or branch_counts(branches)
-    )
+    counts = run.report.get("branches") or branch_counts(run.table)
+    return _render([(run.label, run.report)], [run], limit, branch_counts=counts)
 
 
 def render_compare(
-    comparison: dict[str, Any], labelled_reports: charts.Reports, shown: Sequence[Shown] = (), *, limit: int = LIMIT
+    comparison: dict[str, Any], labelled_reports: charts.Reports, shown: Sequence[PageRun] = (), *, limit: int = LIMIT
 ) -> str:
     """The content of report.html for any number of runs: estimates, paired differences, charts, and their traces.
 
@@ -74,7 +59,7 @@ def render_compare(
     )
 
 
-def _render(reports: charts.Reports, shown: Sequence[Shown], limit: int, **context: Any) -> str:
+def _render(reports: charts.Reports, shown: Sequence[PageRun], limit: int, **context: Any) -> str:
     folder = resources.files("headway").joinpath("report/page")
     scripts = [_bundle(), "\n".join(folder.joinpath(name).read_text("utf-8") for name in SCRIPTS)]
     hashes = " ".join(f"'sha256-{base64.b64encode(hashlib.sha256(s.encode()).digest()).decode()}'" for s in scripts)
