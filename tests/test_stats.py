@@ -178,7 +178,9 @@ def test_a_bootstrapped_ratio_covers_at_its_nominal_rate():
         size = rng.integers(1, 9, size=40)
         share = rng.beta(2, 3, size=40)  # mean 0.4 whatever the size
         right = rng.binomial(size, share)
-        low, high = bootstrap_estimate(lambda w, r=right, s=size: (w @ r) / (w @ s), 40, n=40, resamples=400, seed=seed).ci95
+        low, high = bootstrap_estimate(
+            lambda w, r=right, s=size: (w @ r) / (w @ s), 40, n=40, resamples=400, seed=seed
+        ).ci95
         hits += low <= 0.4 <= high
     # nominal 0.95; four standard errors of a share of 300 are 0.05, and 40 problems cost a little
     assert 0.89 <= hits / runs <= 1.0

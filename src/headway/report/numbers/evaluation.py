@@ -104,7 +104,7 @@ def by_k(votes: Votes, accuracy: Float[np.ndarray, "P k"]) -> list[Record]:
     return records
 
 
-def boundary_votes(run: RunTable) -> list[Float[np.ndarray, "J p"]]:
+def boundary_votes(run: RunTable) -> list[Float[np.ndarray, "_ p"]]:
     """maj@p of the branches at each boundary of each trace, p = 1.. (NaN: too few)."""
     tables = []
     for tally in run.tallies:
@@ -116,7 +116,7 @@ def boundary_votes(run: RunTable) -> list[Float[np.ndarray, "J p"]]:
     return tables
 
 
-def maj_by_episode(run: RunTable, votes: Sequence[Float[np.ndarray, "J p"]]) -> list[Record]:
+def maj_by_episode(run: RunTable, votes: Sequence[Float[np.ndarray, "_ p"]]) -> list[Record]:
     """[maj@p]_j: a vote over p branches at boundary j, over the traces that have it (`votes`: `boundary_votes`).
 
     `episodes` is what it costs in episodes, j and one for each further voter; `tokens` what it costs in tokens, the
@@ -130,7 +130,7 @@ def maj_by_episode(run: RunTable, votes: Sequence[Float[np.ndarray, "J p"]]) -> 
     return records
 
 
-def maj_by_episode_binned(run: RunTable, votes: Sequence[Float[np.ndarray, "J p"]]) -> list[Record]:
+def maj_by_episode_binned(run: RunTable, votes: Sequence[Float[np.ndarray, "_ p"]]) -> list[Record]:
     """[maj@p]_j over traces of like length, as the authors' figure has it: at the ends of blocks of `BLOCK` episodes.
 
     Traces with (b - 1) * BLOCK + 1 to b * BLOCK episodes have b blocks and are one bin. `boundary` counts episodes up

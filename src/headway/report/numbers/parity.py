@@ -48,7 +48,7 @@ def regret(run: RunTable, *, budget: int) -> list[Record]:
     ]
 
 
-def episodes(run: RunTable, votes: list[Float[np.ndarray, "blocks 4"]]) -> list[Record]:
+def episodes(run: RunTable, votes: list[Float[np.ndarray, "_ 4"]]) -> list[Record]:
     """Regret over the first b blocks, against the better of thinking on and voting (ICML version, appendix E).
 
     A trace with fewer than b blocks counts with those it has; one where nothing is ever right is left out.
@@ -67,7 +67,7 @@ def episodes(run: RunTable, votes: list[Float[np.ndarray, "blocks 4"]]) -> list[
     ]
 
 
-def maj(run: RunTable, ends: list[list[int]], votes: list[Float[np.ndarray, "blocks 4"]]) -> list[Record]:
+def maj(run: RunTable, ends: list[list[int]], votes: list[Float[np.ndarray, "_ 4"]]) -> list[Record]:
     """[maj@p]_j with weighed votes, by number of blocks; l blocks are 5 l + {0, 1, 3, 7} episodes."""
     records = []
     for size in sorted({len(at) for at in ends}):
