@@ -32,9 +32,8 @@ from headway.engines.scripted import ramps
 from headway.procedures.adaptive import Target, answer_costs, first_rounds, more_rounds
 from headway.procedures.sample import TraceKey
 from headway.runs.measure import Measurement
-from headway.types import BranchHead
 from headway.runs.settings import Settings
-from headway.types import Problem
+from headway.types import BranchHead, Problem
 
 PROBLEMS, TRACES, BRANCHES, EPISODES = 200, 2, 4, 6
 BUDGET, ANSWER_TOKENS, ANSWER = 256, 16, "42"
@@ -74,7 +73,7 @@ def whole(seed: int) -> Seen:
         with Measurement.create(Path(folder, "run"), settings(Path(folder), seed)) as measurement:
             measurement.sample()
             measurement.prove()
-            made = measurement.measured()
+            made = measurement.table()
         return seen(made.regret(np.array([WHOLE]))[:, 0], made.problems)
 
 
@@ -84,9 +83,7 @@ def bare_costs() -> np.ndarray:
         with Measurement.create(Path(folder, "run"), settings(Path(folder), 0)) as measurement:
             measurement.problems.problems[1:] = []
             measurement.sample()
-            costs = answer_costs(
-                measurement.run.traces(), measurement.engine.tokenizer, measurement.prover, measurement.segmenter
-            )
+            costs = answer_costs(measurement.run.traces(), measurement.prover.forced)
         return next(iter(costs.values()))
 
 
