@@ -22,6 +22,7 @@ from headway.report.usage import usage_rows
 from headway.runs.compare import compare_runs
 from headway.runs.measure import Measurement
 from headway.runs.records import Records
+from headway.runs.report import page_run
 from headway.runs.settings import Settings
 from headway.types import Branch, Episode, HeadwayError, Trace
 
@@ -133,7 +134,7 @@ def test_every_format_is_written_for_one_run_and_for_several(runs: list[tuple[st
 
 def test_tables_hold_the_numbers_of_the_report(runs: list[tuple[str, Path]], tmp_path: Path) -> None:
     with Measurement(cli.Run.load(runs[0][1])) as measurement:
-        shown = measurement.proved.page_run()
+        shown = page_run(measurement)
     write_files(tmp_path, ["csv", "parquet"], [shown])
     report = (
         json.loads((runs[0][1] / "report.json").read_text()) if (runs[0][1] / "report.json").exists() else shown.report

@@ -7,7 +7,8 @@ from headway.report.files import Format, write_files
 from headway.report.numbers.comparison import compare, markdown_table
 from headway.report.numbers.versus import regret_against_best, token_efficiency
 from headway.report.page.render import render_compare
-from headway.runs.measure import Measurement
+from headway.runs.open_run import OpenRun
+from headway.runs.report import page_run
 from headway.runs.store import Run
 
 
@@ -27,8 +28,8 @@ def compare_runs(
     """
     made = []
     for label, path in runs:
-        with Measurement(Run.load(path)) as measurement:
-            made.append(measurement.proved.page_run(label))
+        with OpenRun(Run.load(path)) as run:
+            made.append(page_run(run, label))
     whole, tables = made[0].report["budget"], [(run.label, run.table) for run in made]
     comparison = compare([(run.label, run.table, run.report) for run in made], budgets or (whole // 2, whole))
     comparison["token_efficiency"] = token_efficiency(tables)

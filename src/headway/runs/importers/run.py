@@ -15,7 +15,7 @@ from headway.procedures.sample import grade_traces
 from headway.runs.importers import inspect_logs, lighteval, tables
 from headway.runs.importers.rows import Columns, Row, Source
 from headway.runs.importers.traces import AUTHOR_TAGS, Encoded, Problems, Untagged, closes_unopened, divide, encode
-from headway.runs.measure import Tell
+from headway.runs.open_run import Tell
 from headway.runs.settings import Settings, open_tokenizer
 from headway.runs.store import Run
 from headway.text.answers import extract_answer
