@@ -1,7 +1,7 @@
-"""Adaptive proving: a round of branches everywhere, then more where they tell most about what is asked.
+"""Adaptive proving: a round of branches everywhere, then more where they reduce the error most.
 
-Two rounds of decisions and no more, so that a run can be stopped anywhere and go on: the first goes by where the
-boundaries are, the second by the branches of round 0, and both are the same when they are made again.
+There are two decisions only, so that a run can stop anywhere and resume: the first depends on the positions of the
+boundaries, the second on the branches of round 0, and both are the same when they are made again.
 """
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -20,7 +20,7 @@ from headway.types import BranchHead, HeadwayError, Trace
 
 Of = Literal["regret", "values"]
 Costs = Mapping[TraceKey, Float[np.ndarray, " _"]]  # of each trace, its boundaries
-TOLERATED = 0.1  # of the precision: what boundaries that are left out may move the regret by
+TOLERATED = 0.1  # of the precision: how much the boundaries that are left out may change the regret
 
 
 class Target(NamedTuple):
@@ -116,10 +116,10 @@ def realized(problems: Sequence[str], curves: Sequence[ValueCurve], budget: int)
 
         se^2 = sum_i w_i^2 Var V_i,        Var V_i estimated by V_i (1 - V_i) / (n_i - 1)
 
-    Each term is unbiased and so is their sum, though single ones are 0 where all branches agree. Where that says
-    nothing, at a boundary with a single branch or if branches agree at all boundaries, E[V_i (1 - V_i)] / n_i takes
-    its place, by what `group_prior` believes after all branches. A boundary without a graded branch is left out. Other
-    kinds of values than means of branches are no proportions, and their own standard errors are taken as they are.
+    Each term is unbiased and so is their sum, though single ones are 0 where all branches agree. At a boundary with a
+    single branch, or if branches agree at all boundaries, E[V_i (1 - V_i)] / n_i under the posterior of `group_prior`
+    is used instead. A boundary without a graded branch is left out. Values that are no proportions of branches keep
+    their own standard errors.
     """
     asked = [np.flatnonzero(~np.isnan(c.values.values)) for c in curves]
     left_out = sum(len(c.boundaries) for c in curves) - sum(map(len, asked))
