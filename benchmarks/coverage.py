@@ -73,7 +73,7 @@ def whole(seed: int) -> Seen:
         with Measurement.create(Path(folder, "run"), settings(Path(folder), seed)) as measurement:
             measurement.sample()
             measurement.prove()
-            made = measurement.measured()
+            made = measurement.table()
         return seen(made.regret(np.array([WHOLE]))[:, 0], made.problems)
 
 
@@ -83,9 +83,7 @@ def bare_costs() -> np.ndarray:
         with Measurement.create(Path(folder, "run"), settings(Path(folder), 0)) as measurement:
             measurement.problems.problems[1:] = []
             measurement.sample()
-            costs = answer_costs(
-                measurement.run.traces(), measurement.engine.tokenizer, measurement.prover, measurement.segmenter
-            )
+            costs = answer_costs(measurement.run.traces(), measurement.prover.forced)
         return next(iter(costs.values()))
 
 

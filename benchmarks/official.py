@@ -22,13 +22,13 @@ import torch
 import transformers
 
 from headway.core.segment import Cutting, cut
+from headway.core.tally import ValueKind
 from headway.engines import hf, model_path
 from headway.engines.trunks import Request, Trunk
 from headway.problems import load_problems
 from headway.problems.graders import load_grader
+from headway.procedures.prove import Prover
 from headway.procedures.sample import Sampling, sample
-from headway.procedures.score import Known, ValueKind, curves_of
-from headway.text.known_answers import written
 from headway.text.prompts import meta_prover
 from headway.text.tags import find_think_tags
 from headway.types import Completion, MetaProver, SamplingParams, TokenIds, Trace
@@ -76,8 +76,8 @@ def main() -> None:
         return cut(trace, Cutting("tokens", episode_tokens=40, max_episodes=7))
 
     def valued(engine: hf.HFEngine, prover: MetaProver, kind: ValueKind, trace: Trace) -> Callable[[], Any]:
-        known = Known(engine, prover, grader, written)
-        return lambda: curves_of(kind, engine, [trace], problems, grader, known, prover, segmenter, seed=0)
+        proving = Prover(engine, prover, problems, grader=grader, segmenter=segmenter)
+        return lambda: proving.curves(kind, [trace], seed=0)
 
     took: dict[str, list[float]] = {"official": [], "branches": [], "likelihood": []}
     squares: dict[str, list[float]] = {name: [] for name in took}

@@ -42,7 +42,7 @@ from headway.engines.hf import HFEngine
 from headway.engines.trunks import Request, Trunk
 from headway.problems import load_problems
 from headway.problems.graders import load_grader
-from headway.procedures.prove import prove
+from headway.procedures.prove import Prover
 from headway.procedures.sample import Sampling, make_trace, sample
 from headway.runs.measure import Measurement
 from headway.runs.settings import Settings
@@ -167,7 +167,8 @@ def cost(model: Any, tokenizer: Any, traces: list[Trace], repeats: int) -> dict[
             engine = kind(model, tokenizer)
             with engine.counted():
                 start, cpu = time.perf_counter(), time.process_time()
-                drawn = prove(engine, traces, BY_ID, grader, prover, in_even_episodes)
+                proving = Prover(engine, prover, BY_ID, grader=grader, segmenter=in_even_episodes)
+                drawn = proving.draw(traces)
                 said[name] = [(b.boundary, b.branch, b.text, b.reward) for chunk in drawn for b in chunk]
                 seconds, cpu = time.perf_counter() - start, time.process_time() - cpu
             if repeat >= 0:
@@ -206,17 +207,17 @@ def proved(folder: Path, sampled: Path | None, settings: Settings) -> Measuremen
 
 def true_error(measurement: Measurement) -> tuple[float, float]:
     """The standard error that a scripted run's branches leave in the mean regret, and the least that as many could."""
-    s, made = measurement.settings, measurement.measured()
+    s, made = measurement.settings, measurement.table()
     script: Any = measurement.engine
     total = pull = branches = 0.0
-    for trace, curve in zip(made.traces, made.curves, strict=True):
-        V = np.clip(script.values[trace.problem_id], 0, 1)
+    for problem, curve in zip(made.problems, made.curves, strict=True):
+        V = np.clip(script.values[problem], 0, 1)
         weights = step_weights(curve.tokens, float(s.sampling.budget + s.sampling.answer_tokens))
         known, n = weights > 0, curve.values.n
         total += float(np.sum(weights[known] ** 2 * (V * (1 - V))[known] / n[known]))
         pull += float(np.sum(weights * np.sqrt(V * (1 - V))))
         branches += float(n.sum())
-    return float(np.sqrt(total)) / len(made.traces), pull / np.sqrt(branches) / len(made.traces)
+    return float(np.sqrt(total)) / len(made.curves), pull / np.sqrt(branches) / len(made.curves)
 
 
 def adaptive(settings: Settings, repeats: int) -> dict[str, Any]:

@@ -29,20 +29,20 @@ import torch
 import trl
 
 import packed
-from headway.core import allocation as allocate
+from headway.core import allocation
 from headway.core import values as estimate
 from headway.core.progress import progress
-from headway.core.segment import Cutting, boundaries, cut
+from headway.core.segment import Cutting, cut
 from headway.engines import hf, model_path
 from headway.problems import load_problems
 from headway.problems.graders import load_grader
-from headway.procedures.prove import prove
+from headway.procedures.prove import Prover
 from headway.procedures.sample import Sampling, sample
-from headway.procedures.score import Known, curves_of, score
 from headway.report.page import charts
+from headway.text.known_answers import KnownAnswers
 from headway.text.prompts import meta_prover
 from headway.text.tags import find_think_tags
-from headway.types import MetaProver, Trace
+from headway.types import Trace
 from step import BUILTIN, KINDS, ratios, real_text, spread, take_turns
 
 PARTS = 5
@@ -112,34 +112,34 @@ def measure(model: str, task: Task, traces: int, reference: int, pool: int, *, s
     def segmenter(trace: Trace) -> Any:
         return cut(trace, task.cutting)
 
-    def prover(branches: int) -> MetaProver:
-        return meta_prover(tags, branches=branches, max_tokens=task.answer_tokens)
+    def prover(branches: int) -> Prover:
+        forcing = meta_prover(tags, branches=branches, max_tokens=task.answer_tokens)
+        return Prover(engine, forcing, problems, grader=grader, segmenter=segmenter, known=known)
 
-    known = Known(engine, prover(4), grader)
+    known = KnownAnswers(engine.tokenizer, meta_prover(tags, branches=4, max_tokens=task.answer_tokens), grader)
 
     def valued(name: str) -> Callable[[], Any]:
-        rest = (engine, made, problems, grader, known, prover(NAMES[name]), segmenter)
-        return lambda: curves_of(KIND[name], *rest, seed=1)
+        return lambda: prover(NAMES[name]).curves(KIND[name], made, seed=1)
 
     seconds: dict[str, dict[str, float]] = {name: spread(timed(valued(name))) for name in KIND}
     seconds |= {"distinct-4": seconds["MC-4"], "adaptive": seconds["MC-4"]}
 
-    scores = [s for part in score(engine, made, problems, known, prover(4), segmenter) for s in part]
+    proving, all_of = prover(4), prover(reference + pool)
+    scores = [s for part in proving.score(made) for s in part]
     probability = {(s.problem_id, s.boundary): s.probability or 0.0 for s in scores}
     branches: dict[tuple[str, int], list[Any]] = {key: [] for key in probability}
-    all_of = prover(reference + pool)
     for n, t in enumerate(made):
-        for part in prove(engine, [t], problems, grader, all_of, segmenter, seed=2):
-            for b in known.marked(part, [t], problems, segmenter):
+        for part in all_of.draw([t], seed=2, mark_known=True):
+            for b in part:
                 branches[b.problem_id, b.boundary].append(b)
         print(f"reference: {n + 1} of {len(made)} traces", flush=True)
     found = []
     for i, t in enumerate(made):
-        for j, e in enumerate(boundaries(segmenter(t))):
+        for at in proving.forced(t):
+            j = at.boundary
             here = sorted(branches[t.problem_id, j], key=lambda b: b.branch)
-            suffix = tuple(engine.tokenizer.encode(known.text(t, e), add_special_tokens=False))
-            forms = known.forms(problems[t.problem_id], known.text(t, e)).token_ids
-            [likely] = engine.logprobs([t.prefix(e) + suffix], [forms], ends=())
+            forms = known.forms(problems[t.problem_id], at.text).token_ids
+            [likely] = engine.logprobs([at.prompt], [forms], ends=())
             followed = [form for form, logprob in zip(forms, likely, strict=True) if np.isfinite(logprob)]
             numbers: dict[Any, int] = {}
             found.append(
@@ -152,7 +152,7 @@ def measure(model: str, task: Task, traces: int, reference: int, pool: int, *, s
                     np.array([numbers.setdefault(b.token_ids, len(numbers)) for b in here]),
                     np.array([b.sampled + 1 for b in here]),
                     probability[t.problem_id, j],
-                    len(suffix),
+                    len(at.ids),
                     len({form[:k] for form in followed for k in range(1, len(form) + 1)}),
                 )
             )
@@ -192,11 +192,11 @@ def estimates(found: list[Boundary], name: str, columns: np.ndarray) -> np.ndarr
 def adaptive(found: list[Boundary], columns: np.ndarray) -> np.ndarray:
     """Means of 2 branches and then of as many as `core.allocation` gives, 4 on average, at most 16; (boundaries,)."""
     trace = np.array([b.trace for b in found])
-    places = allocate.Places(trace, trace, np.array([b.index for b in found]))
+    locations = allocation.Locations(trace, trace, np.array([b.index for b in found]))
     rewards = np.array([b.rewards[columns] for b in found])
     right, n = np.nansum(rewards[:, :2], axis=1), np.sum(~np.isnan(rewards[:, :2]), axis=1).astype(float)
-    prior = allocate.group_prior(right, n, allocate.around(right, n, places))
-    units = allocate.neyman(np.ones(len(found)), prior.variance, unit=2, most=4 * len(found))
+    prior = allocation.group_prior(right, n, allocation.neighbour_counts(right, n, locations))
+    units = allocation.neyman(np.ones(len(found)), prior.variance, unit=2, most=4 * len(found))
     return np.array([np.nanmean(r[: 2 * u]) for r, u in zip(rewards, units, strict=True)])
 
 

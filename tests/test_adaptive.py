@@ -10,9 +10,9 @@ import pytest
 
 from headway.core.regret import step_weights
 from headway.core.segment import boundaries
+from headway.core.tally import ValueCurve
 from headway.core.values import from_branches
 from headway.procedures.adaptive import realized
-from headway.procedures.prove import ValueCurve
 from headway.runs.measure import Measurement
 from headway.runs.settings import Settings
 from headway.runs.store import Run
@@ -55,12 +55,12 @@ def test_the_precision_asked_for_is_reached_and_reported(tmp_path):
     assert 0.016 < reached["regret"] < 0.023
     assert (reached["boundaries"], reached["left_out"]) == (8 * 2 * 7, 0)
     assert json.loads((tmp_path / "report.json").read_text())["precision"] == reached
-    made, script = measurement.measured(), measurement.engine.values
+    made, script = measurement.table(), measurement.engine.values
     known = 0.0
-    for trace, curve in zip(made.traces, made.curves, strict=True):
-        V = np.array(script[trace.problem_id])
+    for problem, curve in zip(made.problems, made.curves, strict=True):
+        V = np.array(script[problem])
         known += np.sum(step_weights(curve.tokens, 332.0) ** 2 * V * (1 - V) / curve.values.n)
-    assert reached["regret"] == pytest.approx(np.sqrt(known) / len(made.traces), rel=0.15)
+    assert reached["regret"] == pytest.approx(np.sqrt(known) / len(made.curves), rel=0.15)
 
 
 def curve(*counts: tuple[int, int]) -> ValueCurve:
@@ -74,21 +74,21 @@ def curve(*counts: tuple[int, int]) -> ValueCurve:
 
 def test_the_realized_precision_by_hand():
     # weights 0.1, 0.1, 0.7; variances 1/4 / 3, 0, 2/9 / 2
-    reached = realized([("p", 0), ("q", 0)], [curve((2, 4), (2, 2), (1, 3)), curve((0, 3), (0, 0), (3, 3))], 100)
+    reached = realized(["p", "q"], [curve((2, 4), (2, 2), (1, 3)), curve((0, 3), (0, 0), (3, 3))], 100)
     assert (reached.boundaries, reached.left_out) == (5, 1)
     assert reached.regret == pytest.approx(np.sqrt(0.1**2 / 12 + 0.7**2 / 9) / 2)
     assert reached.value == pytest.approx(np.sqrt((1 / 12 + 1 / 9) / 5))
 
 
 def test_branches_that_all_agree_or_stand_alone_are_not_certain():
-    keys = [(f"p{i}", 0) for i in range(20)]
-    agree = realized(keys, [curve((2, 2), (2, 2)) for _ in keys], 100)
+    problems = [f"p{i}" for i in range(20)]
+    agree = realized(problems, [curve((2, 2), (2, 2)) for _ in problems], 100)
     assert 0 < agree.regret < 0.05
-    alone = realized(keys, [curve((i % 2, 1), (1, 1)) for i in range(20)], 100)
+    alone = realized(problems, [curve((i % 2, 1), (1, 1)) for i in range(20)], 100)
     assert 0.02 < alone.regret < np.sqrt(20 * (0.1**2 + 0.8**2) * 0.25) / 20  # at most as if all values were a half
-    mixed = realized(keys, [curve((1, 2), (1, 1)) for _ in keys], 100)
+    mixed = realized(problems, [curve((1, 2), (1, 1)) for _ in problems], 100)
     assert mixed.value > np.sqrt(0.25 / 2)  # the second has one branch and more error than the first
-    nothing = realized(keys[:1], [curve((0, 0))], 100)
+    nothing = realized(problems[:1], [curve((0, 0))], 100)
     assert np.isnan(nothing.regret) and (nothing.boundaries, nothing.left_out) == (0, 1)
 
 
@@ -128,7 +128,7 @@ def test_more_precision_keeps_the_branches_of_less(tmp_path):
 
 def test_boundaries_without_weight_get_no_branches(tmp_path):
     measurement = proved(tmp_path, with_(max_branches=1000, budget=100, answer_tokens=5))
-    asked, suffix, left_out = per_boundary(measurement.run), len(measurement.prover.suffix), 0
+    asked, suffix, left_out = per_boundary(measurement.run), len(measurement.meta_prover.suffix), 0
     for trace in measurement.run.traces():
         positions = boundaries(measurement.segmenter(trace))
         assert (trace.closed, positions[-1]) == (False, 100)

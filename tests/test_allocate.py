@@ -5,15 +5,15 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from headway.core.allocation import Beta, Places, around, for_each, group_prior, narrow, neyman
+from headway.core.allocation import Beta, Locations, equal_precision, group_prior, negligible, neighbour_counts, neyman
 from headway.core.regret import normalized_regret, step_weights
 
 UNIT = 2
 
 
-def places(problems: int, traces: int, boundaries: int) -> Places:
+def places(problems: int, traces: int, boundaries: int) -> Locations:
     every = problems * traces
-    return Places(
+    return Locations(
         np.repeat(np.arange(every), boundaries),
         np.repeat(np.arange(problems), traces * boundaries),
         np.tile(np.arange(boundaries), every),
@@ -47,7 +47,7 @@ def test_four_boundaries_by_hand():
     reached = float(np.sqrt(squared_error(weights, variance, n)))
     assert (10 * neyman(weights, variance, unit=10, precision=reached)).sum() <= 510
     # variances 4 : 4 : 4 : 1
-    assert for_each(variance, unit=10, precision=0.05).tolist() == [10, 10, 10, 3]
+    assert equal_precision(variance, unit=10, precision=0.05).tolist() == [10, 10, 10, 3]
 
 
 @settings(max_examples=40, deadline=None)
@@ -60,7 +60,7 @@ def test_what_is_asked_for_is_met(boundaries, precision, units):
     weights, variance = np.array(boundaries).T
     for allocate, error in (
         (neyman, lambda n: float(np.sqrt(squared_error(weights, variance, n)))),
-        (lambda w, *a, **k: for_each(*a, **k), lambda n: float(np.sqrt(np.max(variance / n)))),
+        (lambda w, *a, **k: equal_precision(*a, **k), lambda n: float(np.sqrt(np.max(variance / n)))),
     ):
         n = UNIT * allocate(weights, variance, unit=UNIT, precision=precision)
         assert error(n) <= precision * (1 + 1e-9) and (n >= UNIT).all()
@@ -87,7 +87,7 @@ def test_certainty_takes_more_than_two_branches_that_agree():
 def test_around_leaves_out_the_boundarys_own_by_hand():
     # two traces of one problem, three boundaries each
     right, n = np.array([1.0, 2.0, 0.0, 2.0, 1.0, 1.0]), np.full(6, 2.0)
-    beside, rest, peers = around(right, n, places(1, 2, 3))
+    beside, rest, peers = neighbour_counts(right, n, places(1, 2, 3))
     assert beside[:, 0].tolist() == [2, 1, 2, 1, 3, 1] and beside.sum(axis=1).tolist() == [2, 4, 2, 2, 4, 2]
     assert rest[:, 0].tolist() == [0, 0, 1, 1, 0, 2]
     assert peers[:, 0].tolist() == [2, 1, 1, 1, 2, 0]
@@ -123,7 +123,7 @@ def in_two_rounds(rng, V, at, *, by_their_own):
     """The values as adaptive proving estimates them, with or without a look at a boundary's own first branches."""
     n = np.full(len(V), float(UNIT))
     right = rng.binomial(UNIT, V).astype(float)
-    belief = group_prior(right, n, around(right, n, at))
+    belief = group_prior(right, n, neighbour_counts(right, n, at))
     if by_their_own:
         belief = belief.after(right, n)
     more = UNIT * (neyman(np.full(len(V), 1 / len(V)), belief.variance, unit=UNIT, most=4 * len(V)) - 1)
@@ -153,7 +153,7 @@ def test_values_stay_unbiased_as_their_own_branches_do_not_decide():
 def test_what_is_left_out_cannot_move_the_regret_by_more(steps, tolerance, budget, seed):
     tokens = np.cumsum(steps).astype(float)
     values = np.random.default_rng(seed).integers(0, 2, len(tokens)).astype(float)
-    out = narrow(step_weights(tokens, float(budget)), tolerance)
+    out = negligible(step_weights(tokens, float(budget)), tolerance)
     assert not out[0] and not out[-1]
     at = np.array([float(budget)])
     whole = normalized_regret(tokens, values, at)
@@ -164,4 +164,4 @@ def test_what_is_left_out_cannot_move_the_regret_by_more(steps, tolerance, budge
 def test_boundaries_beyond_the_budget_are_left_out_for_free():
     weights = step_weights(np.array([10.0, 20.0, 100.0, 110.0, 120.0]), 100.0)
     assert weights.tolist() == [0.1, 0.8, 0.0, 0.0, 0.0]
-    assert narrow(weights, 0.0).tolist() == [False, False, True, True, False]
+    assert negligible(weights, 0.0).tolist() == [False, False, True, True, False]

@@ -9,13 +9,10 @@ import numpy as np
 import pytest
 
 from headway.core.regret import authors_budget, episode_regret, normalized_regret
-from headway.core.values import from_branches
 from headway.core.votes import NO_VOTE, logprob_weights, weighted_maj
-from headway.procedures.prove import ValueCurve
-from headway.report.numbers.evaluation import voted
 from headway.report.numbers.parity import BLOCK, as_authors
-from headway.report.numbers.table import Measured
-from headway.types import Branch, Trace
+from headway.report.numbers.table import run_table
+from headway.types import Branch, Episode, Trace
 
 FIXTURE = Path(__file__).parent / "fixtures" / "authors_parity.json"
 STORED = json.loads(FIXTURE.read_text())
@@ -54,7 +51,7 @@ def test_regret_and_votes_of_each_trace(trace):
 def as_run():
     """The stored tables as a run: each block of the table is a block of five episodes, whose inner boundaries have no
     branches."""
-    traces, curves, branches, classes = [], [], [], []
+    traces, cuts, costs, branches, classes = [], {}, {}, [], []
     for t in STORED["traces"]:
         blocks = t["blocks"]
         ends = [b["prefix"] for b in blocks]
@@ -64,10 +61,11 @@ def as_run():
         traces.append(
             Trace(t["problem"], t["index"], (0,) * t["prompt"], ids, "x" * len(ids), ids, len(ids), True, "stop")
         )
-        rewards, tokens = np.full((len(boundaries), 8), np.nan), np.full(len(boundaries), np.nan)
+        cuts[traces[-1].name] = [Episode(a, b) for a, b in itertools.pairwise(boundaries)]
+        costs[t["problem"], t["index"]] = tokens = np.full(len(boundaries), np.nan)
         for k, block in enumerate(blocks):
             fixed = block["prefix"] + block["suffix"]
-            rewards[BLOCK * k], tokens[BLOCK * k] = columns(block, "right"), fixed + columns(block, "tokens").mean()
+            tokens[BLOCK * k] = fixed + columns(block, "tokens").mean()  # their answers differ in length by boundary
             for i, a in enumerate(block["answers"]):
                 branches.append(
                     Branch(
@@ -76,8 +74,10 @@ def as_run():
                     )
                 )  # fmt: skip
                 classes.append(CLASSES[a["text"]])
-        curves.append(ValueCurve(boundaries, tokens, from_branches(rewards)))
-    return voted(Measured(traces, curves), branches, [NO_VOTE] * len(traces), classes)
+    classes = [NO_VOTE] * len(traces) + classes
+    made = run_table(traces, branches, lambda trace: cuts[trace.name], classify=lambda answers: classes)
+    keys = zip(made.problems, made.indices, made.curves, strict=True)
+    return made._replace(curves=[curve._replace(tokens=costs[problem, index]) for problem, index, curve in keys])
 
 
 def test_the_reports_authors_entries_are_their_numbers():

@@ -7,30 +7,27 @@ import pytest
 
 from headway.core import stats
 from headway.core.segment import by_markers, to_tokens
-from headway.core.values import from_branches
 from headway.core.votes import maj_at_k
 from headway.engines.scripted import ScriptedEngine
 from headway.problems.graders import InPlace, exact
-from headway.procedures.prove import ValueCurve, prove
+from headway.procedures.prove import Prover
 from headway.procedures.sample import Sampling, sample
 from headway.report.numbers.comparison import regret_against_best, token_efficiency
-from headway.report.numbers.diagnosis import budget_to, calibration, diagnose, progress_histogram, settled
+from headway.report.numbers.diagnosis import budget_to, calibration, diagnose, progress_histogram
 from headway.report.numbers.evaluation import (
     BEST_STOP,
     PERFECT,
     VOTING,
-    Voted,
+    boundary_votes,
     direct_votes,
     evaluate,
     maj_by_episode_binned,
     trace_votes,
-    voted,
 )
-from headway.report.numbers.table import Measured, measured, summarize
-from headway.text.equivalence import answer_classes
+from headway.report.numbers.table import RunTable, run_table, summarize
 from headway.text.prompts import meta_prover
 from headway.text.tags import ThinkTags
-from headway.types import Branch, Problem, Trace
+from headway.types import Branch, Episode, Problem, Trace
 
 TAGS = ThinkTags("", "</think>")
 BUDGET = 400
@@ -41,17 +38,15 @@ def cut(trace: Trace):
     return to_tokens(by_markers(trace.thought), trace.offsets[: trace.thinking])
 
 
-def run(values: dict[str, Sequence[float]], *, traces: int = 4, branches: int = 8, seed: int = 0) -> Voted:
-    """A voted run of the scripted policy on the problems that have values."""
+def run(values: dict[str, Sequence[float]], *, traces: int = 4, branches: int = 8, seed: int = 0) -> RunTable:
+    """A run of the scripted policy on the problems that have values."""
     problems = [p for p in PROBLEMS if p.id in values]
     engine, grader, by_id = ScriptedEngine(problems, values), InPlace(exact), {p.id: p for p in problems}
     limits = {"budget": BUDGET, "answer_tokens": 40}
     made = [t for c in sample(engine, problems, grader, TAGS, Sampling(traces, seed=seed, **limits)) for t in c]
     prover = meta_prover(TAGS, branches=branches, max_tokens=20)
-    drawn = [b for c in prove(engine, made, by_id, grader, prover, cut, seed=seed) for b in c]
-    m = measured(made, drawn, cut)
-    classes = answer_classes([(x.problem_id, x.answer, x.reward) for x in (*m.traces, *drawn)], one_right=True)
-    return voted(m, drawn, classes[: len(made)], classes[len(made) :])
+    proving = Prover(engine, prover, by_id, grader=grader, segmenter=cut)
+    return run_table(made, [b for c in proving.draw(made, seed=seed) for b in c], cut)
 
 
 def everywhere(*values: float) -> dict[str, Sequence[float]]:
@@ -59,14 +54,14 @@ def everywhere(*values: float) -> dict[str, Sequence[float]]:
 
 
 @pytest.fixture(scope="module")
-def rising() -> Voted:
+def rising() -> RunTable:
     return run({p.id: (0.1, 0.3, 0.3 + i / 60, 0.4 + i / 60) for i, p in enumerate(PROBLEMS)})
 
 
 def test_votes_of_traces_begin_at_pass_at_1(rising):
     entries = evaluate(rising, budget=BUDGET)
-    plain = stats.mean(rising.run.pass_at_1(), rising.run.problems)
-    tokens = np.mean([len(t.token_ids) for t in rising.run.traces])
+    plain = stats.mean(rising.rewards, rising.problems)
+    tokens = np.mean(rising.tokens)
     for name in ("pass_at_k", "maj_at_k"):
         first, *_, last = entries[name]
         assert (first["k"], first["n"], first["n_problems"]) == (1, 120, 30)
@@ -80,8 +75,8 @@ def test_votes_of_traces_begin_at_pass_at_1(rising):
 def test_direct_votes_are_over_all_branches_before_any_thinking(rising):
     direct = direct_votes(rising)
     assert direct.maj_at.shape == (30, 4 * 8)
-    assert direct.maj_at[:, 0].mean() == pytest.approx(np.mean([c.values.values[0] for c in rising.run.curves]))
-    assert direct.tokens[:, 0].mean() == pytest.approx(np.mean([c.tokens[0] for c in rising.run.curves]))
+    assert direct.maj_at[:, 0].mean() == pytest.approx(np.mean([c.values.values[0] for c in rising.curves]))
+    assert direct.tokens[:, 0].mean() == pytest.approx(np.mean([c.tokens[0] for c in rising.curves]))
     # right with 0.1 and one wrong answer: a majority hardly ever finds it, one of 32 nearly always does
     assert direct.maj_at[:, 30].mean() < 0.02 < 0.9 < direct.pass_at[:, 30].mean()
 
@@ -104,13 +99,13 @@ def test_one_branch_at_a_boundary_is_the_value_there(rising):
     entries = evaluate(rising, budget=BUDGET)["maj_by_episode"]
     for j in range(4):
         [record] = [r for r in entries if (r["branches"], r["boundary"]) == (1, j)]
-        assert record["value"] == pytest.approx(np.mean([c.values.values[j] for c in rising.run.curves]))
+        assert record["value"] == pytest.approx(np.mean([c.values.values[j] for c in rising.curves]))
 
 
 def test_bins_hold_traces_of_like_length():
     values = {p.id: [0.5] * (1 + 1 + i % 7) for i, p in enumerate(PROBLEMS)}  # 1 to 7 episodes
     made = run(values, traces=1, branches=2)
-    entries = [r for r in maj_by_episode_binned(made) if r["branches"] == 1]
+    entries = [r for r in maj_by_episode_binned(made, boundary_votes(made)) if r["branches"] == 1]
     shapes = [(r["episodes_from"], r["episodes_to"], r["boundary"], r["n"]) for r in entries]
     few, many = sum(i % 7 < 5 for i in range(30)), sum(i % 7 >= 5 for i in range(30))
     assert shapes == [(1, 5, 0, few), (1, 5, 5, few), (6, 10, 0, many), (6, 10, 5, many), (6, 10, 10, many)]
@@ -119,7 +114,7 @@ def test_bins_hold_traces_of_like_length():
 def test_regret_names_what_it_is_against(rising):
     entries = evaluate(rising, budget=BUDGET)["regret_by_comparator"]
     assert {r["comparator"] for r in entries} == {PERFECT, BEST_STOP, VOTING}
-    report = summarize(rising.run, model="m", problems="p", budget=BUDGET - 40, answer_tokens=40)
+    report = summarize(rising, model="m", problems="p", budget=BUDGET - 40, answer_tokens=40)
     perfect = [r for r in entries if r["comparator"] == PERFECT]
     best = [r for r in entries if r["comparator"] == BEST_STOP]
     for on_grid, exactly, against_best in zip(perfect, report["normalized_regret"], best, strict=True):
@@ -141,14 +136,9 @@ def test_a_run_needs_as_many_tokens_as_itself(rising):
         assert record["stderr"] == pytest.approx(0.0, abs=1e-9)
 
 
-def stretched(made: Voted, factor: int) -> Voted:
+def stretched(made: RunTable, factor: int) -> RunTable:
     """The same answers, for `factor` times the tokens."""
-    traces = [
-        Trace(t.problem_id, t.index, t.prompt_ids, t.token_ids * factor, "", (0,) * len(t.token_ids) * factor, 0, True,
-              "stop", t.answer, t.reward)
-        for t in made.run.traces
-    ]  # fmt: skip
-    return Voted(Measured(traces, made.run.curves), made.classes, made.ballots)
+    return made._replace(tokens=factor * made.tokens)
 
 
 def test_the_horizontal_gap_of_a_run_that_writes_three_times_as_much(rising):
@@ -160,7 +150,7 @@ def test_the_horizontal_gap_of_a_run_that_writes_three_times_as_much(rising):
     assert records[0]["accuracy"] == max(r["accuracy"] for r in records) and records[0]["reached"] == 1.0
 
 
-def answers(rng: np.random.Generator, *, traces: int = 8) -> Voted:
+def answers(rng: np.random.Generator, *, traces: int = 8) -> RunTable:
     """A policy that is right with a chance of its own on each problem, without thinking or branches."""
     made, classes = [], []
     for problem, p in enumerate(np.linspace(0.3, 0.95, 30)):
@@ -170,7 +160,7 @@ def answers(rng: np.random.Generator, *, traces: int = 8) -> Voted:
                 Trace(f"p{problem}", index, (), (0,) * n, "", (0,) * n, 0, True, "stop", str(right), float(right))
             )
             classes.append(2 * problem + right)
-    return Voted(Measured(made, []), np.array(classes), [])
+    return run_table(made, [], lambda trace: [], classify=lambda answers: classes)
 
 
 def test_the_interval_of_the_gap_covers_the_truth():
@@ -183,7 +173,7 @@ def test_the_interval_of_the_gap_covers_the_truth():
 def test_runs_are_paired_on_the_problems_both_have(rising):
     fewer = run({p.id: (0.5, 0.9) for p in PROBLEMS[10:20]})
     assert {r["n_problems"] for r in token_efficiency([("a", rising), ("b", fewer)])} == {10}
-    best = regret_against_best([("a", rising.run), ("b", fewer.run)], budget=BUDGET)
+    best = regret_against_best([("a", rising), ("b", fewer)], budget=BUDGET)
     assert {r["n_problems"] for r in best} == {10} and {r["label"] for r in best} == {"a", "b"}
     # at each budget one of them is the best, and nobody is better on the mean curve
     assert all(r["value"] > -1e-12 for r in best)
@@ -211,7 +201,7 @@ def test_noise_is_no_overthinking_in_the_report():
 def test_the_budget_that_reaches_most_of_the_final_accuracy():
     # all is known after the first episode; before it nothing is
     made = run(everywhere(0.0, 1.0, 1.0, 1.0))
-    there = np.mean([c.tokens[1] for c in made.run.curves])
+    there = np.mean([c.tokens[1] for c in made.curves])
     found = budget_to(made, 0.9, budget=BUDGET)
     assert there - 3 <= found.value <= there + BUDGET / 256 + 3
     assert found.ci95[0] <= found.value <= found.ci95[1] and (found.n, found.n_problems) == (120, 30)
@@ -220,8 +210,8 @@ def test_the_budget_that_reaches_most_of_the_final_accuracy():
 
 def test_thinking_after_the_answer_is_settled():
     made = run(everywhere(0.0, 1.0, 1.0, 1.0))
-    entries = settled(made)
-    after = np.mean([c.boundaries[-1] - c.boundaries[1] for c in made.run.curves])
+    entries = diagnose(made, budget=BUDGET)["settled"]
+    after = np.mean([c.boundaries[-1] - c.boundaries[1] for c in made.curves])
     assert entries["tokens_after"]["value"] == pytest.approx(after)
     assert entries["share_after"]["value"] == pytest.approx(2 / 3, abs=0.03)
 
@@ -234,8 +224,8 @@ def test_error_bars_of_values_are_honest(rising):
 
 def test_a_run_whose_branches_repeat_each_other_is_found_out(rising):
     # the engine ignored seeds: the second half of each boundary's branches are the first
-    copied = [b._replace(rewards=np.repeat(b.rewards[:, :4], 2, axis=1)) for b in rising.ballots]
-    assert calibration(rising._replace(ballots=copied)).value == 0.0
+    copied = [t._replace(rewards=np.repeat(t.rewards[:, :4], 2, axis=1)) for t in rising.tallies]
+    assert calibration(rising._replace(tallies=copied)).value == 0.0
 
 
 def test_undecided_answers_are_left_out_and_missing_branches_too():
@@ -244,10 +234,8 @@ def test_undecided_answers_are_left_out_and_missing_branches_too():
         for i, reward in enumerate([1.0, None, 0.0])
     ]
     drawn = [Branch("a", 0, 0, 0, "", 5, 1, "7", 1.0), Branch("a", 0, 0, 1, "", 5, 1, "7", None)]
-    rewards = [np.array([[1.0, np.nan], [np.nan, np.nan]]), *[np.full((2, 1), np.nan)] * 2]
-    curves = [ValueCurve([0, 4], np.array([5.0, np.nan]), from_branches(rewards[0]))]
-    curves += [ValueCurve([0, 4], np.array([np.nan, np.nan]), from_branches(r)) for r in rewards[1:]]
-    made = voted(Measured(traces, curves), drawn, [0, -1, 1], [0, -1])
+    made = run_table(traces, drawn, lambda trace: [Episode(0, 4)], classify=lambda answers: [0, -1, 1, 0, -1])
+    assert made.curves[0].tokens.tolist() == pytest.approx([5.0, np.nan], nan_ok=True)
     assert trace_votes(made).maj_at.tolist() == [[0.5, 0.5]]
     entries = evaluate(made, budget=20) | diagnose(made, budget=20)
     assert [r["n"] for r in entries["maj_at_k"]] == [2, 2]
@@ -265,8 +253,8 @@ def test_one_problem_has_values_without_errors():
 
 
 def test_votes_know_no_order(rising):
-    right = rising.run.pass_at_1() > 0
-    own = [i for i, p in enumerate(rising.run.problems) if p == "p7"]
+    right = rising.rewards > 0
+    own = [i for i, p in enumerate(rising.problems) if p == "p7"]
     expected = maj_at_k(rising.classes[own[::-1]], right[own[::-1]])
     row = trace_votes(rising).problems.index("p7")
     assert trace_votes(rising).maj_at[row] == pytest.approx(expected)

@@ -6,7 +6,7 @@ from transformers import PreTrainedTokenizerFast
 
 from headway.core.segment import by_tokens
 from headway.problems.graders import InPlace, exact
-from headway.procedures.prove import prove
+from headway.procedures.prove import Prover
 from headway.procedures.sample import Sampling, grade_traces, make_trace, sample
 from headway.text.prompts import meta_prover, prompt_ids
 from headway.text.tags import FORMATS, ThinkTags, find_think_tags, opening_of, read_thought
@@ -194,7 +194,10 @@ def test_every_boundary_of_a_thought_is_inside_its_tags(family: str, think_open:
     [traces] = sample(engine, [PROBLEM], InPlace(exact), tags, Sampling(1, 9, 9))
     engine.asked.clear()
     prover = meta_prover(tags, branches=2, max_tokens=9)
-    [branches] = prove(engine, traces, {"1": PROBLEM}, InPlace(exact), prover, lambda t: by_tokens(t.thinking, size=2))
+    proving = Prover(
+        engine, prover, {"1": PROBLEM}, grader=InPlace(exact), segmenter=lambda t: by_tokens(t.thinking, size=2)
+    )
+    [branches] = proving.draw(traces)
     assert [b.reward for b in branches] == [1.0] * 6
     inside = [text.rpartition(opening_of(tags))[2] for text in engine.asked]
     assert [text.strip() for text in inside] == [

@@ -4,7 +4,8 @@ import tiny
 from headway.engines.scripted import Characters
 from headway.problems import countdown
 from headway.problems.graders import load_grader
-from headway.text.known_answers import Forms, ends_of, known_forms, written
+from headway.text.answers import answer_after
+from headway.text.known_answers import Forms, KnownAnswers, ends_of, known_forms, written
 from headway.text.prompts import meta_prover
 from headway.text.tags import ThinkTags
 from headway.types import HeadwayError, MetaProver, Problem
@@ -115,3 +116,23 @@ def test_expressions_by_hand():
     assert countdown.solutions("1 + 2 + 3 + 4 + 5") == ["1 + 2 + 3 + 4 + 5"]  # too many numbers to enumerate
     assert countdown.solutions("no expression") == ["no expression"]
     assert len(countdown.solutions("(4 * 3) * 2", most=2)) == 2
+
+
+def test_forms_are_found_once_for_each_problem_and_forced_text():
+    asked = []
+
+    class Watched:
+        def grade(self, items):
+            asked.extend(items)
+            return [1.0] * len(items)
+
+    known = KnownAnswers(TOKENIZER, PROVER, Watched())
+    first = known.forms(problem("1234"), BOX)
+    assert known.forms(problem("1234"), BOX) is first and len(asked) == 2
+    assert known.forms(problem("1234"), "So ").answers == first.answers and len(asked) == 4
+
+
+def test_an_open_box_at_the_end_of_the_forced_text_belongs_to_the_answer():
+    assert answer_after("Time is up. \\boxed{", "4} and so on") == "4"
+    assert answer_after("The answer is", " 4\n") == "4"
+    assert answer_after("\\boxed{", "}") is None

@@ -17,11 +17,12 @@ from headway.core import stats
 from headway.core.segment import by_markers, to_tokens
 from headway.engines.scripted import ScriptedEngine, ramps
 from headway.problems.graders import load_grader
-from headway.procedures.prove import prove
+from headway.procedures.prove import Prover
 from headway.procedures.sample import Sampling, grade_traces, make_trace, sample
 from headway.report.numbers.comparison import compare, difference_rows, estimate_rows, markdown_table
-from headway.report.numbers.table import Measured, measured, summarize
+from headway.report.numbers.table import RunTable, run_table, summarize
 from headway.report.page import charts
+from headway.report.page.explorer import PageRun
 from headway.report.page.render import render_compare, render_run
 from headway.report.text import interval, plus_minus, visible
 from headway.text.prompts import meta_prover, prompt_ids
@@ -41,7 +42,8 @@ PROBLEMS = [Problem(f"p{i}", f"What is {i} + {i}?", str(2 * i)) for i in range(6
 
 
 class Run(NamedTuple):
-    measured: Measured
+    table: RunTable
+    traces: list[Trace]
     branches: list[Branch]
     report: dict[str, Any]
 
@@ -71,13 +73,15 @@ def run(
         trace = make_trace(engine.tokenizer, problems[0].id, traces + i, prompt, Completion(ids, "stop"), TAGS)
         made.extend(grade_traces([trace], by_id, grader))
     prover = meta_prover(TAGS, branches=4, max_tokens=200)
-    branches = [b for group in prove(engine, made, by_id, grader, prover, cut, seed=seed) for b in group]
-    m = measured(made, branches, cut)
-    return Run(m, branches, summarize(m, model=model, problems="sums", **limits))
+    proving = Prover(engine, prover, by_id, grader=grader, segmenter=cut)
+    branches = [b for group in proving.draw(made, seed=seed) for b in group]
+    table = run_table(made, branches, cut)
+    report = summarize(table, model=model, problems="sums", **limits)
+    return Run(table, [made[i] for i in table.order], branches, report)
 
 
-def page(r: Run, **keywords: Any) -> str:
-    return render_run(r.report, r.measured, r.branches, **keywords)
+def page(r: Run, *, problems: dict[str, Problem] | None = None, **keywords: Any) -> str:
+    return render_run(PageRun(r.report["model"], r.report, r.table, r.traces, problems or {}), **keywords)
 
 
 def embedded(html: str) -> dict[str, Any]:
@@ -115,7 +119,7 @@ def hostile() -> Run:
 
 
 def test_a_run_does_not_differ_from_itself(one):
-    comparison = compare([("a", one.measured, one.report), ("b", one.measured, one.report)], [50, 200])
+    comparison = compare([("a", one.table, one.report), ("b", one.table, one.report)], [50, 200])
     first, second = comparison["runs"]
     assert first["differences"] == []
     assert second["common_problems"] == len(PROBLEMS)
@@ -126,7 +130,7 @@ def test_a_run_does_not_differ_from_itself(one):
 
 
 def test_estimates_of_a_comparison_are_those_of_the_report(one):
-    [compared] = compare([("a", one.measured, one.report)], [460])["runs"]
+    [compared] = compare([("a", one.table, one.report)], [460])["runs"]
     found = {record["quantity"]: record for record in compared["estimates"]}
     for quantity in ("pass_at_1", "tokens", "thinking_tokens", "episodes"):
         assert {**one.report[quantity], "quantity": quantity, "budget": None} == found[quantity]
@@ -139,8 +143,8 @@ def test_estimates_of_a_comparison_are_those_of_the_report(one):
 def test_a_difference_is_paired_on_the_problems_both_have(one):
     # p0..p5 against p2..p7: four are common
     other = run([Problem(f"p{i}", f"What is {i} + {i}?", str(2 * i)) for i in range(2, 8)], seed=1)
-    second = compare([("a", one.measured, one.report), ("b", other.measured, other.report)], [])["runs"][1]
-    a, b = (stats.by_problem(r.measured.pass_at_1(), r.measured.problems) for r in (one, other))
+    second = compare([("a", one.table, one.report), ("b", other.table, other.report)], [])["runs"][1]
+    a, b = (stats.by_problem(r.table.rewards, r.table.problems) for r in (one, other))
     by_hand = np.mean([b[p] - a[p] for p in ("p2", "p3", "p4", "p5")])
     assert second["common_problems"] == second["differences"][0]["n_problems"] == 4
     assert second["differences"][0]["value"] == pytest.approx(by_hand)
@@ -149,17 +153,17 @@ def test_a_difference_is_paired_on_the_problems_both_have(one):
 def test_runs_that_share_no_problem_are_refused(one):
     other = run([Problem("elsewhere", "What?", "this")])
     with pytest.raises(HeadwayError, match=r"'a' and 'b' share no problem.*'p0'.*'elsewhere'.*measure both"):
-        compare([("a", one.measured, one.report), ("b", other.measured, other.report)], [100])
+        compare([("a", one.table, one.report), ("b", other.table, other.report)], [100])
 
 
 def test_runs_with_one_label_are_refused(one):
     with pytest.raises(HeadwayError, match="different labels, got a, a"):
-        compare([("a", one.measured, one.report)] * 2, [100])
+        compare([("a", one.table, one.report)] * 2, [100])
 
 
 def test_every_cell_of_the_tables_carries_its_error(one):
     other = run(seed=1)
-    comparison = compare([("a|b", one.measured, one.report), ("c", other.measured, other.report)], [100])
+    comparison = compare([("a|b", one.table, one.report), ("c", other.table, other.report)], [100])
     header, *rows = estimate_rows(comparison)
     assert header == ["", "a|b", "c"]
     assert [row[0] for row in rows][:2] == ["pass@1", "tokens"]
@@ -219,7 +223,7 @@ def test_votes_over_several_traces_are_a_chart_and_a_table_where_a_report_has_th
         ("a", quantity, tokens, 0.2) for quantity in ("majority of k", "any of k") for tokens in (200.0, 400.0)
     ]
     assert len(bars) == 4
-    html = render_run(report, one.measured, one.branches)
+    html = page(one._replace(report=report))
     assert "Majority of k traces" in html and "0.600 ± 0.100" in html
     assert "several_traces" in embedded(html)["charts"]
 
@@ -236,7 +240,7 @@ def test_text_that_hides_is_written_out():
 
 def test_hostile_text_is_never_raw_in_a_page(hostile):
     reports = [(PAYLOAD + "\u202e", hostile.report), ("b", hostile.report)]
-    comparison = compare([(label, hostile.measured, report) for label, report in reports], [100])
+    comparison = compare([(label, hostile.table, report) for label, report in reports], [100])
     problems = {p.id: p for p in [Problem(HOSTILE, HOSTILE, HOSTILE)]}
     for html in (page(hostile, problems=problems), render_compare(comparison, reports)):
         for raw in ("<script>document", "<img src=x", "</pre><!--", "\u202e", "\x00", "\u2028", "\u200b"):
@@ -270,14 +274,14 @@ def test_the_page_says_what_was_measured_and_how_well(one):
 def test_a_report_read_from_disk_makes_the_same_page():
     r = run(PROBLEMS[:1])  # one problem: no error is known
     read = json.loads(re.sub(r"\bNaN\b", "null", json.dumps(r.report)))
-    assert page(r) == page(Run(r.measured, r.branches, read))
+    assert page(r) == page(r._replace(report=read))
     assert "± –" in page(r)
 
 
 def test_the_explorer_has_each_episode_between_its_boundaries(one):
     traces = embedded(page(one, problems={p.id: p for p in PROBLEMS}))["traces"]
-    assert len(traces) == len(one.measured.traces)
-    for shown, trace, curve in zip(traces, one.measured.traces, one.measured.curves, strict=True):
+    assert len(traces) == len(one.traces)
+    for shown, trace, curve in zip(traces, one.traces, one.table.curves, strict=True):
         assert "".join(e["text"] for e in shown["episodes"]) == trace.thought
         assert trace.thought + shown["after"] == trace.text
         assert len(shown["boundaries"]) == len(shown["episodes"]) + 1
@@ -293,13 +297,13 @@ def test_the_explorer_has_each_episode_between_its_boundaries(one):
 
 def test_a_page_without_room_for_all_traces_has_the_first_of_each_problem(one):
     copies = 34
-    first = [i for i, t in enumerate(one.measured.traces) if t.index == 0]
+    first = [i for i, t in enumerate(one.traces) if t.index == 0]
     many = [(i, k) for i in first for k in range(copies)]
-    traces = [msgspec.structs.replace(one.measured.traces[i], index=k) for i, k in many]
-    long = Measured(traces, [one.measured.curves[i] for i, _ in many])
-    report = {**one.report, "n_traces": len(many)}
-    assert len(embedded(render_run(report, long, one.branches))["traces"]) == 204
-    html = render_run(report, long, one.branches, limit=1_500)
+    traces = [msgspec.structs.replace(one.traces[i], index=k) for i, k in many]
+    drawn = [msgspec.structs.replace(b, index=k) for b in one.branches if b.index == 0 for k in range(copies)]
+    long = Run(run_table(traces, drawn, cut), traces, drawn, {**one.report, "n_traces": len(many)})
+    assert len(embedded(page(long))["traces"]) == 204
+    html = page(long, limit=1_500)
     data = embedded(html)
     shown = data["traces"]
     assert sum(map(len, data["explorer"]["blocks"])) <= 1_500
@@ -317,7 +321,7 @@ def test_pages_open_in_a_browser_without_a_network(hostile, tmp_path):
     if chromium is None:
         pytest.skip("no chromium, chromium-browser or google-chrome on the path")
     label = f"a {PAYLOAD}"
-    comparison = compare([(x, hostile.measured, hostile.report) for x in (label, "b")], [100])
+    comparison = compare([(x, hostile.table, hostile.report) for x in (label, "b")], [100])
     pages = {
         "report": page(hostile, problems={HOSTILE: Problem(HOSTILE, HOSTILE, HOSTILE)}),
         "compare": render_compare(comparison, [(label, hostile.report), ("b", hostile.report)]),

@@ -12,8 +12,8 @@ import pytest
 
 from browser import Page, browser
 from headway.report.numbers.comparison import compare
-from headway.report.numbers.table import measured, summarize
-from headway.report.page.explorer import Shown, measures
+from headway.report.numbers.table import run_table, summarize
+from headway.report.page.explorer import PageRun, sort_keys
 from headway.report.page.render import render_compare, render_run
 from headway.report.text import visible
 from headway.types import Branch, Episode, Problem, Trace
@@ -56,7 +56,7 @@ HOSTILE = [
 ]
 
 
-def shown(texts: Sequence[str], *, label: str = "run", model: str = "m", outcomes: str = "10") -> Shown:
+def shown(texts: Sequence[str], *, label: str = "run", model: str = "m", outcomes: str = "10") -> PageRun:
     """A run with a trace for each text, whose problem, thinking, answer and forced answers say it."""
     problems = [Problem(f"{i} {text[:200]}", f"{text} ?", text[:200]) for i, text in enumerate(texts)]
     traces, branches = [], []
@@ -72,13 +72,13 @@ def shown(texts: Sequence[str], *, label: str = "run", model: str = "m", outcome
         for j, b in itertools.product(range(3), range(2)):
             right = float((i + j + b) % 3 == 0)
             branches.append(Branch(p.id, 0, j, b, f"{text[:500]}}}", 9 + j, 9, text[:100], right))
-    m = measured(traces, branches, lambda trace: [Episode(0, 1), Episode(1, 2)])
-    report = summarize(m, model=model, problems="p", budget=100, answer_tokens=20)
-    return Shown(label, report, m, branches, {p.id: p for p in problems})
+    table = run_table(traces, branches, lambda trace: [Episode(0, 1), Episode(1, 2)])
+    report = summarize(table, model=model, problems="p", budget=100, answer_tokens=20)
+    return PageRun(label, report, table, [traces[i] for i in table.order], {p.id: p for p in problems})
 
 
-def page_of(run: Shown) -> str:
-    return render_run(run.report, run.measured, run.branches, problems=run.problems, label=run.label)
+def page_of(run: PageRun) -> str:
+    return render_run(run)
 
 
 @pytest.fixture(scope="module")
@@ -118,9 +118,9 @@ def test_hostile_traces_are_shown_as_text(page: Page, tmp_path: Path) -> None:
     url = opened(page, html, tmp_path)
     own = page.run("document.querySelectorAll('*').length") - page.run("document.querySelectorAll('#trace *').length")
     for k, link in enumerate(page.run("[...document.querySelectorAll('#list a')].map((a) => a.hash)")):
-        i = int(run.measured.facts[k].problem_id.split()[0])
+        i = int(run.table.problems[k].split()[0])
         page.run(f"location.hash = {json.dumps(link)}")
-        name = visible(f"{run.measured.facts[k].problem_id}/0")
+        name = visible(f"{run.table.problems[k]}/0")
         page.wait(f"document.querySelector('#trace-name bdi').textContent === {json.dumps(name)}")
         page.run("document.querySelectorAll('#trace button').forEach((b) => b.click())")
         page.run("document.querySelectorAll('#trace details').forEach((d) => { d.open = true; })")
@@ -141,7 +141,7 @@ def test_hostile_traces_are_shown_as_text(page: Page, tmp_path: Path) -> None:
 
 def test_hostile_labels_are_text_in_a_comparison(page: Page, tmp_path: Path) -> None:
     runs = [shown(HOSTILE[:29], label=HOSTILE[k], model=HOSTILE[k + 1]) for k in (0, 3, 20, 28)]
-    comparison = compare([(r.label, r.measured, r.report) for r in runs], [50])
+    comparison = compare([(r.label, r.table, r.report) for r in runs], [50])
     url = opened(page, render_compare(comparison, [(r.label, r.report) for r in runs], runs), tmp_path)
     assert texts(page, "#run option")[1:] == [visible(r.label) for r in runs]
     assert [t.strip() for t in texts(page, "header tbody th")] == [visible(r.label) for r in runs]
@@ -188,7 +188,7 @@ def test_traces_are_found_sorted_and_filtered(page: Page, tmp_path: Path) -> Non
     choose(page, "search", "wait")  # in every thought, in no name
     page.wait(f"{found} === '120 traces'")
     choose(page, "search", "")
-    for key, column in measures(run).items():
+    for key, column in sort_keys(run).items():
         choose(page, "sort", key)
         page.wait(f"document.querySelector('#list .quiet').textContent.startsWith('{key[:4]}')")
         best = float(np.nanmax(column))

@@ -2,8 +2,10 @@
 
 import csv
 import json
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 import datasets
 import numpy as np
@@ -11,15 +13,19 @@ import pytest
 
 from headway import cli
 from headway.core import stats
+from headway.core.tally import ValueKind
 from headway.report.files import estimates, parse_formats, trace_rows, write_files
 from headway.report.numbers.comparison import markdown_cell
-from headway.report.numbers.table import band, measured
-from headway.report.numbers.token_use import token_use
+from headway.report.numbers.diagnosis import token_use
+from headway.report.numbers.table import band, run_table
 from headway.report.quantities import usage_rows
-from headway.runs.measure import Measurement, compare_runs
+from headway.runs.compare import compare_runs
+from headway.runs.measure import Measurement
+from headway.runs.records import Records
+from headway.runs.report import page_run
 from headway.runs.settings import Settings
 from headway.runs.store import Run
-from headway.types import Episode, HeadwayError, Trace
+from headway.types import Branch, Episode, HeadwayError, Trace
 
 
 def test_token_use_adds_up_to_the_trace() -> None:
@@ -34,7 +40,7 @@ def test_token_use_adds_up_to_the_trace() -> None:
 def test_bands_are_those_of_the_bootstrap_around_the_mean_over_traces() -> None:
     rng = np.random.default_rng(0)
     columns, problems = rng.random((40, 3)), [f"p{i // 2:02}" for i in range(40)]
-    low, high = stats.bootstrap(columns.reshape(20, 2, 3).mean(axis=1))
+    low, high = stats.simultaneous_bands(columns.reshape(20, 2, 3).mean(axis=1))
     assert np.allclose(np.array(band(columns, problems)).T, [low, high])
     uneven = np.array(band(columns[:-1], problems[:-1]))
     assert np.allclose(uneven.mean(axis=1), columns[:-1].mean(axis=0))
@@ -64,11 +70,11 @@ class OneByOne(Sequence[Trace]):
 
 def test_measuring_goes_through_the_traces_once_and_puts_them_in_order() -> None:
     traces = OneByOne(9)
-    m = measured(traces, [], lambda t: [Episode(0, 2)])
-    assert (m.tokens().tolist(), m.thinking().tolist(), m.episodes().tolist()) == ([2] * 9, [2] * 9, [1] * 9)
+    m = run_table(traces, [], lambda t: [Episode(0, 2)])
+    assert (m.tokens.tolist(), m.thinking.tolist(), m.episodes.tolist()) == ([2] * 9, [2] * 9, [1] * 9)
     assert traces.passes == 1
-    keys = [(f.problem_id, f.index) for f in m.facts]
-    assert keys == sorted(keys) == [(t.problem_id, t.index) for t in m.traces]
+    keys = list(zip(m.problems, m.indices, strict=True))
+    assert keys == sorted(keys) == [(traces[i].problem_id, traces[i].index) for i in m.order]
 
 
 @pytest.fixture(scope="module")
@@ -80,6 +86,34 @@ def runs(tmp_path_factory: pytest.TempPathFactory) -> Iterator[list[tuple[str, P
             measurement.sample()
             measurement.prove()
     yield [(name, folder / name) for name in ("a", "=b")]
+
+
+@pytest.mark.parametrize("values", ["branches", "distinct", "likelihood", "hybrid"])
+def test_a_report_reads_each_branch_and_cuts_each_trace_once(
+    values: ValueKind, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settings = Settings(model="scripted", problems="countdown", limit=3, traces=2, branches=2, values=values)
+    read, cuts = Counter[type](), Counter[str]()
+    reading, cut = Records.__iter__, Measurement.segmenter
+
+    def counted(self: Records[Any]) -> Iterator[Any]:  # by position beartype reads, too
+        for record in reading(self):
+            read[type(record)] += 1
+            yield record
+
+    def counted_cut(self: Measurement, trace: Trace) -> list[Episode]:
+        cuts[trace.name] += 1
+        return cut(self, trace)
+
+    with Measurement.create(tmp_path, settings) as measurement:
+        measurement.sample()
+        measurement.prove()
+        monkeypatch.setattr(Records, "__iter__", counted)
+        monkeypatch.setattr(Measurement, "segmenter", counted_cut)
+        measurement.report(["csv", "md"])
+        assert read[Branch] == len(measurement.run.branches()) == (0 if values == "likelihood" else 6 * 7 * 2)
+    assert set(cuts.values()) == {1} and len(cuts) == 6
+    assert read[Trace] == 6
 
 
 def test_every_format_is_written_for_one_run_and_for_several(runs: list[tuple[str, Path]], tmp_path: Path) -> None:
@@ -101,7 +135,7 @@ def test_every_format_is_written_for_one_run_and_for_several(runs: list[tuple[st
 
 def test_tables_hold_the_numbers_of_the_report(runs: list[tuple[str, Path]], tmp_path: Path) -> None:
     with Measurement(Run.load(runs[0][1])) as measurement:
-        shown = measurement.shown()
+        shown = page_run(measurement)
     write_files(tmp_path, ["csv", "parquet"], [shown])
     report = (
         json.loads((runs[0][1] / "report.json").read_text()) if (runs[0][1] / "report.json").exists() else shown.report
@@ -116,7 +150,7 @@ def test_tables_hold_the_numbers_of_the_report(runs: list[tuple[str, Path]], tmp
     with (tmp_path / "traces.csv").open(newline="") as file:
         rows = list(csv.DictReader(file))
     assert [(r["problem"], int(r["tokens"]), r["outcome"]) for r in rows] == [
-        (f.problem_id, f.tokens, f.outcome) for f in shown.measured.facts
+        (t.problem_id, len(t.token_ids), t.outcome) for t in shown.traces
     ]
     assert np.isclose(np.mean([float(r["regret"]) for r in rows]), report["normalized_regret"][-1]["value"])
     assert len(estimates([("a", report)])) == len(table) and len(trace_rows(shown)) == len(rows)

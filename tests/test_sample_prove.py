@@ -7,9 +7,10 @@ import numpy as np
 import pytest
 
 from headway.core.segment import boundaries, by_markers, by_tokens, to_tokens
+from headway.core.tally import lay_out, value_curve
 from headway.engines.scripted import CLOSE, ScriptedEngine, ramps
 from headway.problems.graders import InPlace, Pooled, exact
-from headway.procedures.prove import prove, value_curve
+from headway.procedures.prove import Prover
 from headway.procedures.sample import Sampling, derive_seed, grade_traces, make_trace, sample
 from headway.text.prompts import meta_prover, prompt_ids
 from headway.text.tags import ThinkTags
@@ -39,7 +40,7 @@ def engine():
     return Recording(PROBLEMS, VALUES)
 
 
-def prover(branches):
+def forcing(branches):
     return meta_prover(TAGS, branches=branches, max_tokens=16)
 
 
@@ -53,14 +54,17 @@ def sampled(policy=None, *, traces=3, budget=1000, seed=0, **options):
     return [t for chunk in chunks for t in chunk]
 
 
+def prover(branches=2, *, policy=None, grader=GRADER, cut=segmenter):
+    return Prover(policy or engine(), forcing(branches), BY_ID, grader=grader, segmenter=cut)
+
+
 def proved(traces, *, branches=2, policy=None, **options):
-    chunks = prove(policy or engine(), traces, BY_ID, GRADER, prover(branches), segmenter, **options)
-    return [b for chunk in chunks for b in chunk]
+    return [b for chunk in prover(branches, policy=policy).draw(traces, **options) for b in chunk]
 
 
-def curve(trace, branches):
+def curve(trace, branches, cut=segmenter):
     own = [b for b in branches if (b.problem_id, b.index) == (trace.problem_id, trace.index)]
-    return value_curve(trace, own, segmenter(trace))
+    return value_curve(lay_out((trace.problem_id, trace.index), boundaries(cut(trace)), own))
 
 
 def test_the_scripted_engine_is_an_engine():
@@ -194,7 +198,7 @@ def test_seeds_differ_by_every_part_and_are_the_same_everywhere():
 
 @pytest.mark.parametrize("budget", [1000, 55])
 def test_a_branch_starts_with_the_sampled_tokens_and_counts_its_own(budget):
-    traces, policy, forced = sampled(budget=budget), engine(), prover(2)
+    traces, policy, forced = sampled(budget=budget), engine(), forcing(2)
     branches = iter(proved(traces, policy=policy))
     asked = iter(policy.asked)
     for trace in traces:
@@ -223,10 +227,9 @@ def test_cuts_on_a_grid_of_tokens_are_proved_as_well():
     def grid(trace):
         return by_tokens(trace.thinking, size=10)
 
-    [branches] = prove(engine(), traces, BY_ID, GRADER, prover(2), grid)
+    [branches] = prover(cut=grid).draw(traces)
     for trace in traces:
-        own = [b for b in branches if b.problem_id == trace.problem_id]
-        found = value_curve(trace, own, grid(trace))
+        found = curve(trace, branches, grid)
         assert found.boundaries == [*range(0, trace.thinking, 10), trace.thinking]
         assert not np.isnan(found.values.values).any()
         assert (np.diff(found.tokens[:-1]) > 0).all()
@@ -254,7 +257,7 @@ def test_a_value_curve_by_hand():
 def test_a_branch_of_another_cut_or_trace_is_an_error(wrong):
     trace = sampled(traces=1)[0]
     with pytest.raises(ValueError, match="does not fit trace p0/0 with 4 boundaries"):
-        value_curve(trace, [wrong], segmenter(trace))
+        lay_out((trace.problem_id, trace.index), boundaries(segmenter(trace)), [wrong])
 
 
 def undecided_for_odd(answer, reference):
@@ -264,7 +267,7 @@ def undecided_for_odd(answer, reference):
 def test_what_the_grader_cannot_decide_is_unknown_and_not_wrong():
     with Pooled(undecided_for_odd, workers=1) as grader:
         [traces] = sample(engine(), PROBLEMS, grader, TAGS, Sampling(1, 1000, 40))
-        [branches] = prove(engine(), traces, BY_ID, grader, prover(2), segmenter)
+        [branches] = prover(grader=grader).draw(traces)
     for trace in traces:
         odd = int(trace.problem_id[1:]) % 2 == 1
         assert (trace.outcome == "undecided") == odd

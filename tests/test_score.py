@@ -7,13 +7,13 @@ import pytest
 
 import tiny
 from headway.cli import main
-from headway.core.segment import by_markers, by_tokens, to_tokens
+from headway.core.segment import boundaries, by_markers, by_tokens, to_tokens
+from headway.core.tally import ESTIMATORS, known_share, lay_out, value_curve
 from headway.engines.hf import HFEngine
 from headway.engines.scripted import CLOSE, ScriptedEngine
 from headway.problems.graders import InPlace, exact
-from headway.procedures.prove import prove
+from headway.procedures.prove import Prover
 from headway.procedures.sample import Sampling, make_trace, sample
-from headway.procedures.score import Known, curve_of, curves_of, known_share, score
 from headway.text.prompts import meta_prover
 from headway.text.tags import ThinkTags
 from headway.types import Branch, Completion, HeadwayError, MetaProver, Problem, Score
@@ -24,7 +24,7 @@ PROBLEMS = [Problem(f"p{i}", f"What is {i} + {i}?", str(2 * i)) for i in range(6
 BY_ID = {p.id: p for p in PROBLEMS}
 TRUTH = {p.id: [0.1 * i, 0.5, 0.2 + 0.1 * i, 1 - 0.1 * i] for i, p in enumerate(PROBLEMS)}
 ENGINE = ScriptedEngine(PROBLEMS, TRUTH)
-PROVER = meta_prover(TAGS, branches=4, max_tokens=16)
+META_PROVER = meta_prover(TAGS, branches=4, max_tokens=16)
 
 
 def segmenter(trace):
@@ -36,13 +36,16 @@ def traces():
     return [t for c in sample(ENGINE, PROBLEMS, GRADER, TAGS, Sampling(2, 99, 40)) for t in c]
 
 
-def known():
-    return Known(ENGINE, PROVER, GRADER)
+def prover(meta_prover=META_PROVER, *, engine=ENGINE, grader=GRADER):
+    return Prover(engine, meta_prover, BY_ID, grader=grader, segmenter=segmenter)
 
 
-def curves(kind, traces, *, seed=0, prover=PROVER, engine=ENGINE):
-    them = Known(engine, prover, GRADER)
-    return curves_of(kind, engine, traces, BY_ID, GRADER, them, prover, segmenter, seed=seed)
+def curves(kind, traces, *, seed=0, **options):
+    return prover(**options).curves(kind, traces, seed=seed)
+
+
+def tally(trace, **records):
+    return lay_out((trace.problem_id, trace.index), boundaries(segmenter(trace)), **{"branches": [], **records})
 
 
 def test_a_likelihood_is_the_truth(traces):
@@ -52,7 +55,7 @@ def test_a_likelihood_is_the_truth(traces):
         assert curve.values.values == pytest.approx(TRUTH[trace.problem_id][: len(curve.boundaries)])
         assert not curve.values.stderr.any()
         # thought, forced text, the answer's tokens and its end
-        end = PROVER.end_suffix if trace.closed else PROVER.suffix
+        end = META_PROVER.end_suffix if trace.closed else META_PROVER.suffix
         assert curve.tokens[-1] == trace.thinking + len(end) + len(BY_ID[trace.problem_id].answer) + 1
     assert known_share(found, scores) == pytest.approx(1)
 
@@ -64,7 +67,7 @@ def test_other_kinds_are_the_truth_on_average(kind, traces):
         values = np.array([found[i].values.values for found in tries])
         truth = np.array(TRUTH[trace.problem_id][: values.shape[1]])
         # one right answer: p / pi with chance pi = 1 - (1 - p)^4, else 0
-        missed = (1 - truth) ** PROVER.branches
+        missed = (1 - truth) ** META_PROVER.branches
         error = truth * np.sqrt(missed / (1 - missed + 1e-300) / len(tries)) + 1e-9
         assert (np.abs(values.mean(axis=0) - truth) <= 4.5 * error).all()
         if kind == "hybrid":  # the script writes right answers in one form: nothing is left to sample
@@ -89,21 +92,20 @@ def test_distinct_values_vary_less_than_the_mean_of_branches(traces):
 
 
 def test_a_resumed_scoring_equals_one_that_was_never_stopped(traces):
-    whole = [s for c in score(ENGINE, traces, BY_ID, known(), PROVER, segmenter, traces_at_once=5) for s in c]
+    whole = [s for c in prover().score(traces, traces_at_once=5) for s in c]
     for kept in (whole[:1], whole[:23], whole):
         done = {((s.problem_id, s.index), s.boundary) for s in kept}
-        rest = score(ENGINE, traces, BY_ID, known(), PROVER, segmenter, traces_at_once=5, done=done)
+        rest = prover().score(traces, traces_at_once=5, done=done)
         assert kept + [s for c in rest for s in c] == whole
 
 
 def test_a_problem_without_a_known_form_has_no_likelihood_and_its_hybrid_is_distinct(traces):
     grader = InPlace(exact, candidates=lambda problem: [])
-    nothing = Known(ENGINE, PROVER, grader)
-    args = (ENGINE, traces, BY_ID, grader, nothing, PROVER, segmenter)
-    found, _, scores = curves_of("likelihood", *args, seed=0)
+    nothing = prover(grader=grader)
+    found, _, scores = nothing.curves("likelihood", traces, seed=0)
     assert all(s.probability is None and s.forms == 0 for s in scores)
     assert all(np.isnan(c.values.values).all() and np.isnan(c.values.stderr).all() for c in found)
-    hybrid, distinct = curves_of("hybrid", *args, seed=0)[0], curves_of("distinct", *args, seed=0)[0]
+    hybrid, distinct = (nothing.curves(kind, traces, seed=0)[0] for kind in ("hybrid", "distinct"))
     for a, b in zip(hybrid, distinct, strict=True):
         assert a.values.values.tolist() == b.values.values.tolist()
 
@@ -122,15 +124,15 @@ def test_what_cannot_be_scored_is_refused(traces):
         sample = ENGINE.sample
 
     with pytest.raises(HeadwayError, match="cannot evaluate given answers"):
-        next(score(Samples(), traces, BY_ID, known(), PROVER, segmenter))
-    narrow = MetaProver(suffix=PROVER.suffix, end_suffix=PROVER.end_suffix, top_p=0.9)
+        next(prover(engine=Samples()).score(traces))
+    narrow = MetaProver(suffix=META_PROVER.suffix, end_suffix=META_PROVER.end_suffix, top_p=0.9)
     with pytest.raises(HeadwayError, match="top-p 1"):
-        curves("likelihood", traces, prover=narrow)
+        curves("likelihood", traces, meta_prover=narrow)
     unknown = Branch("p0", 0, 0, 0, "0}", 20, 2, "0", 1.0)
     with pytest.raises(HeadwayError, match="has no probability"):
-        curve_of("distinct", traces[0], segmenter(traces[0]), branches=[unknown])
+        value_curve(tally(traces[0], branches=[unknown]), "distinct")
     with pytest.raises(ValueError, match="does not fit trace p0/0"):
-        curve_of("likelihood", traces[0], segmenter(traces[0]), scores=[Score("p1", 0, 0, 9, 1, 0.5)])
+        tally(traces[0], scores=[Score("p1", 0, 0, 9, 1, 0.5)])
 
 
 @pytest.mark.parametrize("kind", ["llama", "qwen2"])
@@ -139,7 +141,7 @@ def test_hybrid_and_likelihood_fit_the_branches_of_a_real_model(kind):
     engine = HFEngine(tiny.model(kind, seed=4), tiny.tokenizer())
     problems = {"p": Problem("p", "2+2", "4")}
     grader = InPlace(lambda answer, reference: len(answer) == 1, candidates=lambda p: [chr(c) for c in range(40, 100)])
-    prover = MetaProver(suffix="</think>\\boxed{", end_suffix="</think>\\boxed{", branches=3000, max_tokens=3)
+    meta_prover = MetaProver(suffix="</think>\\boxed{", end_suffix="</think>\\boxed{", branches=3000, max_tokens=3)
     prompt = tuple(engine.tokenizer.encode("<user>2+2<assistant><think>", add_special_tokens=False))
     thought = tuple(np.random.default_rng(0).integers(10, 60, size=12).tolist())
     trace = make_trace(engine.tokenizer, "p", 0, prompt, Completion(thought, "length"), ThinkTags("", "</think>"))
@@ -147,10 +149,9 @@ def test_hybrid_and_likelihood_fit_the_branches_of_a_real_model(kind):
     def grid(t):
         return by_tokens(t.thinking, size=6)
 
-    characters = Known(engine, prover, grader)
-    args = (engine, [trace], problems, grader, characters, prover, grid)
-    [plain], branches, _ = curves_of("branches", *args, seed=1)
-    [hybrid], marked, scores = curves_of("hybrid", *args, seed=1)
+    characters = Prover(engine, meta_prover, problems, grader=grader, segmenter=grid)
+    [plain], branches, _ = characters.curves("branches", [trace], seed=1)
+    [hybrid], marked, scores = characters.curves("hybrid", [trace], seed=1)
     assert 0 < sum(b.known for b in marked) < sum(b.reward == 1 for b in branches)
     error = 4.5 * plain.values.stderr
     assert (np.abs(hybrid.values.values - plain.values.values) < error).all()
@@ -178,15 +179,29 @@ def test_measuring_with_every_kind_of_value(values, tmp_path, monkeypatch, capsy
     assert (out / "scores.jsonl").exists() == (values != "distinct")
     assert (out / "branches.jsonl").exists() == (values != "likelihood")
     if values == "likelihood":
-        assert report["branches"]["branches"] == 0 and "calibration" not in report["values"]
+        assert report["branches"]["branches"] == 0 and "mean_gap" not in report["values"]
     else:
-        calibration = report["values"]["calibration"]
-        assert abs(calibration["value"]) < 5 * calibration["stderr"] and calibration["n"] == 8 * 7
+        gap = report["values"]["mean_gap"]
+        assert abs(gap["value"]) < 5 * gap["stderr"] and gap["n"] == 8 * 7
     before = (out / "report.json").read_text()
     headway("measure", *flags)  # all is there: nothing is made again
     assert (out / "report.json").read_text() == before
 
 
 def test_branches_keep_the_tokens_they_were_sampled_as(traces):
-    [branches] = prove(ENGINE, traces[:1], BY_ID, GRADER, PROVER, segmenter)
+    [branches] = prover().draw(traces[:1])
     assert all(ENGINE.tokenizer.decode(b.token_ids, skip_special_tokens=True) == b.text for b in branches)
+
+
+@pytest.mark.parametrize("kind", ESTIMATORS)
+def test_all_kinds_come_from_one_tally_and_name_what_they_need(kind, traces):
+    _, branches, scores = curves("hybrid", traces[:1])
+    whole = tally(traces[0], branches=branches, scores=scores)
+    assert not np.isnan(value_curve(whole, kind).values.values).any()
+    given = {"branches": branches, "scores": scores}
+    some = tally(traces[0], **{need: given[need] for need in ESTIMATORS[kind].needs if need in given})
+    for a, b in zip(value_curve(some, kind).values, value_curve(whole, kind).values, strict=True):
+        assert np.array_equal(a, b)
+    for need in ESTIMATORS[kind].needs & given.keys():
+        less = tally(traces[0], **{**given, need: []})
+        assert np.isnan(value_curve(less, kind).values.values).all()

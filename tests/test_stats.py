@@ -5,7 +5,15 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from headway.core.stats import bootstrap, bootstrapped, by_problem, mean, paired_difference, pass_at_k, wilson
+from headway.core.stats import (
+    bootstrap_estimate,
+    by_problem,
+    mean,
+    paired_difference,
+    pass_at_k,
+    simultaneous_bands,
+    wilson,
+)
 
 
 def clustered(rng, problems, traces, *, between=1.0, within=0.5):
@@ -108,7 +116,7 @@ def test_bands_cover_all_columns_at_once():
     all_in = one_in = 0
     for run in range(runs):
         values = truth + rng.normal(size=(40, 1)) * 0.3 + rng.normal(size=(40, columns)) * 0.3
-        low, high = bootstrap(values, resamples=300, seed=run)
+        low, high = simultaneous_bands(values, resamples=300, seed=run)
         inside = (low <= truth) & (truth <= high)
         all_in += inside.all()
         one_in += inside[0]
@@ -119,19 +127,19 @@ def test_bands_cover_all_columns_at_once():
 
 def test_bands_where_nothing_varies_or_nothing_is_known():
     nan = np.nan
-    assert bootstrap(np.array([[0.5, 0.0], [0.5, 1.0]]))[:, 0].tolist() == [0.5, 0.5]
-    assert np.isnan(bootstrap(np.array([[0.5, 0.0]]))).all()
-    low, high = bootstrap(np.array([[1.0, nan, 0.0], [0.0, nan, nan], [1.0, nan, nan]]))
+    assert simultaneous_bands(np.array([[0.5, 0.0], [0.5, 1.0]]))[:, 0].tolist() == [0.5, 0.5]
+    assert np.isnan(simultaneous_bands(np.array([[0.5, 0.0]]))).all()
+    low, high = simultaneous_bands(np.array([[1.0, nan, 0.0], [0.0, nan, nan], [1.0, nan, nan]]))
     assert np.isnan([low[1], high[1]]).all()
     assert low[0] < 2 / 3 < high[0]
     assert (low[2], high[2]) == (0.0, 0.0)
-    assert np.isnan(bootstrap(np.full((3, 2), nan))).all()
+    assert np.isnan(simultaneous_bands(np.full((3, 2), nan))).all()
 
 
 def test_bands_are_the_same_for_the_same_seed():
     values = np.random.default_rng(3).random((10, 4))
-    assert np.array_equal(bootstrap(values, seed=7), bootstrap(values, seed=7))
-    assert not np.array_equal(bootstrap(values, seed=7), bootstrap(values, seed=8))
+    assert np.array_equal(simultaneous_bands(values, seed=7), simultaneous_bands(values, seed=7))
+    assert not np.array_equal(simultaneous_bands(values, seed=7), simultaneous_bands(values, seed=8))
 
 
 def test_wilson_has_width_where_all_agree():
@@ -155,7 +163,7 @@ def test_pass_at_k_is_the_share_of_subsets_with_a_right_one(n):
 def test_a_bootstrapped_mean_has_the_clustered_error():
     rng = np.random.default_rng(4)
     values = rng.random(60)
-    got = bootstrapped(lambda w: w @ values / w.sum(axis=1), 60, n=60)
+    got = bootstrap_estimate(lambda w: w @ values / w.sum(axis=1), 60, n=60)
     plain = mean(values, range(60))
     assert got.value == pytest.approx(plain.value)
     # the bootstrap divides by n, the other by n - 1; 2000 resamples have an error of 1.6%
@@ -170,20 +178,22 @@ def test_a_bootstrapped_ratio_covers_at_its_nominal_rate():
         size = rng.integers(1, 9, size=40)
         share = rng.beta(2, 3, size=40)  # mean 0.4 whatever the size
         right = rng.binomial(size, share)
-        low, high = bootstrapped(lambda w, r=right, s=size: (w @ r) / (w @ s), 40, n=40, resamples=400, seed=seed).ci95
+        low, high = bootstrap_estimate(
+            lambda w, r=right, s=size: (w @ r) / (w @ s), 40, n=40, resamples=400, seed=seed
+        ).ci95
         hits += low <= 0.4 <= high
     # nominal 0.95; four standard errors of a share of 300 are 0.05, and 40 problems cost a little
     assert 0.89 <= hits / runs <= 1.0
 
 
 def test_few_problems_have_no_bootstrapped_error():
-    one = bootstrapped(lambda w: w[:, 0] * 2.0, 1, n=3)
+    one = bootstrap_estimate(lambda w: w[:, 0] * 2.0, 1, n=3)
     assert (one.value, one.n, one.n_problems) == (2.0, 3, 1)
     assert np.isnan([one.stderr, *one.ci95]).all()
-    assert np.isnan(bootstrapped(lambda w: w.sum(axis=1), 0, n=0).value)
+    assert np.isnan(bootstrap_estimate(lambda w: w.sum(axis=1), 0, n=0).value)
 
 
 def test_resamples_without_a_value_are_left_out():
     # the statistic is known only where both problems are drawn, once each
-    got = bootstrapped(lambda w: np.where(w.min(axis=1) > 0, 5.0, np.nan), 2, n=2)
+    got = bootstrap_estimate(lambda w: np.where(w.min(axis=1) > 0, 5.0, np.nan), 2, n=2)
     assert (got.value, got.stderr, got.ci95) == (5.0, 0.0, (5.0, 5.0))

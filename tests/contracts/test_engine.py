@@ -22,7 +22,7 @@ from headway.engines.scripted import ScriptedEngine, ramps
 from headway.engines.trunks import Request, find_trunks
 from headway.problems import countdown
 from headway.problems.graders import InPlace, exact
-from headway.procedures.prove import prove
+from headway.procedures.prove import Prover
 from headway.procedures.sample import Sampling, sample
 from headway.text.prompts import meta_prover, prompt_ids
 from headway.text.tags import find_think_tags
@@ -255,7 +255,8 @@ def test_offsets_align_and_a_branchs_prompt_is_the_sampled_tokens(engine: Engine
     recorder.prompts.clear()
     by_id = {p.id: p for p in problems}
     cuts = {t.name: by_tokens(t.thinking, size=16) for t in traces}
-    branches = [b for chunk in prove(recorder, traces, by_id, grader, prover, lambda t: cuts[t.name]) for b in chunk]
+    proving = Prover(recorder, prover, by_id, grader=grader, segmenter=lambda t: cuts[t.name])
+    branches = [b for chunk in proving.draw(traces) for b in chunk]
     asked = iter(recorder.prompts)
     for trace in traces:
         for boundary in (0, *(episode.stop for episode in cuts[trace.name])):

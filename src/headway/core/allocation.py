@@ -6,13 +6,13 @@ boundaries i of all traces, each with its weight w_i and n_i branches,
     Var Reg = sum_i w_i^2 V_i (1 - V_i) / n_i,        least for a given sum of n_i where n_i ~ w_i sqrt(V_i (1 - V_i))
 
 which is Neyman's allocation (J. R. Stat. Soc. 97, 1934). The V_i are not known, and V (1 - V) of a few branches that
-agree is 0, which is not certainty: each V_i gets a Beta prior from the branches *around* it, and E[V (1 - V)] under it
-takes the place of V (1 - V).
+agree is 0, which is not certainty: each V_i gets a Beta prior from the neighbouring branches, and E[V (1 - V)] under
+that prior replaces V (1 - V).
 
-A boundary's own branches never decide how many more it gets. They would bias its value: a boundary that is right by
-chance in its first branches, and is left alone for it, keeps its luck. What is decided by others' branches leaves the
-mean of the boundary's own unbiased, whatever the prior. What all boundaries share (the prior's three numbers, the
-scale that meets the budget) still depends on each by one part in their number.
+A boundary's own branches never decide how many more it gets. Otherwise a boundary whose first branches agree by chance
+would get no more, and its value would stay biased. An allocation by other boundaries' branches leaves the mean of the
+boundary's own unbiased, whatever the prior. What all boundaries share (the parameters of the prior, the scale that
+meets the budget) still depends on each of them by one part in their number.
 """
 
 from collections.abc import Callable
@@ -28,7 +28,7 @@ GOLDEN = (5**0.5 - 1) / 2
 BISECTIONS = 60
 
 
-class Places(NamedTuple):
+class Locations(NamedTuple):
     """Where each boundary is: the number of its trace, of its problem, and its own in the trace.
 
     The boundaries of a trace are side by side, in order.
@@ -40,13 +40,13 @@ class Places(NamedTuple):
 
 
 class Beta(NamedTuple):
-    """What is believed of each boundary's value: Beta(right, wrong), in pseudo-branches."""
+    """The prior or posterior of each boundary's value: Beta(right, wrong), in pseudo-branches."""
 
     right: Float[np.ndarray, " N"]
     wrong: Float[np.ndarray, " N"]
 
     def after(self, right: Float[np.ndarray, " N"], n: Float[np.ndarray, " N"]) -> "Beta":
-        """The belief after n more branches, so many of them right."""
+        """The posterior after n more branches, so many of them right."""
         return Beta(self.right + right, self.wrong + n - right)
 
     @property
@@ -56,14 +56,16 @@ class Beta(NamedTuple):
         return self.right * self.wrong / (total * (total + 1))
 
 
-def around(right: Float[np.ndarray, " N"], n: Float[np.ndarray, " N"], places: Places) -> Float[np.ndarray, "S N 2"]:
-    """The right and wrong branches around each boundary, in three groups that leave out its own.
+def neighbour_counts(
+    right: Float[np.ndarray, " N"], n: Float[np.ndarray, " N"], locations: Locations
+) -> Float[np.ndarray, "S N 2"]:
+    """The right and wrong branches of each boundary's neighbours, in three groups without its own.
 
-    The groups: the boundaries beside it in its trace, the others of the trace, and the same boundary of the other
+    The groups: the boundaries next to it in its trace, the others of the trace, and the same boundary of the other
     traces of the problem.
     """
     counts = np.stack([right, n - right], axis=1)
-    same = (places.trace[1:] == places.trace[:-1])[:, None]
+    same = (locations.trace[1:] == locations.trace[:-1])[:, None]
     beside = np.zeros_like(counts)
     beside[1:] += counts[:-1] * same
     beside[:-1] += counts[1:] * same
@@ -72,32 +74,32 @@ def around(right: Float[np.ndarray, " N"], n: Float[np.ndarray, " N"], places: P
         _, group = np.unique(groups, return_inverse=True)
         return np.stack([np.bincount(group, weights=c)[group] for c in counts.T], axis=1) - counts
 
-    peers = others(places.problem * (places.boundary.max(initial=0) + 1) + places.boundary)
-    return np.stack([beside, others(places.trace) - beside, peers])
+    peers = others(locations.problem * (locations.boundary.max(initial=0) + 1) + locations.boundary)
+    return np.stack([beside, others(locations.trace) - beside, peers])
 
 
 def group_prior(
-    right: Float[np.ndarray, " N"], n: Float[np.ndarray, " N"], around: Float[np.ndarray, "S N 2"]
+    right: Float[np.ndarray, " N"], n: Float[np.ndarray, " N"], neighbours: Float[np.ndarray, "S N 2"]
 ) -> Beta:
-    """A prior for each boundary from the branches around it, not from its own (empirical Bayes).
+    """A prior for each boundary from the branches of its neighbours, not from its own (empirical Bayes).
 
         Beta(a + sum_s l_s right_si, b + sum_s l_s wrong_si),        a, b > 0, 0 <= l_s <= 1
 
-    A power prior (Ibrahim and Chen, Stat. Sci. 15, 2000): the branches of group s around boundary i count in part, as
-    far as they foretell its own. a, b and l_s are the same for all boundaries and maximize the likelihood of the
-    branches there are, each boundary's a beta-binomial given those around it. No branches at all: Beta(1, 1).
+    A power prior (Ibrahim and Chen, Stat. Sci. 15, 2000): the neighbours in group s count with a weight l_s, as far as
+    they predict the boundary's own branches. a, b and l_s are the same for all boundaries and maximize the likelihood
+    of all branches, each boundary's a beta-binomial given its neighbours. No branches at all: Beta(1, 1).
 
     Args:
         right: Right branches at each boundary.
         n: Graded branches at each boundary.
-        around: For each group and boundary, the right and wrong branches around it, its own left out.
+        neighbours: `neighbour_counts`.
     """
-    groups = len(around)
+    groups = len(neighbours)
     if not n.any():
         return Beta(np.ones(len(n)), np.ones(len(n)))
 
     def prior(parameters: Float[np.ndarray, " params"]) -> Beta:
-        counts = np.exp(parameters[:2])[:, None] + np.einsum("s,snk->kn", parameters[2:], around)
+        counts = np.exp(parameters[:2])[:, None] + np.einsum("s,snk->kn", parameters[2:], neighbours)
         return Beta(counts[0], counts[1])
 
     def surprise(parameters: Float[np.ndarray, " params"]) -> tuple[float, Float[np.ndarray, " params"]]:
@@ -106,7 +108,7 @@ def group_prior(
         shared = psi(before.right + before.wrong) - psi(after.right + after.wrong)
         slopes = np.stack([psi(after.right) - psi(before.right), psi(after.wrong) - psi(before.wrong)]) + shared
         gradient = np.concatenate(
-            [np.exp(parameters[:2]) * slopes.sum(axis=1), np.einsum("kn,snk->s", slopes, around)]
+            [np.exp(parameters[:2]) * slopes.sum(axis=1), np.einsum("kn,snk->s", slopes, neighbours)]
         )
         return -float(np.sum(betaln(*after) - betaln(*before))) / len(n), -gradient / len(n)
 
@@ -143,7 +145,7 @@ def neyman(
     return _scaled(weights * np.sqrt(variance), unit, precision, most, lambda n: np.sum(weights**2 * variance / n))
 
 
-def for_each(
+def equal_precision(
     variance: Float[np.ndarray, " N"], *, unit: int, precision: float | None = None, most: int | None = None
 ) -> Int[np.ndarray, " N"]:
     """How many units of branches each boundary gets, at least one, for all values to be as precise.
@@ -156,13 +158,13 @@ def for_each(
     return _scaled(variance, unit, precision, most, lambda n: np.max(variance / n, initial=0.0))
 
 
-def narrow(weights: Float[np.ndarray, " J"], tolerance: float) -> Bool[np.ndarray, " J"]:
-    """The boundaries of one trace where nothing can hide: without them the regret moves by no more than `tolerance`.
+def negligible(weights: Float[np.ndarray, " J"], tolerance: float) -> Bool[np.ndarray, " J"]:
+    """The boundaries of one trace that may be left out: the regret then changes by no more than `tolerance`.
 
-    A boundary that is left out hands its weight to the one before it. A value is between 0 and 1, so that moves the
+    A boundary that is left out passes its weight to the one before it. A value is between 0 and 1, so that changes the
     regret by at most the weight: interior boundaries are left out from the smallest weight up, as long as their
-    weights sum to at most the tolerance. That the values around one agree is no reason to leave it out: a thought may
-    find an answer and lose it again.
+    weights sum to at most the tolerance. Equal values at its neighbours are no reason to leave a boundary out: a
+    thought may find an answer and lose it again.
     """
     order = np.argsort(weights, kind="stable")
     order = order[(order > 0) & (order < len(weights) - 1)]
@@ -178,7 +180,7 @@ def _scaled(
     most: int | None,
     squared_error: Callable[[Int[np.ndarray, " N"]], float],
 ) -> Int[np.ndarray, " N"]:
-    """The allocation of `neyman` and `for_each`: error and sum are monotone in the scale, which is bisected."""
+    """The allocation of `neyman` and `equal_precision`: error and sum are monotone in the scale, which is bisected."""
     if not (given := [x for x in (precision, most) if x is not None]) or min(given) <= 0:
         raise ValueError(f"need a precision or a number of branches above 0, got {precision} and {most}")
     # equal pulls are not all rounded at once: each has its own threshold, spread evenly by the golden ratio

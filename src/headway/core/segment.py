@@ -106,7 +106,7 @@ def merge(episodes: Sequence[Episode], *, most: int) -> list[Episode]:
     return [Episode(r[0].start, r[-1].stop) for r in (episodes[i : i + run] for i in range(0, len(episodes), run))]
 
 
-def every(episodes: int, width: int) -> list[int]:
+def block_boundaries(episodes: int, width: int) -> list[int]:
     """The boundaries 0, width, 2 width, ... and the last of a trace with so many episodes: blocks of `width` episodes.
 
     Raises:

@@ -1,8 +1,8 @@
-"""Overthinking and honest errors, from the branches of one trace split in two halves.
+"""Overthinking and the calibration of errors, cross-fitted: the branches of one trace split in two halves.
 
 The largest of several noisy values is too high on average, so "the value was higher earlier" is true of most traces by
-noise alone. One half of the branches chooses a boundary, the other half judges it: what they did not choose by, they
-judge without bias.
+noise alone. One half of the branches chooses a boundary, the other half judges it: the judging half is independent of
+the choice, so its estimate is unbiased.
 """
 
 from typing import NamedTuple

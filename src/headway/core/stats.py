@@ -44,13 +44,35 @@ def mean(values: Float[np.ndarray, " n"], problems: Sequence[Hashable]) -> Estim
     return Estimate(centre, stderr, (centre - half, centre + half), n, clusters)
 
 
+class ProblemSums(NamedTuple):
+    """The sum and the number of each problem's observations, by column; problems in the order they come."""
+
+    problems: list[str]
+    totals: Float[np.ndarray, "P C"]
+    counts: Float[np.ndarray, "P C"]
+
+    @property
+    def means(self) -> Float[np.ndarray, "P C"]:
+        """The mean of each problem; NaN where it has no observation."""
+        return np.divide(self.totals, self.counts, out=np.full_like(self.totals, np.nan), where=self.counts > 0)
+
+
+def sums_by_problem(rows: Float[np.ndarray, "n C"], problems: Sequence[str]) -> ProblemSums:
+    """Rows of observations added up by problem; NaN ones are left out."""
+    names = {problem: row for row, problem in enumerate(dict.fromkeys(problems))}
+    at = np.array([names[problem] for problem in problems], dtype=int)
+    known = ~np.isnan(rows)
+    totals, counts = np.zeros((2, len(names), rows.shape[1]))
+    np.add.at(totals, at, np.where(known, rows, 0.0))
+    np.add.at(counts, at, known)
+    return ProblemSums(list(names), totals, counts)
+
+
 def by_problem(values: Float[np.ndarray, " n"], problems: Sequence[str]) -> dict[str, float]:
     """The mean of each problem's observations; NaN ones are left out, and problems with no others."""
-    groups: dict[str, list[float]] = {}
-    for value, problem in zip(values.tolist(), problems, strict=True):
-        if not np.isnan(value):
-            groups.setdefault(problem, []).append(value)
-    return {problem: float(np.mean(group)) for problem, group in groups.items()}
+    sums = sums_by_problem(values[:, None], problems)
+    means = zip(sums.problems, sums.means[:, 0].tolist(), strict=True)
+    return {problem: mean for problem, mean in means if not np.isnan(mean)}
 
 
 def paired_difference(a: dict[str, float], b: dict[str, float]) -> Estimate:
@@ -60,7 +82,7 @@ def paired_difference(a: dict[str, float], b: dict[str, float]) -> Estimate:
     return mean(np.array([b[p] - a[p] for p in both], dtype=float), both)
 
 
-def bootstrap(
+def simultaneous_bands(
     values: Float[np.ndarray, "P C"], *, resamples: int = 2000, seed: int = 0, level: float = 0.95
 ) -> Float[np.ndarray, "2 C"]:
     """Simultaneous bounds for the column means of a problems x budgets table, by resampling problems.
@@ -98,7 +120,7 @@ def resampled(problems: int, *, resamples: int = 2000, seed: int = 0) -> Float[n
     return rng.multinomial(problems, np.full(problems, 1 / problems), size=resamples).astype(float)
 
 
-def bootstrapped(
+def bootstrap_estimate(
     statistic: Callable[[Float[np.ndarray, "rows P"]], Float[np.ndarray, " rows"]],
     problems: int,
     *,

@@ -1,7 +1,7 @@
-"""Adaptive proving: a round of branches everywhere, then more where they tell most about what is asked.
+"""Adaptive proving: a round of branches everywhere, then more where they reduce the error most.
 
-Two rounds of decisions and no more, so that a run can be stopped anywhere and go on: the first goes by where the
-boundaries are, the second by the branches of round 0, and both are the same when they are made again.
+There are two decisions only, so that a run can stop anywhere and resume: the first depends on the positions of the
+boundaries, the second on the branches of round 0, and both are the same when they are made again.
 """
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -10,17 +10,17 @@ from typing import Literal, NamedTuple
 import numpy as np
 from jaxtyping import Float, Int
 
-from headway.core.allocation import Places, around, for_each, group_prior, narrow, neyman
+from headway.core.allocation import Locations, equal_precision, group_prior, negligible, neighbour_counts, neyman
 from headway.core.regret import step_weights
-from headway.core.segment import boundaries
-from headway.procedures.prove import Segmenter, ValueCurve, ends_itself, forced_ids
+from headway.core.tally import ESTIMATORS, ValueCurve
+from headway.procedures.forced import Forced
+from headway.procedures.prove import Rounds
 from headway.procedures.sample import TraceKey
-from headway.types import BranchHead, HeadwayError, MetaProver, Tokenizer, Trace
+from headway.types import BranchHead, HeadwayError, Trace
 
 Of = Literal["regret", "values"]
 Costs = Mapping[TraceKey, Float[np.ndarray, " _"]]  # of each trace, its boundaries
-Rounds = dict[TraceKey, list[range]]
-TOLERATED = 0.1  # of the precision: what boundaries that are left out may move the regret by
+TOLERATED = 0.1  # of the precision: how much the boundaries that are left out may change the regret
 
 
 class Target(NamedTuple):
@@ -51,19 +51,13 @@ class Precision(NamedTuple):
     left_out: int
 
 
-def answer_costs(traces: Iterable[Trace], tokenizer: Tokenizer, prover: MetaProver, segmenter: Segmenter) -> Costs:
-    """The budget of an answer at each boundary of each trace, but for the answer's own tokens."""
-    suffix, end = forced_ids(tokenizer, prover)
-
-    def costs(trace: Trace) -> Float[np.ndarray, " J"]:
-        positions = boundaries(segmenter(trace))
-        return np.array([e + len(end if ends_itself(trace, e) else suffix) for e in positions], dtype=float)
-
-    return {(t.problem_id, t.index): costs(t) for t in traces}
+def answer_costs(traces: Iterable[Trace], forced: Callable[[Trace], list[Forced]]) -> Costs:
+    """The budget of an answer at each boundary of each trace without the answer's own tokens (`Prover.forced`)."""
+    return {(t.problem_id, t.index): np.array([f.tokens for f in forced(t)], dtype=float) for t in traces}
 
 
 def first_rounds(costs: Costs, target: Target) -> Rounds:
-    """Round 0 at each boundary but those where nothing can hide (`allocate.narrow`).
+    """Round 0 at each boundary but the negligible ones (`allocation.negligible`).
 
     Raises:
         HeadwayError: the target has fewer branches than that takes.
@@ -71,7 +65,7 @@ def first_rounds(costs: Costs, target: Target) -> Rounds:
     tolerance = TOLERATED * (target.precision or 0.0)
     skips = target.of == "regret"
     rounds = {
-        key: [range(0 if skips and out else 1) for out in narrow(step_weights(c, float(target.budget)), tolerance)]
+        key: [range(0 if skips and out else 1) for out in negligible(step_weights(c, float(target.budget)), tolerance)]
         for key, c in costs.items()
     }
     least = target.unit * sum(len(r) for of_trace in rounds.values() for r in of_trace)
@@ -100,11 +94,11 @@ def more_rounds(costs: Costs, drawn: Iterable[BranchHead], target: Target) -> Ro
     answer = tokens.sum() / answers.sum()
     asked = {key: np.array([len(r) for r in of_trace], dtype=bool) for key, of_trace in first.items()}
     flat = np.concatenate([np.flatnonzero(a) + rows[key] * width for key, a in asked.items()])
-    places = _places(list(costs), [np.flatnonzero(a) for a in asked.values()])
+    locations = _locations([problem for problem, _ in costs], [np.flatnonzero(a) for a in asked.values()])
     right, n = right.reshape(-1)[flat], n.reshape(-1)[flat]
-    variance = group_prior(right, n, around(right, n, places)).variance
+    variance = group_prior(right, n, neighbour_counts(right, n, locations)).variance
     if target.of == "values":
-        units = for_each(variance, unit=target.unit, precision=target.precision, most=target.most)
+        units = equal_precision(variance, unit=target.unit, precision=target.precision, most=target.most)
     else:
         weights = [
             step_weights(np.where(a, costs[key] + answer, np.nan), float(target.budget))[a] / len(rows)
@@ -117,30 +111,30 @@ def more_rounds(costs: Costs, drawn: Iterable[BranchHead], target: Target) -> Ro
     return {key: [range(1, next(each)) if a else range(0) for a in asked[key]] for key in costs}
 
 
-def realized(keys: Sequence[TraceKey], curves: Sequence[ValueCurve], budget: int) -> Precision:
+def realized(problems: Sequence[str], curves: Sequence[ValueCurve], budget: int) -> Precision:
     """What the branches that were drawn add to the standard errors.
 
         se^2 = sum_i w_i^2 Var V_i,        Var V_i estimated by V_i (1 - V_i) / (n_i - 1)
 
-    Each term is unbiased and so is their sum, though single ones are 0 where all branches agree. Where that says
-    nothing, at a boundary with a single branch or if branches agree at all boundaries, E[V_i (1 - V_i)] / n_i takes
-    its place, by what `group_prior` believes after all branches. A boundary without a graded branch is left out. Other
-    kinds of values than means of branches are no proportions, and their own standard errors are taken as they are.
+    Each term is unbiased and so is their sum, though single ones are 0 where all branches agree. At a boundary with a
+    single branch, or if branches agree at all boundaries, E[V_i (1 - V_i)] / n_i under the posterior of `group_prior`
+    is used instead. A boundary without a graded branch is left out. Values that are no proportions of branches keep
+    their own standard errors.
     """
     asked = [np.flatnonzero(~np.isnan(c.values.values)) for c in curves]
     left_out = sum(len(c.boundaries) for c in curves) - sum(map(len, asked))
     if not any(map(len, asked)):
         return Precision(np.nan, np.nan, 0, left_out)
 
-    def every(of: Callable[[ValueCurve], np.ndarray]) -> np.ndarray:
+    def together(of: Callable[[ValueCurve], np.ndarray]) -> np.ndarray:
         return np.concatenate([of(c)[a] for c, a in zip(curves, asked, strict=True)])
 
-    values, stderr = every(lambda c: c.values.values), every(lambda c: c.values.stderr)
-    n = every(lambda c: c.values.n.astype(float))
-    weights = every(lambda c: step_weights(np.where(np.isnan(c.values.values), np.nan, c.tokens), float(budget)))
+    values, stderr = together(lambda c: c.values.values), together(lambda c: c.values.stderr)
+    n = together(lambda c: c.values.n.astype(float))
+    weights = together(lambda c: step_weights(np.where(np.isnan(c.values.values), np.nan, c.tokens), float(budget)))
     squared = stderr**2
-    if curves[0].kind == "branches":
-        prior = group_prior(n * values, n, around(n * values, n, _places(keys, asked)))
+    if ESTIMATORS[curves[0].kind].proportion:
+        prior = group_prior(n * values, n, neighbour_counts(n * values, n, _locations(problems, asked)))
         believed = prior.after(n * values, n).variance / n
         squared = np.where(n > 1, squared, believed) if np.nansum(stderr) > 0 else believed
     traces = sum(len(a) > 0 for a in asked)
@@ -149,12 +143,12 @@ def realized(keys: Sequence[TraceKey], curves: Sequence[ValueCurve], budget: int
     )
 
 
-def _places(keys: Sequence[TraceKey], indices: Sequence[Int[np.ndarray, " _"]]) -> Places:
-    """Where boundaries are: of which trace and problem, and the how many-eth."""
-    problems = {problem: code for code, problem in enumerate(dict.fromkeys(problem for problem, _ in keys))}
+def _locations(problems: Sequence[str], indices: Sequence[Int[np.ndarray, " _"]]) -> Locations:
+    """Where these boundaries of each trace are; `problems` holds the problem of each trace."""
+    codes = {problem: code for code, problem in enumerate(dict.fromkeys(problems))}
     counts = [len(i) for i in indices]
-    return Places(
-        np.repeat(np.arange(len(keys)), counts),
-        np.repeat([problems[problem] for problem, _ in keys], counts),
+    return Locations(
+        np.repeat(np.arange(len(problems)), counts),
+        np.repeat([codes[problem] for problem in problems], counts),
         np.concatenate(indices),
     )

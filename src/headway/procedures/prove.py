@@ -1,145 +1,201 @@
-"""Proving: traces in, branches and value curves out. The meta-prover answers from each boundary of each trace."""
+"""Proving: traces in, branches, scores and value curves out. The meta-prover answers from each boundary."""
 
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
-from typing import NamedTuple
+from collections.abc import Collection, Iterator, Mapping, Sequence
 
 import msgspec
 import numpy as np
-from jaxtyping import Float
 
-from headway.core import values as estimate
-from headway.core.segment import boundaries
+from headway.choices import lookup
+from headway.core.tally import ESTIMATORS, ValueCurve, ValueKind, lay_out, value_curve
+from headway.procedures.forced import Forced, Segmenter, forced_answers
 from headway.procedures.sample import TraceKey, derive_seed, grade_answers
-from headway.text.answers import BOX, extract_answer
-from headway.types import Branch, Engine, Episode, Grader, MetaProver, Problem, TokenIds, Tokenizer, Trace
+from headway.text.answers import answer_after
+from headway.text.known_answers import Forms, KnownAnswers, ends_of
+from headway.types import (
+    Branch,
+    Completion,
+    Engine,
+    Grader,
+    HeadwayError,
+    Likelihood,
+    MetaProver,
+    Problem,
+    Score,
+    Trace,
+)
 
-Segmenter = Callable[[Trace], list[Episode]]
 TRACES_AT_ONCE = 64
+Rounds = Mapping[TraceKey, Sequence[range]]
 
 
-class ValueCurve(NamedTuple):
-    """A trace's boundaries (token positions), the budget of an answer there, and the values with their errors.
-
-    `kind` names the estimate (`score.ValueKind`).
-    """
-
-    boundaries: list[int]
-    tokens: Float[np.ndarray, " J"]
-    values: estimate.Values
-    kind: str = "branches"
-
-
-def prove(
-    engine: Engine,
-    traces: Sequence[Trace],
-    problems: dict[str, Problem],
-    grader: Grader,
-    prover: MetaProver,
-    segmenter: Segmenter,
-    *,
-    seed: int = 0,
-    traces_at_once: int = TRACES_AT_ONCE,
-    done: Collection[tuple[TraceKey, int, int]] = (),
-    rounds: Mapping[TraceKey, Sequence[range]] | None = None,
-) -> Iterator[list[Branch]]:
-    """Draws `prover.branches` forced answers at each boundary, a list for every `traces_at_once` traces.
-
-    A prefix is a slice of the sampled tokens; only the meta-prover's suffix is encoded. At the last boundary of a
-    thought that ended by itself the thinking is only closed. The division of the work is fixed, as in `sample`.
+class Prover:
+    """Draws branches, scores known answers and values traces.
 
     Args:
         engine: Answers.
-        traces: What is proved.
+        meta_prover: How an answer is forced, and how many are drawn in a round.
         problems: The problem of each trace, by id.
         grader: Grades the answers.
-        prover: How an answer is forced, and how many in a round.
         segmenter: Cuts a trace.
-        seed: The run's.
-        traces_at_once: Traces in one call of the engine.
-        done: The branches that are there: trace, boundary and number.
-        rounds: Which rounds of branches to draw at each boundary of a trace; round 0 everywhere by default. Branch b
-            of round r has number r * prover.branches + b, and its seed does not depend on what else is drawn.
+        known: The known right answers, where another prover has found some before.
     """
-    suffix, end = forced_ids(engine.tokenizer, prover)
-    texts = {suffix: prover.suffix, end: prover.end_suffix}
-    # what the forced text already wrote of the answer stands before the branch's own text when it is graded
-    openings = {ids: text[text.rfind(BOX) :] if BOX in text else "" for ids, text in texts.items()}
-    for start in range(0, len(traces), traces_at_once):
-        chunk = list(traces[start : start + traces_at_once])  # these alone are in memory
-        asked = []
-        for trace in chunk:
-            for j, e in enumerate(boundaries(segmenter(trace))):
-                forced = end if ends_itself(trace, e) else suffix
-                prompt = trace.prefix(e) + forced  # one for all rounds
-                drawing = rounds[trace.problem_id, trace.index][j] if rounds else range(1)
-                asked += [(trace, j, e, r, forced, prompt) for r in drawing]
-        B = prover.branches
-        keys = [((t.problem_id, t.index), j, r * B + b) for t, j, _, r, _, _ in asked for b in range(B)]
+
+    def __init__(
+        self,
+        engine: Engine,
+        meta_prover: MetaProver,
+        problems: dict[str, Problem],
+        *,
+        grader: Grader,
+        segmenter: Segmenter,
+        known: KnownAnswers | None = None,
+    ) -> None:
+        self.engine, self.meta_prover, self.problems = engine, meta_prover, problems
+        self.grader, self.segmenter = grader, segmenter
+        self.known = known or KnownAnswers(engine.tokenizer, meta_prover, grader)
+
+    def forced(self, trace: Trace) -> list[Forced]:
+        """What is forced at each boundary of a trace."""
+        return forced_answers(trace, self.meta_prover, self.engine.tokenizer, self.segmenter)
+
+    def draw(
+        self,
+        traces: Sequence[Trace],
+        *,
+        seed: int = 0,
+        mark_known: bool = False,
+        traces_at_once: int = TRACES_AT_ONCE,
+        done: Collection[tuple[TraceKey, int, int]] = (),
+        rounds: Rounds | None = None,
+    ) -> Iterator[list[Branch]]:
+        """Draws `meta_prover.branches` forced answers at each boundary, a list for every `traces_at_once` traces.
+
+        The division of the work is fixed, as in `sample`.
+
+        Args:
+            traces: What is proved; those of one list are in memory at a time.
+            seed: The run's.
+            mark_known: Whether branches that wrote a known right answer are marked, as hybrid values need it.
+            traces_at_once: Traces in one call of the engine.
+            done: The branches that are there: trace, boundary and number.
+            rounds: Which rounds of branches to draw at each boundary of a trace; round 0 everywhere by default. Branch
+                b of round r has number r * branches + b, and its seed does not depend on what else is drawn.
+        """
+        for start in range(0, len(traces), traces_at_once):
+            asked = [f for t in traces[start : start + traces_at_once] for f in self.forced(t)]
+            yield self._draw(asked, seed=seed, mark_known=mark_known, done=done, rounds=rounds)
+
+    def score(
+        self,
+        traces: Sequence[Trace],
+        *,
+        traces_at_once: int = TRACES_AT_ONCE,
+        done: Collection[tuple[TraceKey, int]] = (),
+    ) -> Iterator[list[Score]]:
+        """The probability of the known right answers at each boundary, a list for every `traces_at_once` traces.
+
+        The prompts are those of `draw`, and so is the division of the work. A form's probability is that the
+        meta-prover writes it and then ends the answer: it closes the box, begins a new line or ends the text; forms
+        are summed. Where no form is known the probability is unknown.
+
+        Raises:
+            HeadwayError: the engine cannot evaluate given text.
+        """
+        for start in range(0, len(traces), traces_at_once):
+            yield self._score([f for t in traces[start : start + traces_at_once] for f in self.forced(t)], done)
+
+    def curves(
+        self, kind: ValueKind, traces: Sequence[Trace], *, seed: int
+    ) -> tuple[list[ValueCurve], list[Branch], list[Score]]:
+        """The curve of each trace, and the branches and scores that it comes from: one call of the engine each."""
+        needs = lookup(ESTIMATORS, kind, "values").needs
+        forced = [self.forced(t) for t in traces]
+        asked = [f for of_trace in forced for f in of_trace]
+        scores = self._score(asked) if "scores" in needs else []
+        branches = self._draw(asked, seed=seed, mark_known="scores" in needs) if "branches" in needs else []
+        found: dict[TraceKey, tuple[list[Branch], list[Score]]] = {f.key: ([], []) for f in asked}
+        for branch in branches:
+            found[branch.problem_id, branch.index][0].append(branch)
+        for one in scores:
+            found[one.problem_id, one.index][1].append(one)
+        tallies = [lay_out(f[0].key, [at.position for at in f], *found[f[0].key]) for f in forced]
+        return [value_curve(tally, kind) for tally in tallies], branches, scores
+
+    def _draw(
+        self,
+        asked: Sequence[Forced],
+        *,
+        seed: int,
+        mark_known: bool,
+        done: Collection[tuple[TraceKey, int, int]] = (),
+        rounds: Rounds | None = None,
+    ) -> list[Branch]:
+        """The branches at these boundaries in one call of the engine, without those that are done."""
+        B = self.meta_prover.branches
+        drawing = [
+            (f, r, prompt)
+            for f, prompt in ((f, f.prompt) for f in asked)  # one for all rounds
+            for r in (rounds[f.key][f.boundary] if rounds else range(1))
+        ]
+        keys = [(f.key, f.boundary, r * B + b) for f, r, _ in drawing for b in range(B)]
         if all(key in done for key in keys):
-            yield []
-            continue
-        completions = engine.sample(
-            [prompt for *_, prompt in asked],
-            prover.sampling(),
-            seeds=[derive_seed(seed, t.problem_id, t.index, e, *([r] if r else [])) for t, _, e, r, _, _ in asked],
+            return []
+        completions = self.engine.sample(
+            [prompt for *_, prompt in drawing],
+            self.meta_prover.sampling(),
+            seeds=[derive_seed(seed, *f.key, f.position, *([r] if r else [])) for f, r, _ in drawing],
         )
-        drawn = []
-        for (t, j, e, r, f, _), group in zip(asked, completions, strict=True):
-            for b, completion in enumerate(group, start=r * B):
-                text = engine.tokenizer.decode(completion.token_ids, skip_special_tokens=True)
-                sampled = len(completion.token_ids)
-                answer = extract_answer(openings[f] + text)
-                spent = e + len(f) + sampled
-                drawn.append(
-                    Branch(
-                        t.problem_id, t.index, j, b, text, spent, sampled, answer,
-                        logprob=completion.logprob, token_ids=completion.token_ids,
-                    )
-                )  # fmt: skip
-        rewards = grade_answers([b.problem_id for b in drawn], [b.answer for b in drawn], problems, grader)
-        yield [
-            msgspec.structs.replace(d, reward=reward)
-            for d, reward, key in zip(drawn, rewards, keys, strict=True)
+        drawn = [
+            self._branch(f, number, completion, mark_known)
+            for (f, r, _), group in zip(drawing, completions, strict=True)
+            for number, completion in enumerate(group, start=r * B)
+        ]
+        rewards = grade_answers([b.problem_id for b in drawn], [b.answer for b in drawn], self.problems, self.grader)
+        return [
+            msgspec.structs.replace(b, reward=reward)
+            for b, reward, key in zip(drawn, rewards, keys, strict=True)
             if key not in done
         ]
 
+    def _branch(self, forced: Forced, number: int, completion: Completion, mark_known: bool) -> Branch:
+        """A completion as a branch without its reward."""
+        ids = completion.token_ids
+        text = self.engine.tokenizer.decode(ids, skip_special_tokens=True)
+        answer = answer_after(forced.text, text)
+        return Branch(
+            *forced.key, forced.boundary, number, text, forced.tokens + len(ids), len(ids), answer,
+            logprob=completion.logprob, token_ids=ids,
+            known=mark_known and self._forms(forced).wrote(ids, answer),
+        )  # fmt: skip
 
-def forced_ids(tokenizer: Tokenizer, prover: MetaProver) -> tuple[TokenIds, TokenIds]:
-    """The tokens that force an answer in mid-thought, and after a thought that ended by itself."""
-    suffix = tokenizer.encode(prover.suffix, add_special_tokens=False)
-    return tuple(suffix), tuple(tokenizer.encode(prover.end_suffix, add_special_tokens=False))
-
-
-def ends_itself(trace: Trace, boundary: int) -> bool:
-    """Is this the last boundary of a thought that ended by itself?"""
-    return trace.closed and boundary == trace.thinking
-
-
-def value_curve(trace: Trace, branches: Sequence[Branch], episodes: Sequence[Episode]) -> ValueCurve:
-    """The value at each boundary of a trace, from its branches; NaN where there are none.
-
-    A boundary's budget is its thinking, the forced suffix, and the tokens of an answer: the mean over the boundaries
-    of the trace of their branches' mean. One length for all, since right and wrong answers differ in length: a step
-    that got longer by the luck that made its value higher would bias the regret.
-
-    Raises:
-        ValueError: a branch belongs to another trace or to a boundary that these episodes do not have.
-    """
-    positions = boundaries(episodes)
-    width = max((b.branch for b in branches), default=0) + 1
-    rewards = np.full((len(positions), width), np.nan)
-    sampled = np.full((len(positions), width), np.nan)
-    cost = np.full(len(positions), np.nan)
-    for b in branches:
-        if (b.problem_id, b.index) != (trace.problem_id, trace.index) or b.boundary >= len(positions):
-            raise ValueError(
-                f"branch {b.problem_id}/{b.index} at boundary {b.boundary} does not fit trace {trace.name} with "
-                f"{len(positions)} boundaries; prove the traces again after cutting them another way"
+    def _score(self, asked: Sequence[Forced], done: Collection[tuple[TraceKey, int]] = ()) -> list[Score]:
+        """The scores at these boundaries in one call of the engine, without those that are done."""
+        if not isinstance(self.engine, Likelihood):
+            raise HeadwayError(
+                f"{type(self.engine).__name__} cannot evaluate given answers; use values 'branches' or 'distinct', or "
+                "the hf engine"
             )
-        rewards[b.boundary, b.branch] = np.nan if b.reward is None else b.reward
-        sampled[b.boundary, b.branch] = b.sampled
-        cost[b.boundary] = b.tokens - b.sampled
-    drawn = ~np.isnan(sampled).all(axis=1)
-    if drawn.any():
-        cost += np.nanmean(sampled[drawn], axis=1).mean()
-    return ValueCurve(positions, cost, estimate.from_branches(rewards))
+        if all((f.key, f.boundary) in done for f in asked):
+            return []
+        forms = [self._forms(f) for f in asked]
+        logprobs: list[list[float]] = [[] for _ in asked]
+        # the two texts may end their answers differently; mostly they do not, and a trace is computed once
+        for ends in {ends_of(self.meta_prover, f.text) for f in asked}:
+            now = [i for i, f in enumerate(asked) if ends_of(self.meta_prover, f.text) == ends]
+            prompts, texts = [asked[i].prompt for i in now], [forms[i].token_ids for i in now]
+            found = self.engine.logprobs(prompts, texts, ends=ends, temperature=self.meta_prover.temperature)
+            for i, some in zip(now, found, strict=True):
+                logprobs[i] = some
+        return [
+            Score(
+                *f.key, f.boundary,
+                tokens=f.tokens + (1 + len(known.token_ids[int(np.argmax(some))]) if some else 0),
+                forms=len(some),
+                probability=float(min(1.0, np.exp(some).sum())) if some else None,
+            )
+            for f, known, some in zip(asked, forms, logprobs, strict=True)
+            if (f.key, f.boundary) not in done
+        ]  # fmt: skip
+
+    def _forms(self, forced: Forced) -> Forms:
+        return self.known.forms(self.problems[forced.trace.problem_id], forced.text)

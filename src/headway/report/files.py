@@ -12,7 +12,7 @@ from typing import Any, Literal, get_args
 
 from headway.report.numbers.comparison import markdown, markdown_cell, markdown_table
 from headway.report.page import charts
-from headway.report.page.explorer import Shown, measures
+from headway.report.page.explorer import PageRun, sort_keys
 from headway.report.quantities import shown_in
 from headway.report.text import interval, is_known, plus_minus, visible
 from headway.types import HeadwayError
@@ -38,7 +38,7 @@ def parse_formats(given: Iterable[str]) -> list[Format]:
 
 
 def write_files(
-    out: Path, formats: Sequence[Format], runs: Sequence[Shown], comparison: dict[str, Any] | None = None
+    out: Path, formats: Sequence[Format], runs: Sequence[PageRun], comparison: dict[str, Any] | None = None
 ) -> list[Path]:
     """Writes the formats into a folder and returns the paths; JSON is always written, by the caller."""
     made: list[Path] = []
@@ -95,23 +95,27 @@ def _entries(report: dict[str, Any]) -> Iterator[tuple[str, dict[str, Any], Sequ
                 yield from ((f"{quantity}.{k}", e, band) for k, e in nested if isinstance(e, dict) and "ci95" in e)
 
 
-def trace_rows(run: Shown) -> list[dict[str, Any]]:
+def trace_rows(run: PageRun) -> list[dict[str, Any]]:
     """A row for each trace of a run: its outcome, its lengths, and what the page sorts by."""
-    columns = measures(run)
+    table, columns = run.table, sort_keys(run)
     return [
         {
             "run": visible(run.label),
-            "problem": visible(f.problem_id),
-            "index": f.index,
-            "outcome": f.outcome,
-            "reward": f.reward,
-            "tokens": f.tokens,
-            "thinking_tokens": f.thinking,
-            "episodes": len(run.measured.curves[i].boundaries) - 1,
-            **{name: float(c[i]) if is_known(float(c[i])) else None for name, c in columns.items()},
+            "problem": visible(problem),
+            "index": table.indices[i],
+            "outcome": table.outcomes[i],
+            "reward": _known(table.rewards[i]),
+            "tokens": int(table.tokens[i]),
+            "thinking_tokens": int(table.thinking[i]),
+            "episodes": len(table.curves[i].boundaries) - 1,
+            **{name: _known(column[i]) for name, column in columns.items()},
         }
-        for i, f in enumerate(run.measured.facts)
+        for i, problem in enumerate(table.problems)
     ]
+
+
+def _known(value: float) -> float | None:
+    return float(value) if is_known(value) else None
 
 
 def _write_table(rows: list[dict[str, Any]], path: Path) -> None:

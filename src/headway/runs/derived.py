@@ -14,12 +14,15 @@ from headway.procedures.extend import Extension, extend
 from headway.procedures.linearize import Chains, linearize
 from headway.report.numbers.evaluation import by_k, trace_votes
 from headway.report.numbers.table import entry
-from headway.runs.measure import Measurement, Tell
-from headway.runs.records import Records
+from headway.runs.measure import Measurement
+from headway.runs.open_run import Tell
+from headway.runs.records import TraceLine
 from headway.runs.settings import Extended
 from headway.runs.store import Run
 from headway.text.equivalence import answer_classes
-from headway.types import Attempt, HeadwayError, Trace
+from headway.types import Attempt, HeadwayError
+
+RESULT = "linearized.json"
 
 
 def extend_run(source: Path, out: Path, *, rounds: int, round_tokens: int, tell: Tell = lambda *_: None) -> None:
@@ -30,24 +33,17 @@ def extend_run(source: Path, out: Path, *, rounds: int, round_tokens: int, tell:
     """
     _at_least_one(rounds=rounds, round_tokens=round_tokens)
     with Measurement(Run.load(source)) as old:
-        traces = _traces(old)
-        s = old.settings
+        traces, s = old.ordered_traces(), old.settings
         settings = s.changed(
             budget=s.sampling.budget + rounds * round_tokens,
             extended=Extended(str(source.resolve()), rounds, round_tokens),
         )
         with Measurement.create(out, settings, tell, problems=old.problems) as new:
-            done = {(t.problem_id, t.index) for t in new.run.traces()}
-            tell("extend", len(done), len(traces))
-            if len(done) >= len(traces):
-                return
-            made = len(done)
-            by_id = {p.id: p for p in new.problems.problems}
-            extension = Extension(rounds, round_tokens, s.sampling)
-            for longer in extend(new.engine, traces, by_id, new.grader, new.tags, extension, done=done):
-                new.run.append(longer)
-                made += len(longer)
-                tell("extend", made, len(traces))
+            done = {(t.problem_id, t.index) for t in new.run.traces().read_as(TraceLine)}
+            by_id, extension = {p.id: p for p in new.problems.problems}, Extension(rounds, round_tokens, s.sampling)
+            new.advance("extend", len(done), len(traces), lambda: extend(
+                new.engine, traces, by_id, new.grader, new.tags, extension, done=done
+            ))  # fmt: skip
 
 
 def linearize_run(
@@ -61,22 +57,18 @@ def linearize_run(
     asked = {"chains": chains, "rounds": rounds, "round_tokens": round_tokens, "window": window}
     _at_least_one(**asked)
     with Measurement(Run.load(path), tell) as run:
-        _traces(run)
+        run.ordered_traces()
         _same(run.run, asked)
         s, problems = run.settings, run.problems.problems
         done = {((a.problem_id, a.index), a.round) for a in run.run.attempts()}
-        total, made = len(problems) * chains * rounds, len(done)
-        tell("linearize", made, total)
-        if made < total:
-            chained = Chains(chains, rounds, round_tokens, window, s.sampling)
-            for attempts in linearize(run.engine, problems, run.grader, run.tags, chained, done=done):
-                run.run.append(attempts)
-                made += len(attempts)
-                tell("linearize", made, total)
-        parallel = trace_votes(run.voted())
+        chained = Chains(chains, rounds, round_tokens, window, s.sampling)
+        run.advance("linearize", len(done), len(problems) * chains * rounds, lambda: linearize(
+            run.engine, problems, run.grader, run.tags, chained, done=done
+        ))  # fmt: skip
+        parallel = trace_votes(run.table())
         content = {**asked, **linearized(run.run.attempts(), one_right=one_right(run.grader))}
-        run.run.write_json("linearized.json", {**content, "parallel": by_k(parallel, parallel.maj_at)})
-    return path / "linearized.json"
+        run.run.write_json(RESULT, {**content, "parallel": by_k(parallel, parallel.maj_at)})
+    return path / RESULT
 
 
 def linearized(attempts: Iterable[Attempt], *, one_right: bool) -> dict[str, list[dict[str, Any]]]:
@@ -115,22 +107,17 @@ def _majority(own: list[tuple[Attempt, int]]) -> float:
     return float(maj_at_k(kinds, np.array([a.reward == 1 for a, _ in own]))[-1])
 
 
-def _traces(run: Measurement) -> Records[Trace]:
-    traces = run.ordered_traces()
-    if not traces:
-        raise HeadwayError(f"{run.run.path} has no traces; `headway sample` makes them")
-    return traces
-
-
 def _same(run: Run, asked: dict[str, int]) -> None:
-    """Keeps what was asked for beside the attempts, or refuses to go on with something else."""
-    file = run.path / "linearize.json"
-    if not file.exists():
-        run.write_json(file.name, asked)
-    elif (there := msgspec.json.decode(file.read_bytes())) != asked:
+    """Writes down what was asked for, or refuses to go on with something else."""
+    file = run.path / RESULT
+    there = msgspec.json.decode(file.read_bytes()) if file.exists() else {}
+    if not there:
+        run.write_json(RESULT, asked)
+    elif any(there.get(name) != number for name, number in asked.items()):
+        kept = {name: there.get(name) for name in asked}
         raise HeadwayError(
-            f"{run.path} holds attempts with other numbers ({there}, now {asked}); give the same, or delete "
-            "attempts.jsonl and linearize.json"
+            f"{run.path} holds attempts with other numbers ({kept}, now {asked}); give the same, or delete "
+            f"attempts.jsonl and {RESULT}"
         )
 
 

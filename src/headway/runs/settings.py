@@ -12,12 +12,12 @@ import msgspec
 
 from headway.choices import Option, Options, lookup
 from headway.core.segment import Cutting
+from headway.core.tally import ValueKind
 from headway.engines import Connection, model_path
 from headway.engines.scripted import Characters, ScriptedEngine, ramps
 from headway.problems import Columns, ProblemSet, load_problems
 from headway.problems.graders import GRADERS
 from headway.procedures.sample import Sampling
-from headway.procedures.score import ValueKind
 from headway.text.tags import ThinkFormat
 from headway.types import Engine, HeadwayError, Tokenizer
 

@@ -17,3 +17,8 @@ def extract_answer(text: str) -> str | None:
         if depth == 0 or character == "\n":
             return body[:i].strip() or None
     return body.strip() or None
+
+
+def answer_after(forced: str, text: str) -> str | None:
+    """The answer in a text that goes on from a forced one: a box that is open at the end of that belongs to it."""
+    return extract_answer((forced[forced.rfind(BOX) :] if BOX in forced else "") + text)

@@ -11,8 +11,8 @@ from accelerate.utils import gather_object
 
 from headway.core.progress import progress
 from headway.core.regret import cumulative_regret, normalized_regret
+from headway.core.tally import ValueCurve
 from headway.credit import SCHEMES
-from headway.procedures.prove import ValueCurve
 from headway.types import Branch, Trace
 
 logger = logging.getLogger(__name__)

@@ -11,10 +11,10 @@ import torch
 from accelerate.utils import gather_object
 
 from headway.core.segment import boundaries, cut
+from headway.core.tally import ValueCurve, known_share, lay_out, value_curve
 from headway.credit import SCHEMES, Bonuses, Group, token_advantages
-from headway.procedures.prove import ValueCurve
+from headway.procedures.prove import Prover
 from headway.procedures.sample import derive_seed, grade_traces, make_trace
-from headway.procedures.score import curve_of, curves_of, known_share
 from headway.training.config import MRTConfig
 from headway.training.logs import StepResult
 from headway.training.outcome import TRACE, problem_of
@@ -127,12 +127,21 @@ class Step:
         traces = {(trace.problem_id, trace.index): trace for trace, _ in proved}
         episodes = {(trace.problem_id, trace.index): cuts for trace, cuts in proved}
         if not self._scheme.needs_values:
-            return [curve_of("branches", trace, cuts) for trace, cuts in proved], [], np.nan
+            return (
+                [value_curve(lay_out((t.problem_id, t.index), boundaries(cuts), [])) for t, cuts in proved],
+                [],
+                np.nan,
+            )
         t, seed = self._trainer, derive_seed(self._args.seed, "branches", self._step)
-        curves, branches, scores = curves_of(
-            self._args.values, t.policy, list(traces.values()), self._problems, t.grader, t.known, t.prover,
-            lambda trace: episodes[trace.problem_id, trace.index], seed=seed,
-        )  # fmt: skip
+        prover = Prover(
+            t.policy,
+            t.prover,
+            self._problems,
+            grader=t.grader,
+            segmenter=lambda trace: episodes[trace.problem_id, trace.index],
+            known=t.known,
+        )
+        curves, branches, scores = prover.curves(self._args.values, list(traces.values()), seed=seed)
         t.step_log.count_tokens(sum(b.sampled for b in branches))
         found = dict(zip(traces, curves, strict=True))
         return [found[trace.problem_id, trace.index] for trace, _ in proved], branches, known_share(curves, scores)

@@ -14,7 +14,7 @@ from datasets import Dataset
 from transformers import AutoTokenizer, TrainerCallback
 from trl import GRPOTrainer
 
-from headway.procedures.score import Known
+from headway.text.known_answers import KnownAnswers
 from headway.text.prompts import meta_prover
 from headway.text.tags import find_think_tags, opening_of, thinking_switches
 from headway.training.config import MRTConfig
@@ -93,7 +93,7 @@ class MRTTrainer(GRPOTrainer):  # type: ignore[misc]
             callbacks=[*(callbacks or []), StopAtTokens(self)],
             **rest,
         )
-        self.known = Known(self.policy, self.prover, grader)
+        self.known = KnownAnswers(processing_class, self.prover, grader)
 
     def _tokenize_prompts(self, prompts: list[Any]) -> tuple[list[list[int]], Any, dict[str, Any]]:
         """TRL's prompts, with the thinking opened where the template does not open it; where the step starts."""

@@ -9,8 +9,8 @@ from jaxtyping import Float
 
 from headway.core import stats
 from headway.core.regret import best_of, mean_gap, tokens_to_reach
-from headway.report.numbers.evaluation import Record, Voted, Votes, at_budgets, grid, problem_means, trace_votes
-from headway.report.numbers.table import Measured, entry
+from headway.report.numbers.evaluation import Record, Votes, at_budgets, grid, trace_votes
+from headway.report.numbers.table import RunTable, entry
 from headway.report.quantities import QUANTITIES, label_of
 from headway.report.text import interval, plus_minus, visible
 from headway.types import HeadwayError
@@ -20,7 +20,7 @@ LEVELS = 5  # accuracies at which the tokens of two runs are compared, besides t
 DESCRIPTION = ("model", "problems", "n_problems", "n_traces", "budget", "comparator")
 
 
-def compare(runs: Sequence[tuple[str, Measured, dict[str, Any]]], budgets: Sequence[int]) -> dict[str, Any]:
+def compare(runs: Sequence[tuple[str, RunTable, dict[str, Any]]], budgets: Sequence[int]) -> dict[str, Any]:
     """The content of compare.json: each run's estimates, and its differences from the first run.
 
     An estimate is over all problems of its run. A difference is this run minus the first: the mean, over the problems
@@ -60,7 +60,7 @@ def compare(runs: Sequence[tuple[str, Measured, dict[str, Any]]], budgets: Seque
     return {"against": against, "budgets": list(budgets), "runs": compared}
 
 
-def token_efficiency(runs: Sequence[tuple[str, Voted]]) -> list[Record]:
+def token_efficiency(runs: Sequence[tuple[str, RunTable]]) -> list[Record]:
     """The tokens that the first run needs per token of each other run, at equal maj@k (paper, Fig. 7).
 
     The horizontal gap between the two curves of maj@k against tokens, on the problems that both have. `accuracy` is
@@ -89,7 +89,7 @@ def _efficiency(a: Votes, b: Votes, level: float | None, ceiling: float) -> Reco
         return ours / theirs
 
     P = len(a.problems)
-    estimate = stats.bootstrapped(ratio, P, n=int(a.n.sum() + b.n.sum()))
+    estimate = stats.bootstrap_estimate(ratio, P, n=int(a.n.sum() + b.n.sum()))
     reached = float((~np.isnan(ratio(stats.resampled(P)))).mean()) if P > 1 else np.nan
     return {
         "accuracy": ceiling if level is None else level,
@@ -122,7 +122,7 @@ def _common_problems(a: Votes, b: Votes) -> tuple[Votes, Votes]:
     return restricted(a), restricted(b)
 
 
-def regret_against_best(runs: Sequence[tuple[str, Measured]], *, budget: int) -> list[Record]:
+def regret_against_best(runs: Sequence[tuple[str, RunTable]], *, budget: int) -> list[Record]:
     """Normalized regret of each run against the best of them at each budget, on the problems that all have."""
     shared = set.intersection(*(set(run.problems) for _, run in runs))
     middle = grid(budget)
@@ -132,7 +132,7 @@ def regret_against_best(runs: Sequence[tuple[str, Measured]], *, budget: int) ->
         curves.append((run.accuracy(middle)[own], [run.problems[i] for i in own]))
     if not shared:
         return []
-    means = [np.ma.masked_invalid(problem_means(*c)).mean(axis=0).filled(np.nan) for c in curves]
+    means = [np.ma.masked_invalid(stats.sums_by_problem(*c).means).mean(axis=0).filled(np.nan) for c in curves]
     best = best_of(np.array(means))
     return [
         {"label": label, "comparator": BEST_RUN, **record}
@@ -170,14 +170,14 @@ def markdown_table(comparison: dict[str, Any]) -> str:
     return "\n".join(tables)
 
 
-def _observations(run: Measured, budgets: Sequence[int]) -> dict[tuple[str, int | None], Float[np.ndarray, " traces"]]:
+def _observations(run: RunTable, budgets: Sequence[int]) -> dict[tuple[str, int | None], Float[np.ndarray, " traces"]]:
     """A number for each trace, by quantity and budget (None where there is none to choose)."""
     at = np.array(budgets, dtype=float)
     return {
-        ("pass_at_1", None): run.pass_at_1(),
-        ("tokens", None): run.tokens(),
-        ("thinking_tokens", None): run.thinking(),
-        ("episodes", None): run.episodes(),
+        ("pass_at_1", None): run.rewards,
+        ("tokens", None): run.tokens,
+        ("thinking_tokens", None): run.thinking,
+        ("episodes", None): run.episodes,
         **{("normalized_regret", b): x for b, x in zip(budgets, run.regret(at).T, strict=True)},
         **{("accuracy", b): x for b, x in zip(budgets, run.accuracy(at).T, strict=True)},
     }

@@ -12,10 +12,9 @@ from jaxtyping import Float, Int
 
 from headway.core import stats
 from headway.core.regret import best_so_far, budget_curve, mean_gap
-from headway.core.segment import every
-from headway.core.votes import NO_VOTE, maj_at_k
-from headway.report.numbers.table import Measured, default_budgets, entry
-from headway.types import Branch
+from headway.core.segment import block_boundaries
+from headway.core.votes import maj_at_k
+from headway.report.numbers.table import POINTS, RunTable, budget_points, entry
 
 MOST_K = 64  # samples that vote or pass together
 VOTERS = (1, 2, 4, 8)  # branches that vote at a boundary
@@ -29,28 +28,6 @@ VOTING = "maj@k envelope (a vote over whole traces for the same tokens)"
 Record = dict[str, Any]
 
 
-class Ballots(NamedTuple):
-    """A trace's branches by boundary, NaN (`NO_VOTE`) where there is none: rewards, answers, lengths, chances."""
-
-    rewards: Float[np.ndarray, "J B"]
-    classes: Int[np.ndarray, "J B"]
-    sampled: Float[np.ndarray, "J B"]
-    logprobs: Float[np.ndarray, "J B"]
-
-    def at(self, boundary: int) -> "Ballots":
-        """The graded branches of one boundary, as a row."""
-        graded = ~np.isnan(self.rewards[boundary])
-        return Ballots(*(column[boundary : boundary + 1, graded] for column in self))
-
-
-class Voted(NamedTuple):
-    """A run with the answers that may vote: the class of each trace's answer, and each trace's ballots."""
-
-    run: Measured
-    classes: Int[np.ndarray, " traces"]
-    ballots: list[Ballots]
-
-
 class Votes(NamedTuple):
     """A row for each problem: its samples, and tokens, pass@k and maj@k of k of them, k = 1.. (NaN: too few)."""
 
@@ -61,61 +38,36 @@ class Votes(NamedTuple):
     maj_at: Float[np.ndarray, "P k"]
 
 
-def voted(
-    run: Measured, branches: Sequence[Branch], trace_classes: Sequence[int], branch_classes: Sequence[int]
-) -> Voted:
-    """Puts branches and their answers' classes on the boundaries of the run's traces."""
-    of_trace: dict[tuple[str, int], list[tuple[Branch, int]]] = defaultdict(list)
-    for branch, kind in zip(branches, branch_classes, strict=True):
-        of_trace[branch.problem_id, branch.index].append((branch, kind))
-    ballots = []
-    for fact, curve in zip(run.facts, run.curves, strict=True):
-        own = of_trace[fact.problem_id, fact.index]
-        shape = (len(curve.boundaries), max((b.branch for b, _ in own), default=0) + 1)
-        rewards, sampled, logprobs = (np.full(shape, np.nan) for _ in range(3))
-        classes = np.full(shape, NO_VOTE)
-        for b, kind in own:
-            at = b.boundary, b.branch
-            rewards[at] = np.nan if b.reward is None else b.reward
-            logprobs[at] = np.nan if b.logprob is None else b.logprob
-            classes[at], sampled[at] = kind, b.sampled
-        ballots.append(Ballots(rewards, classes, sampled, logprobs))
-    return Voted(run, np.array(trace_classes, dtype=int), ballots)
-
-
-def evaluate(run: Voted, *, budget: int) -> dict[str, Any]:
+def evaluate(run: RunTable, *, budget: int) -> dict[str, Any]:
     """The entries of report.json about votes and comparators; budgets go up to `budget` tokens."""
-    traces, direct = trace_votes(run), direct_votes(run)
+    traces, direct, at_boundaries = trace_votes(run), direct_votes(run), boundary_votes(run)
     return {
         "pass_at_k": by_k(traces, traces.pass_at),
         "maj_at_k": by_k(traces, traces.maj_at),
         "direct_pass_at_k": by_k(direct, direct.pass_at),
         "direct_maj_at_k": by_k(direct, direct.maj_at),
-        "maj_by_episode": maj_by_episode(run),
-        "maj_by_episode_binned": maj_by_episode_binned(run),
+        "maj_by_episode": maj_by_episode(run, at_boundaries),
+        "maj_by_episode_binned": maj_by_episode_binned(run, at_boundaries),
         "regret_by_comparator": regret_by_comparator(run, traces, budget=budget),
     }
 
 
-def trace_votes(run: Voted) -> Votes:
+def trace_votes(run: RunTable) -> Votes:
     """pass@k and maj@k of whole traces by their own answers."""
-    return _votes(run.run.problems, run.run.pass_at_1(), run.classes, run.run.tokens())
+    return _votes(run.problems, run.rewards, run.classes, run.tokens)
 
 
-def direct_votes(run: Voted) -> Votes:
+def direct_votes(run: RunTable) -> Votes:
     """pass@k and maj@k of answers without thinking: the branches at boundary 0 of all of a problem's traces."""
     problems: list[str] = []
-    rewards, classes, tokens = ([] for _ in range(3))
-    for problem, ballots, curve in zip(run.run.problems, run.ballots, run.run.curves, strict=True):
-        row = ballots.at(0)
-        drawn = ballots.sampled[0][~np.isnan(ballots.sampled[0])]
-        problems += [problem] * row.rewards.size
-        rewards.append(row.rewards[0])
-        classes.append(row.classes[0])
+    rewards, classes, tokens = [np.empty(0)], [np.empty(0, dtype=int)], [np.empty(0)]
+    for problem, tally, curve in zip(run.problems, run.tallies, run.curves, strict=True):
+        graded, drawn = tally.graded(0), tally.sampled[0][tally.drawn[0]]
+        problems += [problem] * int(graded.sum())
+        rewards.append(tally.rewards[0, graded])
+        classes.append(tally.classes[0, graded])
         # what an answer costs besides its own tokens is the forced suffix
-        tokens.append(row.sampled[0] + (curve.tokens[0] - drawn.mean()) if len(drawn) else row.sampled[0])
-    if not problems:
-        return _votes([], np.array([]), np.array([], dtype=int), np.array([]))
+        tokens.append(tally.sampled[0, graded] + (curve.tokens[0] - drawn.mean() if len(drawn) else 0.0))
     return _votes(problems, np.concatenate(rewards), np.concatenate(classes), np.concatenate(tokens))
 
 
@@ -152,109 +104,103 @@ def by_k(votes: Votes, accuracy: Float[np.ndarray, "P k"]) -> list[Record]:
     return records
 
 
-def maj_by_episode(run: Voted) -> list[Record]:
-    """[maj@p]_j: a vote over p branches at boundary j, over the traces that have it.
+def boundary_votes(run: RunTable) -> list[Float[np.ndarray, "_ p"]]:
+    """maj@p of the branches at each boundary of each trace, p = 1.. (NaN: too few)."""
+    tables = []
+    for tally in run.tallies:
+        tables.append(np.full((len(tally.positions), VOTERS[-1]), np.nan))
+        for j, row in enumerate(tables[-1]):
+            graded = tally.graded(j)
+            votes = maj_at_k(tally.classes[j, graded], tally.rewards[j, graded] > 0, VOTERS[-1])
+            row[: len(votes)] = votes
+    return tables
+
+
+def maj_by_episode(run: RunTable, votes: Sequence[Float[np.ndarray, "_ p"]]) -> list[Record]:
+    """[maj@p]_j: a vote over p branches at boundary j, over the traces that have it (`votes`: `boundary_votes`).
 
     `episodes` is what it costs in episodes, j and one for each further voter; `tokens` what it costs in tokens, the
     thinking once and p answers.
     """
-    longest = max((len(c.boundaries) for c in run.run.curves), default=0)
-    tables = [_boundary_votes(b) for b in run.ballots]
     records = []
     for p in VOTERS:
-        for j in range(longest):
-            there = [i for i, table in enumerate(tables) if j < len(table)]
-            records += _voters(
-                run, tables, [(i, j) for i in there], p, {"branches": p, "boundary": j, "episodes": j + p - 1}
-            )
+        for j in range(max(map(len, votes), default=0)):
+            cells = [(i, j, table[j, p - 1]) for i, table in enumerate(votes) if j < len(table)]
+            records += vote_record(run, cells, p, {"branches": p, "boundary": j, "episodes": j + p - 1})
     return records
 
 
-def maj_by_episode_binned(run: Voted, *, width: int = BLOCK) -> list[Record]:
-    """[maj@p]_j over traces of like length, as the authors' figure has it: at the ends of blocks of `width` episodes.
+def maj_by_episode_binned(run: RunTable, votes: Sequence[Float[np.ndarray, "_ p"]]) -> list[Record]:
+    """[maj@p]_j over traces of like length, as the authors' figure has it: at the ends of blocks of `BLOCK` episodes.
 
-    Traces with (b - 1) * width + 1 to b * width episodes have b blocks and are one bin. `boundary` counts episodes up
+    Traces with (b - 1) * BLOCK + 1 to b * BLOCK episodes have b blocks and are one bin. `boundary` counts episodes up
     to the end of a block (those of a bin's last block are what each trace has).
     """
-    bins: dict[int, list[int]] = defaultdict(list)
-    for i, curve in enumerate(run.run.curves):
-        bins[-(-(len(curve.boundaries) - 1) // width)].append(i)
-    tables = [_boundary_votes(b) for b in run.ballots]
+    bins: dict[int, list[tuple[int, list[int]]]] = defaultdict(list)
+    for i, table in enumerate(votes):
+        ends = block_boundaries(len(table) - 1, BLOCK)
+        bins[len(ends) - 1].append((i, ends))
     records = []
     for blocks, members in sorted(bins.items()):
-        ends = [every(len(run.run.curves[i].boundaries) - 1, width) for i in members]
+        span = {"episodes_from": (blocks - 1) * BLOCK + 1 if blocks else 0, "episodes_to": blocks * BLOCK}
         for p in VOTERS:
             for block in range(blocks + 1):
-                at = [(i, e[min(block, len(e) - 1)]) for i, e in zip(members, ends, strict=True)]
-                span = {"episodes_from": (blocks - 1) * width + 1 if blocks else 0, "episodes_to": blocks * width}
-                boundary = block * width
+                cells = [(i, ends[block], votes[i][ends[block], p - 1]) for i, ends in members]
+                boundary = block * BLOCK
                 named = {**span, "branches": p, "boundary": boundary, "episodes": boundary + p - 1}
-                records += _voters(run, tables, at, p, named)
+                records += vote_record(run, cells, p, named)
     return records
 
 
-def _boundary_votes(ballots: Ballots) -> list[np.ndarray]:
-    """maj@1.. at each boundary of a trace, as many as it has branches."""
-    rows = (ballots.at(j) for j in range(len(ballots.rewards)))
-    return [maj_at_k(row.classes[0], row.rewards[0] > 0, VOTERS[-1]) for row in rows]
-
-
-def _voters(
-    run: Voted, tables: list[list[np.ndarray]], at: list[tuple[int, int]], p: int, named: Record
+def vote_record(
+    run: RunTable, cells: Sequence[tuple[int, int, float]], p: int, named: Record, *, with_prompt: bool = False
 ) -> list[Record]:
-    """The record of a vote over p branches at these boundaries (trace, boundary); none where nobody has so many."""
-    at = [(i, j) for i, j in at if len(tables[i][j]) >= p]
-    if not at:
+    """The record of a vote over p branches at these places (trace, boundary, accuracy); none where nobody has so many.
+
+    Its tokens are the thinking once and p answers, and the prompt if asked for.
+    """
+    known = [(i, j, accuracy) for i, j, accuracy in cells if not np.isnan(accuracy)]
+    if not known:
         return []
-    values = np.array([tables[i][j][p - 1] for i, j in at])
-    answers = [np.nanmean(run.ballots[i].sampled[j]) for i, j in at]
-    tokens = [run.run.curves[i].tokens[j] + (p - 1) * a for (i, j), a in zip(at, answers, strict=True)]
-    estimate = stats.mean(values, [run.run.problems[i] for i, _ in at])
+    tokens = [
+        (run.prompt[i] if with_prompt else 0.0)
+        + run.curves[i].tokens[j]
+        + (p - 1) * np.nanmean(run.tallies[i].sampled[j])
+        for i, j, _ in known
+    ]
+    estimate = stats.mean(np.array([accuracy for *_, accuracy in known]), [run.problems[i] for i, *_ in known])
     return [{**named, "tokens": float(np.mean(tokens)), **entry(estimate)}]
 
 
-def regret_by_comparator(run: Voted, votes: Votes, *, budget: int) -> list[Record]:
+def regret_by_comparator(run: RunTable, votes: Votes, *, budget: int) -> list[Record]:
     """Normalized regret against what the run itself could have done, at each budget of the report."""
     middle = grid(budget)
-    accuracy = run.run.accuracy(middle)
-    of_problem = best_so_far(problem_means(accuracy, run.run.problems))
-    place = {p: row for row, p in enumerate(dict.fromkeys(run.run.problems))}
+    accuracy = run.accuracy(middle)
+    sums = stats.sums_by_problem(accuracy, run.problems)
+    best, row = best_so_far(sums.means), {problem: row for row, problem in enumerate(sums.problems)}
     comparators = {
         PERFECT: np.ones_like(accuracy),
-        BEST_STOP: of_problem[[place[p] for p in run.run.problems]] if len(accuracy) else accuracy,
+        BEST_STOP: best[[row[problem] for problem in run.problems]],
         VOTING: np.broadcast_to(envelope(votes, middle), accuracy.shape),
     }
     return [
         {"comparator": name, **record}
         for name, comparator in comparators.items()
-        for record in at_budgets(mean_gap(accuracy, comparator), run.run.problems, budget)
+        for record in at_budgets(mean_gap(accuracy, comparator), run.problems, budget)
     ]
 
 
 def grid(budget: int) -> Float[np.ndarray, " C"]:
-    """The middles of the cells on which comparators are integrated, `CELLS` for each of the report's 16 budgets."""
-    cells = 16 * CELLS
+    """The middles of the cells on which comparators are integrated, `CELLS` for each of the report's budgets."""
+    cells = POINTS * CELLS
     return (np.arange(cells) + 0.5) * budget / cells
 
 
 def at_budgets(regret: Float[np.ndarray, "traces C"], problems: Sequence[str], budget: int) -> list[Record]:
     """Records of the grid's columns that end at the report's budgets."""
-    budgets = np.ceil(np.arange(1, 17) * budget / 16)
     columns = regret[:, CELLS - 1 :: CELLS].T
-    shown = {int(b): entry(stats.mean(column, problems)) for b, column in zip(budgets, columns, strict=True)}
-    return [{"budget": b, **shown[b]} for b in map(int, default_budgets(budget))]
-
-
-def problem_means(accuracy: Float[np.ndarray, "traces C"], problems: Sequence[str]) -> Float[np.ndarray, "P C"]:
-    """Each problem's mean curve, in the order the problems come; traces without a curve are left out."""
-    names = {p: row for row, p in enumerate(dict.fromkeys(problems))}
-    rows = np.array([names[p] for p in problems], dtype=int)
-    known = ~np.isnan(accuracy)
-    total, count = (np.zeros((len(names), accuracy.shape[1])) for _ in range(2))
-    np.add.at(total, rows, np.where(known, accuracy, 0.0))
-    np.add.at(count, rows, known)
-    with np.errstate(invalid="ignore", divide="ignore"):
-        return total / count
+    records = {int(b): stats.mean(column, problems) for b, column in zip(budget_points(budget), columns, strict=True)}
+    return [{"budget": b, **entry(estimate)} for b, estimate in records.items()]
 
 
 def envelope(votes: Votes, budgets: Float[np.ndarray, " C"]) -> Float[np.ndarray, " C"]:

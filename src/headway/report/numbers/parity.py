@@ -3,50 +3,52 @@
 from typing import Any
 
 import numpy as np
+from jaxtyping import Float
 
 from headway.core import stats
 from headway.core.regret import authors_budget, episode_regret, normalized_regret
-from headway.core.segment import every
+from headway.core.segment import block_boundaries
+from headway.core.tally import Tally
 from headway.core.votes import logprob_weights, weighted_maj
-from headway.report.numbers.evaluation import BLOCK, VOTERS, Ballots, Record, Voted
-from headway.report.numbers.table import default_budgets, entry
+from headway.report.numbers.evaluation import BLOCK, VOTERS, Record, vote_record
+from headway.report.numbers.table import RunTable, default_budgets, entry
 
 SHOWN = 6  # blocks that the authors' figure of the episode-based regret shows
 
 
-def as_authors(run: Voted, *, budget: int) -> dict[str, Any]:
+def as_authors(run: RunTable, *, budget: int) -> dict[str, Any]:
     """Regret and votes as the authors' released analysis has them; budgets go up to `budget` tokens.
 
     Votes are weighed by log-probability and need an engine that knows it; without, their lists are empty.
     """
-    votes = [_votes(b, every(len(b.rewards) - 1, BLOCK)) for b in run.ballots]
+    ends = [block_boundaries(len(t.positions) - 1, BLOCK) for t in run.tallies]
+    votes = [_votes(t, at) for t, at in zip(run.tallies, ends, strict=True)]
     return {
         "normalized_regret": regret(run, budget=budget),
         "episode_regret": episodes(run, votes),
-        "maj_by_episode": maj(run, votes),
+        "maj_by_episode": maj(run, ends, votes),
     }
 
 
-def regret(run: Voted, *, budget: int) -> list[Record]:
+def regret(run: RunTable, *, budget: int) -> list[Record]:
     """Lines from (0, 0), prompt and half the answer counted, perfect comparator (regret.ipynb)."""
     budgets = default_budgets(budget)
     rows = []
-    for fact, curve, ballots in zip(run.run.facts, run.run.curves, run.ballots, strict=True):
-        drawn = ~np.isnan(ballots.sampled)
+    for prompt, tally, curve in zip(run.prompt, run.tallies, run.curves, strict=True):
         with np.errstate(invalid="ignore", divide="ignore"):
-            answer = np.where(drawn, ballots.sampled, 0.0).sum(axis=1) / drawn.sum(axis=1)
-        x = authors_budget(np.full(len(answer), float(fact.prompt)), curve.tokens, answer)
+            answer = np.where(tally.drawn, tally.sampled, 0.0).sum(axis=1) / tally.drawn.sum(axis=1)
+        x = authors_budget(np.full(len(answer), prompt), curve.tokens, answer)
         # scored values have no answers whose tokens could be counted
         values = np.where(np.isnan(x), np.nan, curve.values.values)
         rows.append(normalized_regret(x, values, budgets, kind="linear"))
     columns = np.array(rows).reshape(len(rows), len(budgets)).T
     return [
-        {"budget": int(b), **entry(stats.mean(column, run.run.problems))}
+        {"budget": int(b), **entry(stats.mean(column, run.problems))}
         for b, column in zip(budgets, columns, strict=True)
     ]
 
 
-def episodes(run: Voted, votes: list[np.ndarray]) -> list[Record]:
+def episodes(run: RunTable, votes: list[Float[np.ndarray, "_ 4"]]) -> list[Record]:
     """Regret over the first b blocks, against the better of thinking on and voting (ICML version, appendix E).
 
     A trace with fewer than b blocks counts with those it has; one where nothing is ever right is left out.
@@ -60,49 +62,31 @@ def episodes(run: Voted, votes: list[np.ndarray]) -> list[Record]:
     if np.isnan(table).all():
         return []
     return [
-        {"blocks": b + 1, "episodes": 1 + BLOCK * (b + 1), **entry(stats.mean(column, run.run.problems))}
+        {"blocks": b + 1, "episodes": 1 + BLOCK * (b + 1), **entry(stats.mean(column, run.problems))}
         for b, column in enumerate(table.T)
     ]
 
 
-def maj(run: Voted, votes: list[np.ndarray]) -> list[Record]:
+def maj(run: RunTable, ends: list[list[int]], votes: list[Float[np.ndarray, "_ 4"]]) -> list[Record]:
     """[maj@p]_j with weighed votes, by number of blocks; l blocks are 5 l + {0, 1, 3, 7} episodes."""
     records = []
-    sizes = [len(v) - 1 for v in votes]
-    for blocks in sorted(set(sizes)):
-        members = [i for i, size in enumerate(sizes) if size == blocks]
+    for size in sorted({len(at) for at in ends}):
+        members = [i for i, at in enumerate(ends) if len(at) == size]
         for column, p in enumerate(VOTERS):
-            for block in range(blocks + 1):
-                known = [i for i in members if not np.isnan(votes[i][block, column])]
-                if not known:
-                    continue
-                at = [(i, every(len(run.ballots[i].rewards) - 1, BLOCK)[block]) for i in known]
-                tokens = [
-                    run.run.facts[i].prompt
-                    + run.run.curves[i].tokens[j]
-                    + (p - 1) * np.nanmean(run.ballots[i].sampled[j])
-                    for i, j in at
-                ]
-                values = np.array([votes[i][block, column] for i in known])
-                records.append(
-                    {
-                        "blocks": blocks,
-                        "branches": p,
-                        "block": block,
-                        "episodes": BLOCK * block + p - 1,
-                        "tokens": float(np.mean(tokens)),
-                        **entry(stats.mean(values, [run.run.problems[i] for i in known])),
-                    }
-                )
+            for block in range(size):
+                cells = [(i, ends[i][block], votes[i][block, column]) for i in members]
+                named = {"blocks": size - 1, "branches": p, "block": block, "episodes": BLOCK * block + p - 1}
+                records += vote_record(run, cells, p, named, with_prompt=True)
     return records
 
 
-def _votes(ballots: Ballots, ends: list[int]) -> np.ndarray:
+def _votes(tally: Tally, ends: list[int]) -> Float[np.ndarray, "blocks 4"]:
     """maj@1, 2, 4, 8 at the ends of blocks, weighed as the authors weigh them; NaN where a weight is unknown."""
     table = np.full((len(ends), len(VOTERS)), np.nan)
     for row, j in zip(table, ends, strict=True):
-        at = ballots.at(j)
-        weights = logprob_weights(at.logprobs[0], at.sampled[0])
+        graded = tally.graded(j)
+        weights = logprob_weights(tally.logprobs[j, graded], tally.sampled[j, graded])
         if not np.isnan(weights).any():
-            row[:] = [weighted_maj(at.classes[0], at.rewards[0] > 0, weights, p, ties="half") for p in VOTERS]
+            classes, right = tally.classes[j, graded], tally.rewards[j, graded] > 0
+            row[:] = [weighted_maj(classes, right, weights, p, ties="half") for p in VOTERS]
     return table

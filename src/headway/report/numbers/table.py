@@ -1,79 +1,70 @@
-"""A run's numbers: what report.json holds. Every estimate with its error; problems are clusters."""
+"""A run as a table, and its main numbers: what report.json holds. Problems are clusters in every error."""
 
 import sys
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
-from typing import Any, get_args, overload
+from collections.abc import Callable, Iterable, Sequence
+from functools import partial
+from typing import Any, NamedTuple, get_args
 
 import msgspec
 import numpy as np
-from jaxtyping import Float
+from jaxtyping import Float, Int
 
 from headway.core import stats
 from headway.core.progress import progress
 from headway.core.regret import budget_curve, normalized_regret
+from headway.core.segment import boundaries
 from headway.core.stats import Estimate
-from headway.procedures.prove import Segmenter, ValueCurve
-from headway.procedures.score import PROBABLE, ValueKind, curve_of, known_share
+from headway.core.tally import ESTIMATORS, Tally, ValueCurve, ValueKind, known_share, lay_out, value_curve
+from headway.core.votes import NO_VOTE
+from headway.procedures.forced import Segmenter
+from headway.text.equivalence import Item, answer_classes
 from headway.types import Branch, Outcome, Score, Trace
 
+POINTS = 16  # budgets of a report
+ONE_RIGHT = partial(answer_classes, one_right=True)
 
-class Facts(msgspec.Struct, frozen=True):
-    """What the numbers need of a trace: its outcome, and the tokens of the prompt, the completion and its thinking.
 
-    Its tokens and its text stay where they are, which may be a disk.
+class RunTable(NamedTuple):
+    """A run as numbers: a row for each trace, by problem and index. Traces themselves stay where they are.
+
+    Attributes:
+        problems: The problem of each trace.
+        indices: The number of each trace among those of its problem.
+        order: Where each trace is among the traces as they were read.
+        outcomes: What became of each trace.
+        rewards: The reward of each trace; NaN where undecided.
+        prompt: The tokens of each prompt.
+        tokens: The completion tokens of each trace, answer included.
+        thinking: The thinking tokens of each trace.
+        classes: The class of each trace's answer, for votes.
+        tallies: The branches and scores of each trace.
+        curves: The value curve of each trace.
+        texts: The texts of each trace's branches, by boundary and number.
     """
 
-    problem_id: str
-    index: int
-    prompt: int
-    tokens: int
-    thinking: int
-    outcome: Outcome
-    reward: float | None
-    answer: str | None
-
-
-class Measured:
-    """The traces of a run, the value curve of each, and what is light enough to keep of all of them.
-
-    `traces` may be a sequence that reads from a disk: go through it once, or by position. `forced` holds the tokens
-    sampled for each trace's branches; NaN where that is not known.
-    """
-
-    def __init__(
-        self,
-        traces: Sequence[Trace],
-        curves: list[ValueCurve],
-        *,
-        facts: list[Facts] | None = None,
-        forced: Float[np.ndarray, " traces"] | None = None,
-    ) -> None:
-        self.traces = traces
-        self.curves = curves
-        self.facts = [facts_of(t) for t in traces] if facts is None else facts
-        self.forced = np.full(len(curves), np.nan) if forced is None else forced
+    problems: list[str]
+    indices: list[int]
+    order: list[int]
+    outcomes: list[Outcome]
+    rewards: Float[np.ndarray, " traces"]
+    prompt: Float[np.ndarray, " traces"]
+    tokens: Float[np.ndarray, " traces"]
+    thinking: Float[np.ndarray, " traces"]
+    classes: Int[np.ndarray, " traces"]
+    tallies: list[Tally]
+    curves: list[ValueCurve]
+    texts: list[tuple[str, ...]]
 
     @property
-    def problems(self) -> list[str]:
-        """The problem of each trace."""
-        return [f.problem_id for f in self.facts]
-
-    def pass_at_1(self) -> Float[np.ndarray, " traces"]:
-        """The outcome of each trace; NaN where undecided."""
-        return np.array([np.nan if f.reward is None else f.reward for f in self.facts], dtype=float)
-
-    def tokens(self) -> Float[np.ndarray, " traces"]:
-        """The completion tokens of each trace, answer included."""
-        return np.array([float(f.tokens) for f in self.facts])
-
-    def thinking(self) -> Float[np.ndarray, " traces"]:
-        """The thinking tokens of each trace."""
-        return np.array([float(f.thinking) for f in self.facts])
-
     def episodes(self) -> Float[np.ndarray, " traces"]:
         """The number of episodes of each trace."""
         return np.array([len(c.boundaries) - 1.0 for c in self.curves])
+
+    @property
+    def forced(self) -> Float[np.ndarray, " traces"]:
+        """The tokens sampled for each trace's branches."""
+        return np.array([np.nansum(t.sampled) for t in self.tallies], dtype=float)
 
     def accuracy(self, budgets: Float[np.ndarray, " C"]) -> Float[np.ndarray, "traces C"]:
         """The budget curve of each trace."""
@@ -84,102 +75,115 @@ class Measured:
         return np.array([normalized_regret(c.tokens, c.values.values, budgets) for c in self.curves])
 
 
-def facts_of(trace: Trace) -> Facts:
-    """The facts of a trace."""
-    return Facts(
-        problem_id=sys.intern(trace.problem_id),
-        index=trace.index,
-        prompt=len(trace.prompt_ids),
-        tokens=len(trace.token_ids),
-        thinking=trace.thinking,
-        outcome=trace.outcome,
-        reward=trace.reward,
-        answer=trace.answer,
-    )
+class _Row(NamedTuple):
+    problem: str
+    number: int
+    position: int
+    outcome: Outcome
+    reward: float | None
+    tokens: tuple[int, int, int]
+    answer: str | None
+    boundaries: list[int]
 
 
-class _Ordered(Sequence[Trace]):
-    """Traces in another order, each read when it is asked for."""
-
-    def __init__(self, traces: Sequence[Trace], order: Sequence[int]) -> None:
-        self._traces, self._order = traces, order
-
-    def __len__(self) -> int:
-        return len(self._order)
-
-    @overload
-    def __getitem__(self, position: int) -> Trace: ...
-    @overload
-    def __getitem__(self, position: slice) -> Sequence[Trace]: ...
-    def __getitem__(self, position: int | slice) -> Trace | Sequence[Trace]:
-        if isinstance(position, slice):
-            return _Ordered(self._traces, self._order[position])
-        return self._traces[self._order[position]]
-
-
-def measured(
-    traces: Sequence[Trace],
+def run_table(
+    traces: Iterable[Trace],
     branches: Iterable[Branch],
     segmenter: Segmenter,
     *,
+    kind: ValueKind = "branches",
     scores: Iterable[Score] = (),
-    values: ValueKind = "branches",
-) -> Measured:
-    """Puts each trace's branches and scores back on its boundaries; traces are ordered by problem and index.
+    classify: Callable[[Sequence[Item]], list[int]] = ONE_RIGHT,
+) -> RunTable:
+    """The table of a run. Each record is read once, and of each no more is kept than numbers and the page need.
 
-    All are read once, one by one, and of each no more is kept than the numbers need.
+    Args:
+        traces: The traces, in any order.
+        branches: Their branches.
+        segmenter: Cuts a trace.
+        kind: The kind of values.
+        scores: The traces' scores.
+        classify: Which answers are equal (`answer_classes`).
     """
-    of_trace: dict[tuple[str, int], list[Branch]] = defaultdict(list)
+    rows = [
+        _Row(
+            sys.intern(t.problem_id), t.index, position, t.outcome, t.reward,
+            (len(t.prompt_ids), len(t.token_ids), t.thinking), t.answer, boundaries(segmenter(t)),
+        )
+        for position, t in enumerate(traces)
+    ]  # fmt: skip
+    rows.sort(key=lambda r: (r.problem, r.number))
+    once: dict[str, str] = {}  # forced answers repeat: equal texts are kept once
+    with_ids = "logprobs" in ESTIMATORS[kind].needs
+    light = [
+        msgspec.structs.replace(
+            b, problem_id=sys.intern(b.problem_id), text=once.setdefault(b.text, b.text),
+            answer=b.answer and once.setdefault(b.answer, b.answer), token_ids=b.token_ids if with_ids else (),
+        )
+        for b in branches
+    ]  # fmt: skip
+    answers: list[Item] = [(r.problem, r.answer, r.reward) for r in rows]
+    classes = classify([*answers, *((b.problem_id, b.answer, b.reward) for b in light)])
+    of_trace: dict[tuple[str, int], list[tuple[Branch, int]]] = defaultdict(list)
+    for branch, answer in zip(light, classes[len(rows) :], strict=True):
+        of_trace[branch.problem_id, branch.index].append((branch, answer))
     scores_of: dict[tuple[str, int], list[Score]] = defaultdict(list)
-    for b in branches:
-        ids = b.token_ids if values in PROBABLE else ()
-        light = msgspec.structs.replace(b, problem_id=sys.intern(b.problem_id), text="", token_ids=ids)
-        of_trace[light.problem_id, light.index].append(light)
     for score in scores:
         scores_of[score.problem_id, score.index].append(score)
-    made = []
-    for position, trace in enumerate(traces):
-        key = trace.problem_id, trace.index
-        drawn = of_trace.pop(key, [])
-        curve = curve_of(values, trace, segmenter(trace), branches=drawn, scores=scores_of.pop(key, ()))
-        made.append((position, facts_of(trace), curve, float(sum(b.sampled for b in drawn))))
-    made.sort(key=lambda m: (m[1].problem_id, m[1].index))
-    return Measured(
-        _Ordered(traces, [position for position, *_ in made]),
-        [curve for _, _, curve, _ in made],
-        facts=[facts for _, facts, *_ in made],
-        forced=np.array([forced for *_, forced in made], dtype=float),
+    del light
+    tallies, texts = [], []
+    for r in rows:
+        key = r.problem, r.number
+        own = sorted(of_trace.pop(key, ()), key=lambda drawn: (drawn[0].boundary, drawn[0].branch))
+        drawn, voting = [b for b, _ in own], [answer for _, answer in own]
+        tallies.append(lay_out(key, r.boundaries, drawn, scores_of.pop(key, ()), classes=voting))
+        texts.append(tuple(b.text for b in drawn))
+    prompt, tokens, thinking = np.array([r.tokens for r in rows], dtype=float).reshape(-1, 3).T
+    return RunTable(
+        problems=[r.problem for r in rows],
+        indices=[r.number for r in rows],
+        order=[r.position for r in rows],
+        outcomes=[r.outcome for r in rows],
+        rewards=np.array([np.nan if r.reward is None else r.reward for r in rows], dtype=float),
+        prompt=prompt,
+        tokens=tokens,
+        thinking=thinking,
+        classes=np.array(classes[: len(rows)], dtype=int),
+        tallies=tallies,
+        curves=[value_curve(t, kind) for t in tallies],
+        texts=texts,
     )
 
 
-def value_quality(
-    run: Measured, branches: Iterable[Branch], scores: Sequence[Score], segmenter: Segmenter
-) -> dict[str, Any]:
+def value_quality(run: RunTable, scores: Sequence[Score]) -> dict[str, Any]:
     """What the values rest on: their kind, the part that the known forms carry, and how they fit the branches.
 
-    `known_share` is the known forms' probability over the value, both summed over all boundaries. `calibration` is the
+    `known_share` is the known forms' probability over the value, both summed over all boundaries. `mean_gap` is the
     mean over boundaries of the mean reward of their branches less the value: 0 if the values are right on average.
     """
-    kind = run.curves[0].kind if run.curves else "branches"
+    kind: ValueKind = run.curves[0].kind if run.curves else "branches"
     quality: dict[str, Any] = {"kind": kind}
     if scores:
         quality["known_share"] = known_share(run.curves, scores)
-    if kind in PROBABLE:
-        plain = measured(run.traces, branches, segmenter)
-        gaps = [
-            theirs.values.values - ours.values.values for theirs, ours in zip(plain.curves, run.curves, strict=True)
-        ]
-        names = [fact.problem_id for fact, gap in zip(run.facts, gaps, strict=True) for _ in gap]
-        quality["calibration"] = entry(stats.mean(np.concatenate(gaps), names))
+    if "logprobs" in ESTIMATORS[kind].needs:
+        pairs = zip(run.tallies, run.curves, strict=True)
+        gaps = [value_curve(t).values.values - c.values.values for t, c in pairs]
+        names = [problem for problem, gap in zip(run.problems, gaps, strict=True) for _ in gap]
+        quality["mean_gap"] = entry(stats.mean(np.concatenate(gaps), names))
     return quality
 
 
-def default_budgets(budget: int, points: int = 16) -> Float[np.ndarray, " C"]:
-    """Evenly spaced budgets up to the one the traces were sampled with."""
-    return np.unique(np.ceil(np.arange(1, points + 1) * budget / points))
+def budget_points(budget: int) -> Float[np.ndarray, " C"]:
+    """`POINTS` evenly spaced budgets up to the whole one, in whole tokens; equal ones where it has fewer."""
+    return np.ceil(np.arange(1, POINTS + 1) * budget / POINTS)
 
 
-def summarize(run: Measured, *, model: str, problems: str, budget: int, answer_tokens: int) -> dict[str, Any]:
+def default_budgets(budget: int) -> Float[np.ndarray, " C"]:
+    """The budgets of a report, each once."""
+    return np.unique(budget_points(budget))
+
+
+def summarize(run: RunTable, *, model: str, problems: str, budget: int, answer_tokens: int) -> dict[str, Any]:
     """The content of report.json; `docs/measuring.md` explains each entry. NaN where nothing is known.
 
     Budgets go up to `budget + answer_tokens`, the completion tokens a trace had.
@@ -200,47 +204,41 @@ def summarize(run: Measured, *, model: str, problems: str, budget: int, answer_t
         "model": model,
         "problems": problems,
         "n_problems": len(set(ids)),
-        "n_traces": len(run.facts),
+        "n_traces": len(run.problems),
         "budget": budget,
         "answer_tokens": answer_tokens,
         "comparator": "perfect (accuracy 1 at every budget)",
-        "pass_at_1": entry(stats.mean(run.pass_at_1(), ids)),
+        "pass_at_1": entry(stats.mean(run.rewards, ids)),
         "forced_at_start": entry(stats.mean(np.array([c.values.values[0] for c in run.curves]), ids)),
         "budget_curve": over(accuracy, "accuracy"),
         "normalized_regret": over(regret, "value"),
         "bands": {"budget_curve": band(accuracy, ids), "normalized_regret": band(regret, ids)},
-        "episodes": entry(stats.mean(run.episodes(), ids)),
-        "tokens": entry(stats.mean(run.tokens(), ids)),
-        "thinking_tokens": entry(stats.mean(run.thinking(), ids)),
+        "episodes": entry(stats.mean(run.episodes, ids)),
+        "tokens": entry(stats.mean(run.tokens, ids)),
+        "thinking_tokens": entry(stats.mean(run.thinking, ids)),
         "progress": [{"episode": j, **entry(stats.mean(column, ids))} for j, column in enumerate(steps.T)],
-        "counts": {outcome: sum(f.outcome == outcome for f in run.facts) for outcome in get_args(Outcome)},
+        "counts": {outcome: run.outcomes.count(outcome) for outcome in get_args(Outcome)},
     }
 
 
 def band(columns: Float[np.ndarray, "traces C"], problems: Sequence[str]) -> list[list[float]]:
-    """Simultaneous 95% bounds around the mean of each column, from the bootstrap over problems (`stats.bootstrap`)."""
-    names, row = np.unique(problems, return_inverse=True)
-    known = ~np.isnan(columns)
-    totals, counts = np.zeros((2, len(names), columns.shape[1]))
-    np.add.at(totals, row, np.where(known, columns, 0.0))
-    np.add.at(counts, row, known)
-    means = np.divide(totals, counts, out=np.full_like(totals, np.nan), where=counts > 0)
-    low, high = stats.bootstrap(means)
-    observed = known.sum(axis=0)
-    centre = np.divide(totals.sum(axis=0), observed, out=np.full(len(observed), np.nan), where=observed > 0)
+    """Simultaneous 95% bounds around the mean of each column, from the bootstrap over problems."""
+    sums = stats.sums_by_problem(columns, problems)
+    low, high = stats.simultaneous_bands(sums.means)
+    observed = sums.counts.sum(axis=0)
+    centre = np.divide(sums.totals.sum(axis=0), observed, out=np.full(len(observed), np.nan), where=observed > 0)
     half = (high - low) / 2  # problems may differ in their number of traces: around the mean over traces, as the curve
     return np.stack([centre - half, centre + half], axis=1).tolist()
 
 
-def branch_counts(branches: Iterable[Branch]) -> dict[str, int]:
+def branch_counts(run: RunTable) -> dict[str, int]:
     """What became of the branches, and the tokens sampled for them."""
-    counts = {"branches": 0, "undecided": 0, "no_answer": 0, "tokens": 0}
-    for b in branches:
-        counts["branches"] += 1
-        counts["undecided"] += b.reward is None
-        counts["no_answer"] += b.answer is None
-        counts["tokens"] += b.sampled
-    return counts
+    return {
+        "branches": sum(int(t.drawn.sum()) for t in run.tallies),
+        "undecided": sum(int((t.drawn & np.isnan(t.rewards)).sum()) for t in run.tallies),
+        "no_answer": sum(int(((t.rewards == 0) & (t.classes == NO_VOTE)).sum()) for t in run.tallies),
+        "tokens": int(run.forced.sum()),
+    }
 
 
 def entry(estimate: Estimate, name: str = "value") -> dict[str, Any]:

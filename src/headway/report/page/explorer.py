@@ -4,9 +4,8 @@ import base64
 import itertools
 import json
 import zlib
-from array import array
 from collections import defaultdict
-from collections.abc import Iterator, Mapping, MutableSequence, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, NamedTuple, get_args
 
 import numpy as np
@@ -14,27 +13,36 @@ from jaxtyping import Float
 
 from headway.core import stats
 from headway.core.progress import progress, progress_stderr
-from headway.procedures.prove import ValueCurve
-from headway.report.numbers.table import Measured
+from headway.core.tally import ESTIMATORS, ValueCurve, ValueKind
+from headway.core.votes import NO_VOTE
+from headway.report.numbers.table import RunTable
 from headway.report.text import is_known, visible
-from headway.types import Branch, Outcome, Problem, Trace
+from headway.types import Outcome, Problem, Trace
 
 LIMIT = 12_000_000  # bytes of compressed traces in a page, as base64: with all else the page stays under 20 MB
 BLOCK = 200_000  # characters of JSON in a block: unpacked in a few milliseconds
 OUTCOMES = get_args(Outcome)
 
 
-class Shown(NamedTuple):
-    """A run whose traces can be looked into on a page."""
+class PageRun(NamedTuple):
+    """A run as pages and files show it.
+
+    Attributes:
+        label: What they call it.
+        report: Its numbers (`summarize`), or report.json.
+        table: Its traces as numbers.
+        traces: The traces themselves in the table's order; they may be on disk.
+        problems: The questions and reference answers, by id.
+    """
 
     label: str
     report: dict[str, Any]
-    measured: Measured
-    branches: Sequence[Branch]
+    table: RunTable
+    traces: Sequence[Trace]
     problems: Mapping[str, Problem]
 
 
-def explorer(runs: Sequence[Shown], *, limit: int = LIMIT) -> dict[str, Any]:
+def explorer(runs: Sequence[PageRun], *, limit: int = LIMIT) -> dict[str, Any]:
     """What explorer.js reads: `index`, a column for each fact of a trace; `blocks`, the traces; and their number.
 
     Traces go in until `limit` bytes are full, the first of each problem of each run first; one too long for the room
@@ -55,7 +63,7 @@ def explorer(runs: Sequence[Shown], *, limit: int = LIMIT) -> dict[str, Any]:
     rows.sort()
     return {
         "runs": [visible(run.label) for run in runs],
-        "total": sum(len(run.measured.facts) for run in runs),
+        "total": sum(len(run.table.problems) for run in runs),
         "shown": len(rows),
         "outcomes": OUTCOMES,
         "index": _index(runs, rows),
@@ -63,15 +71,13 @@ def explorer(runs: Sequence[Shown], *, limit: int = LIMIT) -> dict[str, Any]:
     }
 
 
-def _groups(runs: Sequence[Shown]) -> Iterator[list[tuple[int, int, str]]]:
+def _groups(runs: Sequence[PageRun]) -> Iterator[list[tuple[int, int, str]]]:
     """Run, position and JSON of each trace, in groups of about `BLOCK` characters; a longer trace is a group."""
-    at = [_positions(run.branches) for run in runs]
     group, length = list[tuple[int, int, str]](), 0
     for r, i in _turns(runs):
         run = runs[r]
-        trace = run.measured.traces[i]
-        drawn = [run.branches[k] for k in at[r].get((trace.problem_id, trace.index), ())]
-        content = page_trace(trace, run.measured.curves[i], drawn, run.problems.get(trace.problem_id))
+        problem = run.problems.get(run.table.problems[i])
+        content = page_trace(run.traces[i], run.table.curves[i], _branches(run.table, i), problem)
         written = json.dumps(content, separators=(",", ":"), allow_nan=False)
         if group and length + len(written) > BLOCK:
             yield group
@@ -92,37 +98,29 @@ def _fitting(written: Sequence[str], room: int) -> tuple[int, str]:
     return 0, ""
 
 
-def _turns(runs: Sequence[Shown]) -> Iterator[tuple[int, int]]:
+def _turns(runs: Sequence[PageRun]) -> Iterator[tuple[int, int]]:
     """Run and position of each trace: every problem's first in every run, then every second, and so on."""
     turns = []
     for r, run in enumerate(runs):
         seen: dict[str, int] = defaultdict(int)
-        for i, problem in enumerate(run.measured.problems):
+        for i, problem in enumerate(run.table.problems):
             turns.append((seen[problem], i, r))
             seen[problem] += 1
     return ((r, i) for _, i, r in sorted(turns))
 
 
-def _positions(branches: Sequence[Branch]) -> dict[tuple[str, int], MutableSequence[int]]:
-    """Where the branches of each trace are."""
-    at: dict[tuple[str, int], MutableSequence[int]] = defaultdict(lambda: array("q"))
-    for position, branch in enumerate(branches):
-        at[branch.problem_id, branch.index].append(position)
-    return at
-
-
-def _index(runs: Sequence[Shown], rows: Sequence[tuple[int, int, int, int]]) -> dict[str, list[Any]]:
+def _index(runs: Sequence[PageRun], rows: Sequence[tuple[int, int, int, int]]) -> dict[str, list[Any]]:
     columns: dict[str, list[Any]] = defaultdict(list)
-    sorted_by = [measures(run) for run in runs]
+    sorted_by = [sort_keys(run) for run in runs]
     for r, i, block, place in rows:
-        facts = runs[r].measured.facts[i]
+        table = runs[r].table
         known = {
             "run": r,
-            "problem": visible(facts.problem_id),
-            "index": facts.index,
-            "outcome": OUTCOMES.index(facts.outcome),
-            "tokens": facts.tokens,
-            "episodes": len(runs[r].measured.curves[i].boundaries) - 1,
+            "problem": visible(table.problems[i]),
+            "index": table.indices[i],
+            "outcome": OUTCOMES.index(table.outcomes[i]),
+            "tokens": int(table.tokens[i]),
+            "episodes": len(table.curves[i].boundaries) - 1,
             **{name: _or_none(column[i], 4) for name, column in sorted_by[r].items()},
             "block": block,
             "place": place,
@@ -132,19 +130,33 @@ def _index(runs: Sequence[Shown], rows: Sequence[tuple[int, int, int, int]]) -> 
     return columns
 
 
-def measures(run: Shown) -> dict[str, Float[np.ndarray, " traces"]]:
+def sort_keys(run: PageRun) -> dict[str, Float[np.ndarray, " traces"]]:
     """What traces are sorted by."""
     whole = np.array([run.report["budget"] + run.report["answer_tokens"]], dtype=float)
-    values = [c.values.values for c in run.measured.curves]
+    values = [c.values.values for c in run.table.curves]
     return {
-        "regret": run.measured.regret(whole)[:, 0],
+        "regret": run.table.regret(whole)[:, 0],
         "progress": np.array([v[-1] - v[0] for v in values]),
         "overthinking": np.array([np.fmax.reduce(v) - v[-1] for v in values]),
     }
 
 
-def page_trace(trace: Trace, curve: ValueCurve, branches: Sequence[Branch], problem: Problem | None) -> dict[str, Any]:
-    """A trace as trace.js reads it; None where a number is not known."""
+def _branches(table: RunTable, i: int) -> list[list[dict[str, str]]]:
+    """The text and the verdict of each branch of a trace, by boundary."""
+    tally, texts = table.tallies[i], iter(table.texts[i])
+    return [
+        [
+            {"text": visible(next(texts)), "verdict": _verdict(reward, answer)}
+            for reward, answer in zip(tally.rewards[j, drawn].tolist(), tally.classes[j, drawn].tolist(), strict=True)
+        ]
+        for j, drawn in enumerate(tally.drawn)
+    ]
+
+
+def page_trace(
+    trace: Trace, curve: ValueCurve, branches: Sequence[list[dict[str, str]]], problem: Problem | None
+) -> dict[str, Any]:
+    """A trace as trace.js reads it, with its branches by boundary; None where a number is not known."""
     starts = [*trace.offsets, len(trace.text)]
     made = zip(
         itertools.pairwise(curve.boundaries),
@@ -152,9 +164,6 @@ def page_trace(trace: Trace, curve: ValueCurve, branches: Sequence[Branch], prob
         progress_stderr(curve.values.stderr),
         strict=True,
     )
-    at_boundary: dict[int, list[Branch]] = defaultdict(list)
-    for branch in sorted(branches, key=lambda b: (b.boundary, b.branch)):
-        at_boundary[branch.boundary].append(branch)
     return {
         "problem": visible(trace.problem_id),
         "index": trace.index,
@@ -182,24 +191,27 @@ def page_trace(trace: Trace, curve: ValueCurve, branches: Sequence[Branch], prob
                 "stderr": _or_none(error),
                 "n": int(n),
                 "ci95": [_or_none(end, 4) for end in _ci95(value, error, int(n), curve.kind)],
-                "branches": [{"text": visible(b.text), "verdict": _verdict(b)} for b in at_boundary[j]],
+                "branches": drawn,
             }
-            for j, (budget, value, error, n) in enumerate(zip(curve.tokens, *curve.values, strict=True))
+            for drawn, budget, value, error, n in zip(branches, curve.tokens, *curve.values, strict=True)
         ],
     }
 
 
-def _ci95(value: float, error: float, n: int, kind: str) -> tuple[float, float]:
+def _ci95(value: float, error: float, n: int, kind: ValueKind) -> tuple[float, float]:
     """The interval of one value: Wilson's where it is a proportion of n branches."""
-    return stats.wilson(value * n, n) if kind == "branches" else (value - 1.96 * error, value + 1.96 * error)
+    if ESTIMATORS[kind].proportion:
+        return stats.wilson(value * n, n)
+    return value - 1.96 * error, value + 1.96 * error
 
 
-def _verdict(branch: Branch) -> str:
-    if branch.reward is None:
+def _verdict(reward: float, answer: int) -> str:
+    """What the grader said of a branch, by its reward and the class of its answer."""
+    if np.isnan(reward):
         return "undecided"
-    if branch.reward > 0:
+    if reward > 0:
         return "right"
-    return "wrong" if branch.answer else "no answer"
+    return "no answer" if answer == NO_VOTE else "wrong"
 
 
 def _or_none(value: float, digits: int | None = None) -> float | None:

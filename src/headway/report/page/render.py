@@ -7,7 +7,7 @@ runs only the scripts put into it here (their hashes are in its content security
 import base64
 import functools
 import hashlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from importlib import resources
 from typing import Any
 
@@ -17,44 +17,29 @@ import vl_convert
 
 from headway import __version__
 from headway.report.numbers.comparison import difference_rows, estimate_rows
-from headway.report.numbers.table import Measured, branch_counts
-from headway.report.numbers.token_use import USES
+from headway.report.numbers.diagnosis import USES
+from headway.report.numbers.table import branch_counts
 from headway.report.page import charts
-from headway.report.page.explorer import LIMIT, Shown, explorer
+from headway.report.page.explorer import LIMIT, PageRun, explorer
 from headway.report.quantities import shown_in, usage_rows
 from headway.report.text import interval, is_known, number, plus_minus, visible
-from headway.types import Branch, Problem
 
 SCRIPTS = ("page.js", "trace.js", "explorer.js")
 
 
-def render_run(
-    report: dict[str, Any],
-    measured: Measured,
-    branches: Sequence[Branch],
-    *,
-    problems: Mapping[str, Problem] | None = None,
-    label: str | None = None,
-    limit: int = LIMIT,
-) -> str:
+def render_run(run: PageRun, *, limit: int = LIMIT) -> str:
     """The content of report.html for one run: its numbers, charts, tables and traces.
 
     Args:
-        report: What `summarize` returned, or report.json.
-        measured: The run's traces with their curves.
-        branches: The run's branches.
-        problems: The questions and reference answers by id, shown with the traces.
-        label: The run's name in links; by default the model's name.
+        run: The run.
         limit: Maximum bytes of traces in the page (`explorer`).
     """
-    shown = Shown(label or report["model"], report, measured, branches, problems or {})
-    return _render(
-        [(shown.label, report)], [shown], limit, branch_counts=report.get("branches") or branch_counts(branches)
-    )
+    counts = run.report.get("branches") or branch_counts(run.table)
+    return _render([(run.label, run.report)], [run], limit, branch_counts=counts)
 
 
 def render_compare(
-    comparison: dict[str, Any], labelled_reports: charts.Reports, shown: Sequence[Shown] = (), *, limit: int = LIMIT
+    comparison: dict[str, Any], labelled_reports: charts.Reports, shown: Sequence[PageRun] = (), *, limit: int = LIMIT
 ) -> str:
     """The content of report.html for any number of runs: estimates, paired differences, charts and traces.
 
@@ -74,7 +59,7 @@ def render_compare(
     )
 
 
-def _render(reports: charts.Reports, shown: Sequence[Shown], limit: int, **context: Any) -> str:
+def _render(reports: charts.Reports, shown: Sequence[PageRun], limit: int, **context: Any) -> str:
     folder = resources.files("headway").joinpath("report/page")
     scripts = [_bundle(), "\n".join(folder.joinpath(name).read_text("utf-8") for name in SCRIPTS)]
     hashes = " ".join(f"'sha256-{base64.b64encode(hashlib.sha256(s.encode()).digest()).decode()}'" for s in scripts)

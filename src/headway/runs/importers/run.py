@@ -16,7 +16,7 @@ from headway.runs.importers import inspect_logs, lighteval, tables
 from headway.runs.importers.options import ImportOptions
 from headway.runs.importers.rows import CompletionRow, Source
 from headway.runs.importers.traces import Encoded, Problems, closes_unopened, divide, encode
-from headway.runs.measure import Tell
+from headway.runs.open_run import Tell
 from headway.runs.settings import Settings, open_tokenizer
 from headway.runs.store import Run
 from headway.text.answers import extract_answer

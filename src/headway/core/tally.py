@@ -1,0 +1,183 @@
+"""Tallies: the branches and scores of one trace as arrays, and the values that they give, of every kind."""
+
+from collections.abc import Callable, Iterable, Sequence
+from typing import Literal, NamedTuple
+
+import numpy as np
+from jaxtyping import Bool, Float, Int
+
+from headway.choices import lookup
+from headway.core.values import Values, from_branches, from_distinct, from_hybrid, from_likelihood
+from headway.core.votes import NO_VOTE
+from headway.types import Branch, HeadwayError, Score
+
+ValueKind = Literal["branches", "distinct", "likelihood", "hybrid"]
+Need = Literal["branches", "scores", "logprobs"]
+
+
+class Tally(NamedTuple):
+    """What was drawn and scored at each boundary of one trace; NaN where nothing is.
+
+    Attributes:
+        name: The trace, in messages.
+        positions: The boundaries, in tokens of the completion.
+        rewards: The reward of each branch; NaN where it is undecided, too.
+        sampled: The tokens of each branch.
+        logprobs: The log-probability of each branch.
+        completions: A number for each distinct completion of the trace, -1 where its tokens are not known. One that
+            was cut has as many tokens as it may have, so equal tokens ended in the same way.
+        known: Which branches wrote a form of the answer that is scored.
+        classes: The class of each answer, for votes; `NO_VOTE` where there is none.
+        forced: The budget of a forced answer at each boundary without the answer's own tokens.
+        scored: The probability of the known right answers at each boundary; NaN where none is known.
+        score_tokens: The budget of the likeliest known answer at each boundary; NaN where nothing was scored.
+    """
+
+    name: str
+    positions: list[int]
+    rewards: Float[np.ndarray, "J B"]
+    sampled: Float[np.ndarray, "J B"]
+    logprobs: Float[np.ndarray, "J B"]
+    completions: Int[np.ndarray, "J B"]
+    known: Bool[np.ndarray, "J B"]
+    classes: Int[np.ndarray, "J B"]
+    forced: Float[np.ndarray, " J"]
+    scored: Float[np.ndarray, " J"]
+    score_tokens: Float[np.ndarray, " J"]
+
+    @property
+    def drawn(self) -> Bool[np.ndarray, "J B"]:
+        """Where there is a branch."""
+        return ~np.isnan(self.sampled)
+
+    @property
+    def tokens(self) -> Float[np.ndarray, " J"]:
+        """The budget of each boundary: its thinking, the forced text and the tokens of an answer.
+
+        An answer's tokens are the mean over the boundaries of the trace of their branches' mean. One length for all,
+        since right and wrong answers differ in length: a step that got longer by the luck that made its value higher
+        would bias the regret.
+        """
+        asked = self.drawn.any(axis=1)
+        return self.forced + np.nanmean(self.sampled[asked], axis=1).mean() if asked.any() else self.forced
+
+    def graded(self, boundary: int) -> Bool[np.ndarray, " B"]:
+        """Which branches of a boundary have a reward."""
+        return ~np.isnan(self.rewards[boundary])
+
+
+class ValueCurve(NamedTuple):
+    """A trace's boundaries (token positions), the budget of an answer there, and the values with their errors."""
+
+    boundaries: list[int]
+    tokens: Float[np.ndarray, " J"]
+    values: Values
+    kind: ValueKind = "branches"
+
+
+class Estimator(NamedTuple):
+    """How values of one kind come from a tally.
+
+    Attributes:
+        estimate: The values of a tally.
+        needs: What has to be drawn or scored first.
+        proportion: Whether a value is the share of right ones among n branches.
+    """
+
+    estimate: Callable[[Tally], Values]
+    needs: frozenset[Need]
+    proportion: bool = False
+
+
+def _hybrid(tally: Tally) -> Values:
+    # without a known form the branches have to tell it all; what a form has told counts no second time
+    known = np.where(np.isnan(tally.scored) & ~np.isnan(tally.score_tokens), 0.0, tally.scored)
+    rewards = np.where(tally.known & ~np.isnan(tally.rewards), 0.0, tally.rewards)
+    return from_hybrid(known, rewards, tally.logprobs, tally.completions)
+
+
+ESTIMATORS: dict[ValueKind, Estimator] = {
+    "branches": Estimator(lambda t: from_branches(t.rewards), frozenset({"branches"}), proportion=True),
+    "distinct": Estimator(
+        lambda t: from_distinct(t.rewards, t.logprobs, t.completions), frozenset({"branches", "logprobs"})
+    ),
+    "likelihood": Estimator(lambda t: from_likelihood(t.scored), frozenset({"scores"})),
+    "hybrid": Estimator(_hybrid, frozenset({"branches", "scores", "logprobs"})),
+}
+
+
+def value_curve(tally: Tally, kind: ValueKind = "branches") -> ValueCurve:
+    """The value at each boundary of a trace; NaN where what it needs is not there.
+
+    Raises:
+        HeadwayError: there is no such kind, or it needs the probabilities of branches that have none.
+    """
+    estimate, needs, _ = lookup(ESTIMATORS, kind, "values")
+    if "logprobs" in needs:
+        without = np.argwhere(tally.drawn & (np.isnan(tally.logprobs) | (tally.completions < 0)))
+        if len(without):
+            raise HeadwayError(
+                f"branch {without[0][1]} of {tally.name} at boundary {without[0][0]} has no probability, which {kind} "
+                "values need; its engine does not report it, or an older version drew it: use values 'branches', or "
+                "prove again"
+            )
+    return ValueCurve(
+        tally.positions, tally.tokens if "branches" in needs else tally.score_tokens, estimate(tally), kind
+    )
+
+
+def lay_out(
+    key: tuple[str, int],
+    positions: list[int],
+    branches: Sequence[Branch],
+    scores: Iterable[Score] = (),
+    *,
+    classes: Sequence[int] | None = None,
+) -> Tally:
+    """The tally of a trace, from all of its branches and scores.
+
+    Args:
+        key: Problem and index of the trace.
+        positions: Its boundaries (`segment.boundaries`).
+        branches: Its branches.
+        scores: Its scores.
+        classes: The class of each branch's answer (`equivalence.answer_classes`); none votes by default.
+
+    Raises:
+        ValueError: a branch or a score belongs to another trace or to a boundary that it does not have.
+    """
+    J, B = len(positions), max((b.branch for b in branches), default=0) + 1
+    rewards, sampled, logprobs = np.full((3, J, B), np.nan)
+    forced, scored, score_tokens = np.full((3, J), np.nan)
+    completions, known, voting = np.full((J, B), -1), np.zeros((J, B), dtype=bool), np.full((J, B), NO_VOTE)
+    numbers: dict[object, int] = {}
+    for branch, answer in zip(branches, classes or [NO_VOTE] * len(branches), strict=True):
+        _check(key, J, branch)
+        at = branch.boundary, branch.branch
+        rewards[at] = np.nan if branch.reward is None else branch.reward
+        sampled[at], known[at], voting[at] = branch.sampled, branch.known, answer
+        logprobs[at] = np.nan if branch.logprob is None else branch.logprob
+        if branch.token_ids or not branch.sampled:
+            completions[at] = numbers.setdefault(branch.token_ids, len(numbers))
+        forced[branch.boundary] = branch.tokens - branch.sampled
+    for score in scores:
+        _check(key, J, score)
+        scored[score.boundary] = np.nan if score.probability is None else score.probability
+        score_tokens[score.boundary] = score.tokens
+    name = f"{key[0]}/{key[1]}"
+    return Tally(name, positions, rewards, sampled, logprobs, completions, known, voting, forced, scored, score_tokens)
+
+
+def _check(key: tuple[str, int], J: int, record: Branch | Score) -> None:
+    if (record.problem_id, record.index) != key or record.boundary >= J:
+        raise ValueError(
+            f"{type(record).__name__.lower()} {record.problem_id}/{record.index} at boundary {record.boundary} does "
+            f"not fit trace {key[0]}/{key[1]} with {J} boundaries; prove the traces again after cutting them another "
+            "way"
+        )
+
+
+def known_share(curves: Sequence[ValueCurve], scores: Sequence[Score]) -> float:
+    """The known right answers' part of the value, summed over all boundaries; NaN where none were scored."""
+    total = sum(float(np.nansum(c.values.values)) for c in curves)
+    return sum(s.probability or 0.0 for s in scores) / total if scores and total > 0 else float("nan")

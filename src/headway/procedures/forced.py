@@ -1,0 +1,49 @@
+"""Forced answers: the text that makes the meta-prover answer at each boundary of a trace, and the prompt it makes."""
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+from headway.core.segment import boundaries
+from headway.procedures.sample import TraceKey
+from headway.types import Episode, MetaProver, TokenIds, Tokenizer, Trace
+
+Segmenter = Callable[[Trace], list[Episode]]
+
+
+class Forced(NamedTuple):
+    """One boundary of a trace, `position` tokens into its completion, and what is forced there: a text, as tokens."""
+
+    trace: Trace
+    boundary: int
+    position: int
+    text: str
+    ids: TokenIds
+
+    @property
+    def key(self) -> TraceKey:
+        """Problem and index of the trace."""
+        return self.trace.problem_id, self.trace.index
+
+    @property
+    def prompt(self) -> TokenIds:
+        """The problem, the sampled tokens before the boundary, and the forced ones."""
+        return self.trace.prefix(self.position) + self.ids
+
+    @property
+    def tokens(self) -> int:
+        """The budget of an answer here without the answer's own tokens."""
+        return self.position + len(self.ids)
+
+
+def forced_answers(trace: Trace, prover: MetaProver, tokenizer: Tokenizer, segmenter: Segmenter) -> list[Forced]:
+    """What is forced at each boundary of a trace: the suffix, or the end where a thought ended by itself.
+
+    A prefix is a slice of the sampled tokens; only the meta-prover's texts are encoded.
+    """
+    suffix, end = (
+        (text, tuple(tokenizer.encode(text, add_special_tokens=False))) for text in (prover.suffix, prover.end_suffix)
+    )
+    return [
+        Forced(trace, j, e, *(end if trace.closed and e == trace.thinking else suffix))
+        for j, e in enumerate(boundaries(segmenter(trace)))
+    ]
