@@ -21,7 +21,8 @@ import numpy as np
 import torch
 import transformers
 
-from headway.engines import hf, model_path
+from headway.engines import hf
+from headway.engines.loading import model_path
 from headway.engines.trunks import Request, Trunk
 from headway.forms import written
 from headway.graders import load_grader

@@ -22,7 +22,8 @@ import torch
 import transformers
 from transformers import LlamaConfig, LlamaForCausalLM
 
-from headway.engines import hf, model_path
+from headway.engines import hf
+from headway.engines.loading import model_path
 from step import spread
 
 

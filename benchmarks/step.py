@@ -22,7 +22,7 @@ import torch
 import trl
 from transformers import AutoTokenizer, PrinterCallback
 
-from headway.engines import model_path
+from headway.engines.loading import model_path
 from headway.forms import candidates_of
 from headway.graders import load_grader
 from headway.problems import load_problems

@@ -31,7 +31,8 @@ import trl
 import packed
 from headway import allocate
 from headway import values as estimate
-from headway.engines import hf, model_path
+from headway.engines import hf
+from headway.engines.loading import model_path
 from headway.forms import candidates_of
 from headway.graders import load_grader
 from headway.problems import load_problems

@@ -148,6 +148,7 @@ def drips(handler: BaseHTTPRequestHandler) -> None:
 
 
 if __name__ == "__main__":
-    from headway.engines import hf, model_path
+    from headway.engines import hf
+    from headway.engines.loading import model_path
 
     Server(hf.load(model_path("builtin:countdown")), port=int(sys.argv[1])).serve_forever()

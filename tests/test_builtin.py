@@ -7,7 +7,7 @@ import demonstrations
 import pytest
 import yaml
 
-from headway.engines import model_path
+from headway.engines.loading import model_path
 from headway.engines.hf import load
 from headway.prompts import find_think_tags
 from headway.tasks import countdown

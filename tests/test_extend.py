@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 
 from headway.derive import extend_run
-from headway.engines import hf, model_path
+from headway.engines import hf
+from headway.engines.loading import model_path
 from headway.engines.scripted import CLOSE, ScriptedEngine
 from headway.extend import MARKERS, extend
 from headway.graders import InPlace, exact, load_grader

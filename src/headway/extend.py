@@ -9,7 +9,18 @@ from typing import NamedTuple
 from headway.prompts import ThinkTags, decode_with_offsets, opening_of, token_at
 from headway.sample import TraceKey, derive_seed, grade_traces, make_trace
 from headway.segment import PARAGRAPH
-from headway.types import Completion, Engine, Grader, HeadwayError, Problem, SamplingParams, TokenIds, Tokenizer, Trace
+from headway.types import (
+    Completion,
+    Engine,
+    Grader,
+    HeadwayError,
+    Problem,
+    Prompt,
+    SamplingParams,
+    TokenIds,
+    Tokenizer,
+    Trace,
+)
 
 MARKERS = ("Wait", "But wait", "Alternatively", "But hold on")
 
@@ -72,7 +83,7 @@ def extend(
             )
             before = [thought.token_ids + f for thought, f in zip(thoughts, forced, strict=True)]
             completions = engine.sample(
-                [t.prompt_ids + ids for t, ids in zip(chunk, before, strict=True)],
+                [Prompt.of(t.prompt_ids + ids) for t, ids in zip(chunk, before, strict=True)],
                 params,
                 seeds=[derive_seed(seed, t.problem_id, t.index, "extend", r) for t in chunk],
             )

@@ -10,7 +10,7 @@ from headway.graders import BOX, extract_answer
 from headway.prompts import ThinkTags, decode_with_offsets, prompt_ids
 from headway.sample import derive_seed, grade_answers
 from headway.segment import by_backtracks, to_tokens
-from headway.types import Attempt, Completion, Engine, Grader, Problem, SamplingParams, TokenIds, Tokenizer
+from headway.types import Attempt, Completion, Engine, Grader, Problem, Prompt, SamplingParams, TokenIds, Tokenizer
 
 # what the authors' code appends to make a model go back that would not do so by itself
 CUE = "\nWait, this seems off. Let's try something else.\n"
@@ -58,7 +58,7 @@ def linearize(
         made: list[Attempt] = []
         for r in range(rounds):
             contexts = [
-                prompt + sum(own[-window:], ()) + ids
+                Prompt.of(prompt + sum(own[-window:], ()) + ids)
                 for prompt, own, ids in zip(prompts, episodes, opening, strict=True)
             ]
             seeds = [derive_seed(seed, *key, "linearize", r) for key in keys]

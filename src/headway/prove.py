@@ -11,7 +11,7 @@ from headway import values as estimate
 from headway.graders import BOX, extract_answer
 from headway.sample import TraceKey, derive_seed, grade_answers
 from headway.segment import boundaries
-from headway.types import Branch, Engine, Episode, Grader, MetaProver, Problem, TokenIds, Tokenizer, Trace
+from headway.types import Branch, Engine, Episode, Grader, MetaProver, Problem, Prompt, TokenIds, Tokenizer, Trace
 
 Segmenter = Callable[[Trace], list[Episode]]
 TRACES_AT_ONCE = 64
@@ -68,9 +68,10 @@ def prove(
         chunk = list(traces[start : start + traces_at_once])  # these alone are in memory
         asked = []
         for trace in chunk:
+            base = trace.prompt_ids + trace.token_ids
             for j, e in enumerate(boundaries(segmenter(trace))):
                 forced = end if ends_itself(trace, e) else suffix
-                prompt = trace.prefix(e) + forced  # one for all rounds
+                prompt = Prompt(base, len(trace.prompt_ids) + e, forced)  # one for all rounds
                 drawing = rounds[trace.problem_id, trace.index][j] if rounds else range(1)
                 asked += [(trace, j, e, r, forced, prompt) for r in drawing]
         B = prover.branches

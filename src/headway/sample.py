@@ -5,7 +5,7 @@ from collections.abc import Collection, Iterator, Sequence
 
 from headway.graders import extract_answer
 from headway.prompts import ThinkTags, decode_with_offsets, prompt_ids, read_thought, token_at
-from headway.types import Completion, Engine, Grader, Problem, SamplingParams, TokenIds, Tokenizer, Trace
+from headway.types import Completion, Engine, Grader, Problem, Prompt, SamplingParams, TokenIds, Tokenizer, Trace
 
 TraceKey = tuple[str, int]
 
@@ -44,7 +44,7 @@ def sample(
             continue
         prompts = [prompt_ids(engine.tokenizer, problem.prompt, tags) for problem in chunk]
         seeds = [derive_seed(seed, problem.id) for problem in chunk]
-        completions = engine.sample(prompts, params, seeds=seeds)
+        completions = engine.sample([Prompt.of(p) for p in prompts], params, seeds=seeds)
         read = [
             make_trace(engine.tokenizer, problem.id, index, prompt, completion, tags, budget=budget)
             for problem, prompt, group in zip(chunk, prompts, completions, strict=True)

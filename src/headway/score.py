@@ -12,7 +12,19 @@ from headway.forms import Candidates, Forms, ends_of, known_forms, written
 from headway.prove import TRACES_AT_ONCE, Segmenter, ValueCurve, ends_itself, prove, value_curve
 from headway.sample import TraceKey
 from headway.segment import boundaries
-from headway.types import Branch, Engine, Episode, Grader, HeadwayError, Likelihood, MetaProver, Problem, Score, Trace
+from headway.types import (
+    Branch,
+    Engine,
+    Episode,
+    Grader,
+    HeadwayError,
+    Likelihood,
+    MetaProver,
+    Problem,
+    Prompt,
+    Score,
+    Trace,
+)
 
 ValueKind = Literal["branches", "distinct", "likelihood", "hybrid"]
 FORMS: tuple[ValueKind, ...] = ("likelihood", "hybrid")  # kinds that need scores
@@ -85,6 +97,7 @@ def score(
         if all(((t.problem_id, t.index), j) in done for t, j, _ in asked):
             yield []
             continue
+        bases = {t.name: t.prompt_ids + t.token_ids for t in traces[start : start + traces_at_once]}
         forced = [known.text(t, e) for t, _, e in asked]
         ids = {text: tuple(engine.tokenizer.encode(text, add_special_tokens=False)) for text in set(forced)}
         forms = [known.forms(problems[t.problem_id], text) for (t, _, _), text in zip(asked, forced, strict=True)]
@@ -92,7 +105,10 @@ def score(
         # the two texts may end their answers differently; mostly they do not, and a trace is computed once
         for ends in {ends_of(prover, text) for text in forced}:
             now = [i for i, text in enumerate(forced) if ends_of(prover, text) == ends]
-            prompts = [asked[i][0].prefix(asked[i][2]) + ids[forced[i]] for i in now]
+            prompts = [
+                Prompt(bases[t.name], len(t.prompt_ids) + e, ids[text])
+                for (t, _, e), text in ((asked[i], forced[i]) for i in now)
+            ]
             found = engine.logprobs(
                 prompts, [forms[i].token_ids for i in now], ends=ends, temperature=prover.temperature
             )

@@ -6,7 +6,8 @@ from typing import Any, Literal
 import msgspec
 
 from headway.adaptive import Of, Target
-from headway.engines import Connection, model_path
+from headway.engines import Connection
+from headway.engines.loading import load_tokenizer, model_path
 from headway.engines.scripted import Characters, ScriptedEngine, ramps
 from headway.problems import Columns, ProblemSet, load_problems
 from headway.prompts import ThinkFormat
@@ -163,10 +164,10 @@ def open_engine(settings: Settings, problems: ProblemSet) -> Engine:
     s, engine = settings, _open_engine(settings, problems)
     if s.cache is None:
         return engine
-    from headway.engines.remembering import identity, remembering
+    from headway.engines.cached import CachedEngine, identity
 
     asked = [problems.problems] if s.scripted else [identity(model_path(s.model)), s.base_url, s.vllm_args, s.dtype]
-    return remembering(engine, Path(s.cache), repr([s.engine, s.model, *asked]))
+    return CachedEngine(engine, Path(s.cache), repr([s.engine, s.model, *asked]))
 
 
 def _open_engine(settings: Settings, problems: ProblemSet) -> Engine:
@@ -196,8 +197,4 @@ def open_tokenizer(settings: Settings) -> Tokenizer:
     """The tokenizer of a model, without the model."""
     if settings.scripted:
         return Characters()
-    from headway.engines import hf
-
-    return hf.load_tokenizer(
-        model_path(settings.tokenizer or settings.model), trust_remote_code=settings.trust_remote_code
-    )
+    return load_tokenizer(settings.tokenizer or settings.model, trust_remote_code=settings.trust_remote_code)

@@ -1,62 +1,60 @@
-"""Samples kept on disk across runs: what a model was asked before is not asked again."""
+"""Samples on disk: what a model was asked before is not asked again."""
 
 import hashlib
 import sqlite3
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import msgspec
 
-from headway.types import Completion, Engine, HeadwayError, Likelihood, SamplingParams, TokenIds, Tokenizer
+from headway.types import Completion, Engine, HeadwayError, Likelihood, Prompt, SamplingParams
 
 FILE = "samples.sqlite"
 WAIT = 60.0  # seconds for another process to finish writing
 
 
-class Remembering:
-    """An engine in front of which stands a file of samples, found by model, prompt tokens, sampling and seed.
+class CachedEngine:
+    """A disk cache in front of an engine, keyed by model, prompt tokens, sampling parameters and seed.
 
-    A run with another seed finds nothing, since its samples are to be others. One that cuts the same traces in another
-    way finds the branches of the prefixes that both have.
+    Another seed never hits. A run that cuts the same traces in another way hits at the prefixes that both have.
+    Likelihoods, if the engine has them, pass through and are not cached.
 
     Args:
-        engine: Is asked what is not there.
+        engine: Is asked what is not in the cache.
         folder: Where the file is, or will be; processes may share it.
-        model: Names the model, its weights and how it is run; another name finds nothing.
+        model: Names the model, its weights and how it is run; another name never hits.
 
     Raises:
-        HeadwayError: the file is none of ours.
+        HeadwayError: the file is no cache of samples.
     """
 
     def __init__(self, engine: Engine, folder: Path, model: str) -> None:
+        self.tokenizer = engine.tokenizer
         self._engine, self._model, self._path = engine, model, folder / FILE
+        if isinstance(engine, Likelihood):
+            self.logprobs = engine.logprobs
         folder.mkdir(parents=True, exist_ok=True)
         self._file = sqlite3.connect(self._path, timeout=WAIT, isolation_level=None)
         self._do("CREATE TABLE IF NOT EXISTS samples (key BLOB PRIMARY KEY, completions BLOB) WITHOUT ROWID")
 
-    @property
-    def tokenizer(self) -> Tokenizer:
-        """The engine's."""
-        return self._engine.tokenizer
-
     def sample(
-        self, prompts: Sequence[TokenIds], params: SamplingParams, *, seeds: Sequence[int]
+        self, prompts: Sequence[Prompt], params: SamplingParams, *, seeds: Sequence[int]
     ) -> list[list[Completion]]:
-        """The samples that are there, and the engine's for the rest, which are there from then on."""
+        """The samples in the cache, and the engine's for the rest, which are in the cache from then on."""
         keys = [
-            hashlib.sha256(msgspec.msgpack.encode((self._model, prompt, params, seed))).digest()
+            hashlib.sha256(msgspec.msgpack.encode((self._model, prompt.ids, params, seed))).digest()
             for prompt, seed in zip(prompts, seeds, strict=True)
         ]
-        found = {key: row for key in keys for row in self._do("SELECT completions FROM samples WHERE key = ?", key)}
-        out = {key: msgspec.msgpack.decode(row, type=list[Completion]) for key, (row,) in found.items()}
-        new = [i for i, key in enumerate(keys) if key not in out]
-        if new:
-            drawn = self._engine.sample([prompts[i] for i in new], params, seeds=[seeds[i] for i in new])
+        found = {key: row for key in keys for [row] in self._do("SELECT completions FROM samples WHERE key = ?", key)}
+        out = {key: msgspec.msgpack.decode(row, type=list[Completion]) for key, row in found.items()}
+        if new := [i for i, key in enumerate(keys) if key not in out]:
+            sampled = self._engine.sample([prompts[i] for i in new], params, seeds=[seeds[i] for i in new])
+            out |= {keys[i]: completions for i, completions in zip(new, sampled, strict=True)}
             self._do("BEGIN IMMEDIATE")
-            for i, completions in zip(new, drawn, strict=True):
-                out[keys[i]] = completions
-                self._do("INSERT OR IGNORE INTO samples VALUES (?, ?)", keys[i], msgspec.msgpack.encode(completions))
+            for i in new:
+                encoded = msgspec.msgpack.encode(out[keys[i]])
+                self._do("INSERT OR IGNORE INTO samples VALUES (?, ?)", keys[i], encoded)
             self._do("COMMIT")
         return [out[key] for key in keys]
 
@@ -74,24 +72,6 @@ class Remembering:
                 f"{self._path}: {error}; expected a file of samples that --cache made; remove it, name another "
                 "folder, or leave --cache out"
             ) from error
-
-
-class RememberingLikelihood(Remembering):
-    """The same for an engine that evaluates given text; that is not kept."""
-
-    _engine: Any
-
-    @property
-    def logprobs(self) -> Callable[..., list[list[float]]]:
-        """The engine's own."""
-        found: Callable[..., list[list[float]]] = self._engine.logprobs
-        return found
-
-
-def remembering(engine: Engine, folder: Path, model: str) -> Remembering:
-    """The engine, with samples kept in a folder; it evaluates given text if the engine does."""
-    kind = RememberingLikelihood if isinstance(engine, Likelihood) else Remembering
-    return kind(engine, folder, model)
 
 
 def identity(model: str) -> str:

@@ -22,7 +22,8 @@ from trl import GRPOTrainer
 
 from headway import credit
 from headway.engines.hf import HFEngine
-from headway.engines.prefill import Kept, recording
+from headway.engines.hf.compat import recording
+from headway.engines.hf.prefix_cache import PrefixCache
 from headway.forms import Candidates, written
 from headway.prompts import find_think_tags, meta_prover, opening_of, thinking_switches
 from headway.prove import ValueCurve
@@ -32,7 +33,18 @@ from headway.segment import boundaries, cut
 from headway.trainer.config import MRTConfig
 from headway.trainer.logs import ShareWatch, metrics, records
 from headway.trainer.outcome import StopAtTokens, outcome_reward
-from headway.types import Branch, Completion, Episode, Grader, HeadwayError, Problem, SamplingParams, TokenIds, Trace
+from headway.types import (
+    Branch,
+    Completion,
+    Episode,
+    Grader,
+    HeadwayError,
+    Problem,
+    Prompt,
+    SamplingParams,
+    TokenIds,
+    Trace,
+)
 from headway.values import shrunk
 
 TRACES_FILE = "traces.jsonl"
@@ -84,7 +96,7 @@ class MRTTrainer(GRPOTrainer):  # type: ignore[misc]
         self._prefixes: dict[TokenIds, tuple[Trace, int]] = {}
         self._candidates = candidates
         self._engine: HFEngine | None = None
-        self._kept: Kept | None = None
+        self._kept: PrefixCache | None = None
         self._share = ShareWatch()
         self.generated_tokens = 0
         super().__init__(
@@ -127,7 +139,7 @@ class MRTTrainer(GRPOTrainer):  # type: ignore[misc]
         assert self._stash is not None
         self._count_tokens(sum(len(ids) for ids in self._stash[1]))
         if recorder is not None:
-            self._kept = recorder.kept
+            self._kept = PrefixCache.recorded(recorder)
             output["advantages"] = self._with_progress(output)
         self._stash = self._kept = None
         return output
@@ -217,12 +229,12 @@ class MRTTrainer(GRPOTrainer):  # type: ignore[misc]
             self._known = Known(self._engine, self.prover, self.grader, self._candidates)
         training = model.training
         model.eval()
-        self._engine.kept = self._kept
+        self._engine.prefix_cache = self._kept
         try:
             with self.accelerator.autocast():
                 yield self._engine
         finally:
-            self._engine.kept = None
+            self._engine.prefix_cache = None
             model.train(training)
 
     def _curves(
@@ -266,7 +278,7 @@ class MRTTrainer(GRPOTrainer):  # type: ignore[misc]
         seeds = [derive_seed(self.args.seed, "prefix", self.state.global_step, name) for name in names.values()]
         params = SamplingParams(max_tokens=self.max_completion_length, temperature=self.temperature)
         with self._policy() as engine:
-            sampled = engine.sample(list(names), params, seeds=seeds)
+            sampled = engine.sample([Prompt.of(ids) for ids in names], params, seeds=seeds)
         longer: dict[TokenIds, list[int]] = {}
         for prompt, [completion], seed in zip(names, sampled, seeds, strict=True):
             trace = make_trace(self.processing_class, names[prompt], 0, prompt, completion, self.tags)

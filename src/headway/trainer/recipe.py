@@ -10,7 +10,7 @@ from transformers import AutoTokenizer, PrinterCallback, TrainerCallback
 from transformers.utils import logging
 from trl import ModelConfig, TrlParser, get_peft_config
 
-from headway.engines import model_path
+from headway.engines.loading import model_path
 from headway.forms import candidates_of
 from headway.graders import load_grader
 from headway.problems import load_problems

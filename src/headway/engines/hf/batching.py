@@ -1,81 +1,87 @@
-"""What prompts share: trunks of tokens that are computed once, and the requests that begin with some of them."""
+"""Batches: work of like size together, as far as memory has room, and rows padded to one length."""
 
-from collections.abc import Iterator, Sequence
-from typing import NamedTuple
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import NamedTuple, TypeVar
 
 import numpy as np
 import torch
 
+from headway.engines.hf.compat import LanguageModel
 from headway.types import TokenIds
 
+MAX_ENTRIES = 2**26  # of a mask, or of the logits, that a forward may make: 256 MiB in float32
+MAX_PADDED = 1.25  # how much more than the tokens needed a batch may compute
 
-class Request(NamedTuple):
-    """One prompt: its place in the call, its seed, and how many of its first tokens its trunk has computed."""
-
-    place: int
-    prompt: TokenIds
-    seed: int
-    shared: int = 0
+Item = TypeVar("Item")
 
 
-class Trunk(NamedTuple):
-    """Tokens that are computed once, and the requests that begin with some of them; its row where they are kept."""
+class Size(NamedTuple):
+    """What a piece of work, or a batch of them, takes of a forward.
 
-    token_ids: TokenIds
-    requests: list[Request]
-    row: int | None = None
-
-
-def find_trunks(requests: Sequence[Request]) -> list[Trunk]:
-    """Groups neighbouring requests by what their prompts share.
-
-    Read from the end, since the prompts of a trace come shortest first. A prompt joins a trunk if at least half of it
-    is there and little is left to compute: 32 tokens or a quarter of it. Its last token is always left, for logits.
+    Attributes:
+        rows: Rows of the batch.
+        prefix: Tokens of a row's shared prefix.
+        own: Tokens of a row after it.
+        queries: Tokens of a row whose logits are made.
+        needed: Cache slots without padding.
     """
-    trunks: list[Trunk] = []
-    for request in reversed(requests):
-        prompt = request.prompt
-        if trunks:
-            shared = min(common(prompt, trunks[-1].token_ids), len(prompt) - 1)
-            left = len(prompt) - shared
-            if 2 * shared >= len(prompt) and left <= max(32, len(prompt) // 4):
-                trunks[-1].requests.append(request._replace(shared=shared))
-                continue
-        trunks.append(Trunk(prompt, [request._replace(shared=len(prompt) - 1)]))
-    # a trunk without branches is its one request; what no request shares need not be computed
-    return [
-        Trunk((), [t.requests[0]._replace(shared=0)])
-        if len(t.requests) == 1
-        else Trunk(t.token_ids[: max(r.shared for r in t.requests)], t.requests)
-        for t in trunks
-    ]
+
+    rows: int
+    prefix: int
+    own: int
+    queries: int
+    needed: int
+
+    @classmethod
+    def of(cls, prefix: int, own: int, queries: int, *, rows: int = 1) -> "Size":
+        """The size of one piece."""
+        return cls(rows, prefix, own, queries, rows * (prefix + own))
+
+    def plus(self, other: "Size") -> "Size":
+        """The size of both in one batch."""
+        prefix, own = max(self.prefix, other.prefix), max(self.own, other.own)
+        queries, needed = max(self.queries, other.queries), self.needed + other.needed
+        return Size(self.rows + other.rows, prefix, own, queries, needed)
+
+    def has_small_logits(self, model: LanguageModel) -> bool:
+        """Whether its masks and its logits stay below `MAX_ENTRIES`."""
+        width = max(self.prefix + self.own, model.vocabulary)
+        return self.rows * self.queries * width <= MAX_ENTRIES
+
+    def fits(self, model: LanguageModel, max_padded: float) -> bool:
+        """Whether a batch of this size has room in memory and computes little padding."""
+        slots = self.rows * (self.prefix + self.own)
+        return slots <= min(model.max_tokens, max_padded * self.needed) and self.has_small_logits(model)
 
 
-def common(a: TokenIds, b: TokenIds) -> int:
-    """The length of the common prefix."""
-    low, high = 0, min(len(a), len(b))
-    while low < high:
-        middle = (low + high + 1) // 2
-        low, high = (middle, high) if a[low:middle] == b[low:middle] else (low, middle - 1)
-    return low
+def batches(
+    items: Iterable[Item], size: Callable[[Item], Size], model: LanguageModel, *, max_padded: float = MAX_PADDED
+) -> Iterator[list[Item]]:
+    """Neighbouring items together, as many as fit; at least one. Items come ordered by size."""
+    batch: list[Item] = []
+    total = Size(0, 0, 0, 0, 0)
+    for item in items:
+        grown = total.plus(size(item))
+        if batch and not grown.fits(model, max_padded):
+            yield batch
+            batch, grown = [], size(item)
+        batch.append(item)
+        total = grown
+    if batch:
+        yield batch
 
 
-def split(trunk: Trunk, most: int) -> Iterator[Trunk]:
-    """The trunk with at most `most` requests at a time."""
-    for start in range(0, len(trunk.requests), most):
-        yield trunk._replace(requests=trunk.requests[start : start + most])
-
-
-def padded(sequences: Sequence[TokenIds], *, side: str, device: torch.device) -> tuple[torch.Tensor, torch.Tensor]:
-    """Token ids and their mask, (rows, longest)."""
+def padded(sequences: Sequence[TokenIds], *, side: str) -> tuple[torch.Tensor, torch.Tensor]:
+    """Token ids and which of them are no padding, (rows, longest)."""
     width = max(map(len, sequences))
-    ids, mask = np.zeros((2, len(sequences), width), dtype=np.int64)
+    ids = np.zeros((len(sequences), width), dtype=np.int64)
+    mask = np.zeros(ids.shape, dtype=bool)
     for row, sequence in enumerate(sequences):
         where = slice(0, len(sequence)) if side == "right" else slice(width - len(sequence), width)
-        ids[row, where], mask[row, where] = sequence, 1
-    return torch.from_numpy(ids).to(device), torch.from_numpy(mask).to(device)
+        ids[row, where], mask[row, where] = sequence, True
+    return torch.from_numpy(ids), torch.from_numpy(mask)
 
 
 def positions_of(mask: torch.Tensor) -> torch.Tensor:
-    """The position of each token among those its row has."""
+    """The position of each token among the tokens of its row."""
     return (mask.cumsum(dim=1) - 1).clamp(min=0)

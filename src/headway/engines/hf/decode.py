@@ -1,149 +1,164 @@
-"""Short branches beside each other: all boundaries of a trace and all their samples in one row.
+"""The decoding loop, beside `model.generate`: one seed for each request, and completions that end leave the batch.
 
-A row is a trunk, computed once. After it come the rest of each prompt and then, one token a step, every branch. A
-branch sees its prompt and its own tokens. So the keys and values of a trunk are kept once, whatever the number of
-branches, and each step reads them once for all of them; what it costs is that the branches' own tokens, few and
-short, are read by all and masked.
+So samples depend neither on the batch nor on its order, and the batch gets smaller. Two layouts share the loop:
+
+- *separate*: each completion is a row with its own copy of the keys and values of its prompt.
+- *together*: all completions of a shared prefix are in one row, so that its keys and values are held once and read
+  once a step. The price: every completion also reads, masked, the tokens of the others, so these must be few.
 """
 
+import math
+from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
-from typing import Any
+from typing import NamedTuple
 
 import numpy as np
 import torch
 from transformers import DynamicCache
 
-from headway.engines.cache import RoomyLayer
-from headway.engines.choosing import Writing, sample_seeds
-from headway.engines.prefill import Kept, prefill, shorten
-from headway.engines.trees import ENTRIES, MOST_PADDED, additive, aligned, grow, layout
-from headway.engines.trunks import Trunk
+from headway.engines.hf.batching import Size, batches, padded, positions_of
+from headway.engines.hf.compat import LanguageModel, shorten
+from headway.engines.hf.prefix_cache import SharedPrefix, prefill
+from headway.engines.hf.sampler import Decoding, sample_seeds
+from headway.engines.hf.token_tree import as_rows, build, layout
 from headway.types import Completion, SamplingParams
 
-SHORT = 1024  # tokens that the branches of a trunk have together, at most
-COMPACT_EVERY = 4  # steps between looks at whether ended branches should leave
+SHORT = 1024  # tokens that the completions of a shared prefix have together, at most
+COMPACT_EVERY = 4  # steps between looks at whether completions that have ended should leave
+
+Sampled = Iterator[tuple[int, list[Completion]]]  # the place of a request and its completions
+Start = Callable[[np.ndarray], Decoding]  # begins completions, one for each seed
 
 
-def sample(
-    model: Any,
-    trunks: Sequence[Trunk],
-    params: SamplingParams,
-    writer: Callable[[np.ndarray], Writing],
-    *,
-    most_tokens: int,
-    kept: Kept | None = None,
-) -> Iterator[tuple[int, list[Completion]]]:
-    """For the request at each place, its `params.n` completions, as many at a time as pay to be beside each other."""
-    for batch in _batches(trunks, params, most_tokens, model.config.get_text_config().vocab_size):
-        drawn: dict[int, list[Completion]] = {}
-        at_once = _at_once(batch[-1], params)
-        cache, width = DynamicCache(config=model.config), max(len(trunk.token_ids) for trunk in batch)
-        cache.layers = [RoomyLayer() for _ in cache.layers]
-        prefill(model, cache, batch, kept)
-        for first in range(0, params.n, at_once):
-            some = range(first, min(first + at_once, params.n))
-            for place, completions in _sample_batch(model, cache, width, batch, some, params.max_tokens, writer):
-                drawn.setdefault(place, []).extend(completions)
+class Queries(NamedTuple):
+    """The completions that the next forward continues, Q in each of R rows.
+
+    `number` (R, Q) says which completion each is, -1 for none; `position` (R, Q) is that of its last token; `sees` is
+    what this token attends to: (R, Q, columns), or (R, columns) where each row is one completion.
+    """
+
+    number: torch.Tensor
+    position: torch.Tensor
+    sees: torch.Tensor
+
+
+def sample_separately(
+    model: LanguageModel, prefixes: Sequence[SharedPrefix], params: SamplingParams, start: Start
+) -> Sampled:
+    """The completions of each request, each in a row of its own."""
+
+    def size(prefix: SharedPrefix) -> Size:
+        own = max(len(r.prompt) - r.shared for r in prefix.requests) + params.max_tokens
+        return Size.of(len(prefix.token_ids), own, 1, rows=len(prefix.requests) * params.n)
+
+    parts: list[SharedPrefix] = []
+    for prefix in sorted(prefixes, key=lambda p: max(len(r.prompt) for r in p.requests)):
+        most = max(1, len(prefix.requests) * model.max_tokens // (2 * size(prefix).needed))
+        for first in range(0, len(prefix.requests), most):
+            parts.append(prefix._replace(requests=prefix.requests[first : first + most]))
+    for batch in batches(parts, size, model, max_padded=math.inf):
+        requests = [r for prefix in batch for r in prefix.requests]
+        cache, width = prefill(model, batch)
+        if width:
+            prefix_of = [k for k, prefix in enumerate(batch) for _ in prefix.requests]
+            cache.batch_select_indices(torch.tensor(prefix_of, device=model.model.device))
+        ids, own = padded([r.own for r in requests], side="left")
+        sees = torch.cat([torch.arange(width) < torch.tensor([[r.shared] for r in requests]), own], dim=1)
+        position = positions_of(sees)[:, -ids.shape[1] :]
+        logits = model.forward(ids, sees, position, cache, keep=1)
+        cache.batch_repeat_interleave(params.n)
+        number = torch.arange(len(requests) * params.n)[:, None]
+        rest, sees, logits = (x.repeat_interleave(params.n, 0) for x in (position[:, -1:], sees, logits))
+        decoding = start(sample_seeds([r.seed for r in requests], params.n).reshape(-1))
+        drawn = decode(model, cache, decoding, Queries(number, rest, sees), logits)
+        yield from _by_place(batch, drawn)
+
+
+def sample_together(
+    model: LanguageModel, prefixes: Sequence[SharedPrefix], params: SamplingParams, start: Start
+) -> Sampled:
+    """The completions of each request, those of a shared prefix beside each other; the model must take trees."""
+
+    def at_once(prefix: SharedPrefix) -> int:
+        """How many completions of each prompt are decoded beside each other."""
+        return min(params.n, max(1, SHORT // (len(prefix.requests) * params.max_tokens)))
+
+    def size(prefix: SharedPrefix) -> Size:
+        branches = len(prefix.requests) * at_once(prefix)
+        own = sum(len(r.prompt) - r.shared for r in prefix.requests) + branches * params.max_tokens
+        return Size.of(len(prefix.token_ids), own, branches)
+
+    ordered = sorted(prefixes, key=lambda p: (len(p.requests), len(p.token_ids)))
+    for batch in batches(ordered, size, model):
+        found: dict[int, list[Completion]] = defaultdict(list)
+        cache, width = prefill(model, batch)
+        for first in range(0, params.n, at_once(batch[-1])):
+            some = range(first, min(first + at_once(batch[-1]), params.n))
+            seeds = sample_seeds([r.seed for prefix in batch for r in prefix.requests], some.stop)[:, some.start :]
+            queries, logits = _begin_together(model, cache, width, batch, len(some))
+            drawn = decode(model, cache, start(seeds.reshape(-1)), queries, logits)
+            for place, completions in _by_place(batch, drawn):
+                found[place] += completions
             shorten(cache, width)
-        yield from drawn.items()
+        yield from found.items()
 
 
-def _at_once(trunk: Trunk, params: SamplingParams) -> int:
-    """How many samples of each prompt are decoded beside each other: their tokens are read by all, so not too many."""
-    return min(params.n, max(1, SHORT // (len(trunk.requests) * params.max_tokens)))
-
-
-def _batches(
-    trunks: Sequence[Trunk], params: SamplingParams, most_tokens: int, vocabulary: int
-) -> Iterator[list[Trunk]]:
-    """Trunks of like size together, as far as little is lost to padding and memory has room; at least one."""
-
-    def tokens(trunk: Trunk) -> int:
-        rest = sum(len(r.prompt) - r.shared for r in trunk.requests)
-        return len(trunk.token_ids) + rest + len(trunk.requests) * _at_once(trunk, params) * params.max_tokens
-
-    batch: list[Trunk] = []
-    for trunk in sorted(trunks, key=lambda t: (len(t.requests), len(t.token_ids))):
-        if batch:
-            together = [*batch, trunk]
-            rows, width = len(together), max(map(tokens, together))
-            branches = len(trunk.requests) * _at_once(trunk, params)
-            if (
-                rows * width > min(most_tokens, MOST_PADDED * sum(map(tokens, together)))
-                or rows * branches * max(width, vocabulary) > ENTRIES
-            ):
-                yield batch
-                batch = []
-        batch.append(trunk)
-    if batch:
-        yield batch
-
-
-def _sample_batch(
-    model: Any,
-    cache: DynamicCache,
-    width: int,
-    trunks: Sequence[Trunk],
-    some: range,
-    max_tokens: int,
-    writer: Callable[[np.ndarray], Writing],
-) -> list[tuple[int, list[Completion]]]:
-    """The samples `some` of each prompt, after trunks of at most `width` in the cache."""
-    device, n = model.device, len(some)
-    # the last token of each prompt is the node that its branches go on from
-    requests = [r for t in trunks for r in t.requests]
-    trees = [
-        grow([r._replace(prompt=r.prompt[:-1]) for r in t.requests], {r.place: [r.prompt[-1:]] for r in t.requests})
-        for t in trunks
-    ]
-    nodes = aligned([np.arange(len(tree.tokens)) for tree in trees])
-    ids, place, sees = layout(trees, width, nodes[:, :0], nodes)
-    writing = writer(sample_seeds([r.seed for r in requests], some.stop)[:, some.start :].reshape(-1))
-
-    # branch[row, q] is the completion that query q of a row writes, -1 for none
-    most = max(len(t.requests) for t in trunks) * n
-    branch = torch.full((len(trunks), most), -1)
-    node = torch.zeros(len(trunks), most, dtype=torch.long)
-    first = 0
-    for row, (trunk, tree) in enumerate(zip(trunks, trees, strict=True)):
-        here = len(trunk.requests) * n
-        branch[row, :here] = torch.arange(first, first + here)
-        node[row, :here] = torch.tensor([tree.ends[r.place][0] for r in trunk.requests]).repeat_interleave(n)
-        first += here
-    kept, column = torch.unique(node, return_inverse=True)
-    out = model(
-        input_ids=ids.to(device),
-        attention_mask=additive(sees.to(device), model.dtype),
-        position_ids=place.to(device),
-        past_key_values=cache,
-        logits_to_keep=kept.to(device),
+def _begin_together(
+    model: LanguageModel, cache: DynamicCache, width: int, prefixes: Sequence[SharedPrefix], n: int
+) -> tuple[Queries, torch.Tensor]:
+    """Computes the rest of each prompt; what comes next, `n` times for each, and the logits of the first tokens."""
+    trees = [build(prefix.requests, {r.place: [()] for r in prefix.requests}) for prefix in prefixes]
+    nodes = as_rows([np.arange(len(tree.tokens)) for tree in trees])
+    ids, sees, position = layout(trees, width, nodes[:, :0], nodes)
+    last = as_rows(
+        [np.repeat([tree.ends[r.place][0] for r in p.requests], n) for p, tree in zip(prefixes, trees, strict=True)]
     )
-    row_of = torch.arange(len(trunks))[:, None]
-    sees, place = sees[row_of, node], place[row_of, node]
-    logits = out.logits[row_of.to(device), column.to(device)]
-    for t in range(max_tokens):
-        there = branch >= 0
-        chosen = writing.write(branch[there], logits[there.to(device)].float(), t).cpu()
+    there = torch.from_numpy(last >= 0)
+    number = torch.full(there.shape, -1)
+    number[there] = torch.arange(int(there.sum()))
+    node = torch.from_numpy(last).clamp(min=0)
+    needed, column = torch.unique(node, return_inverse=True)
+    logits = model.forward(ids, sees, position, cache, keep=needed)
+    row = torch.arange(len(prefixes))[:, None]
+    first = logits[row.to(logits.device), column.to(logits.device)]
+    return Queries(number, position[row, node], sees[row, node]), first
+
+
+def _by_place(prefixes: Sequence[SharedPrefix], drawn: list[Completion]) -> Sampled:
+    """The same number of completions for each request, in order."""
+    requests = [r for prefix in prefixes for r in prefix.requests]
+    n = len(drawn) // len(requests)
+    for k, request in enumerate(requests):
+        yield request.place, drawn[k * n : k * n + n]
+
+
+def decode(
+    model: LanguageModel, cache: DynamicCache, decoding: Decoding, queries: Queries, logits: torch.Tensor
+) -> list[Completion]:
+    """Samples all completions to their ends; `logits` (R, Q, V) are those of their first tokens."""
+    number, position, sees = queries
+    separate = sees.ndim == 2
+    row = torch.arange(len(number))[:, None]
+    for t in range(decoding.max_tokens):
+        there = number >= 0
+        tokens = torch.zeros_like(number)
+        tokens[there] = decoding.step(number[there], logits[there.to(logits.device)].float(), t)
         alive = there.clone()
-        alive[there] = ~writing.ended[branch[there]]
-        if t + 1 == max_tokens or not alive.any():
+        alive[there] = ~decoding.ended[number[there]]
+        if t + 1 == decoding.max_tokens or not alive.any():
             break
-        tokens = torch.zeros_like(branch)
-        tokens[there] = chosen
         if t % COMPACT_EVERY == COMPACT_EVERY - 1:
-            # those that go on move to the front, and the row ends with the longest
-            order = alive.int().argsort(dim=1, descending=True, stable=True)[:, : int(alive.sum(dim=1).max())]
-            tokens, branch, place = tokens.gather(1, order), branch.gather(1, order), place.gather(1, order)
-            branch = branch.where(alive.gather(1, order), -1)
-            sees = sees[row_of, order]
-        place = place + 1
-        itself = torch.eye(branch.shape[1], dtype=torch.bool).expand(len(trunks), -1, -1)
-        sees = torch.cat([sees, itself], dim=2)
-        logits = model(
-            input_ids=tokens.to(device),
-            attention_mask=additive(sees.to(device), model.dtype),
-            position_ids=place.to(device),
-            past_key_values=cache,
-        ).logits
-    drawn = writing.completions()
-    return [(r.place, drawn[k * n : k * n + n]) for k, r in enumerate(requests)]
+            if not separate:
+                # completions that go on move to the front of their row, and all rows end with the longest
+                order = alive.int().argsort(dim=1, descending=True, stable=True)[:, : int(alive.sum(dim=1).max())]
+                tokens, number, position, alive = (x.gather(1, order) for x in (tokens, number, position, alive))
+                number, sees = number.where(alive, -1), sees[row, order]
+            elif alive.sum() <= len(alive) * 3 // 4:  # fewer rows are worth a copy of the cache
+                left = alive[:, 0].nonzero().squeeze(1)
+                cache.batch_select_indices(left.to(logits.device))
+                tokens, number, position, sees = (x[left] for x in (tokens, number, position, sees))
+        position = position + 1
+        itself = torch.eye(number.shape[1], dtype=torch.bool).expand(len(number), -1, -1)
+        sees = torch.cat([sees, itself[:, 0] if separate else itself], dim=-1)
+        logits = model.forward(tokens, sees, position, cache)
+    return decoding.completions()

@@ -1,32 +1,41 @@
-"""The keys and values of trunks: computed, or taken from what the model has computed already.
-
-A trainer that samples with its own model computes the keys and values of every trace while it samples. `recording`
-keeps them, and the values of a trace's boundaries then cost their own tokens only.
-"""
+"""Shared prefixes of prompts, computed once, and the KV cache rows that a trainer's sampling has computed already."""
 
 from bisect import bisect
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
-from typing import Any
+from collections.abc import Sequence
+from itertools import groupby
+from typing import NamedTuple
 
 import torch
 from transformers import DynamicCache
-from transformers.cache_utils import DynamicLayer
 
-from headway.engines.cache import RoomyLayer
-from headway.engines.trunks import Request, Trunk, common, padded, positions_of
-from headway.types import TokenIds
-
-LACKS = 64  # tokens of a prompt that its kept row may lack, or half of them
-_LAYERS = DynamicLayer, RoomyLayer  # a subclass of theirs may forget tokens
+from headway.engines.hf.batching import padded, positions_of
+from headway.engines.hf.compat import LanguageModel, Recorder
+from headway.types import Prompt, TokenIds
 
 
-class Kept:
-    """Sequences whose keys and values a model has computed, a row of its cache each.
+class Request(NamedTuple):
+    """One prompt of a call: its place, its seed, and how many of its first tokens are in its shared prefix."""
+
+    place: int
+    prompt: Prompt
+    seed: int = 0
+    shared: int = 0
+
+    @property
+    def own(self) -> TokenIds:
+        """The tokens after the shared prefix; at least one."""
+        return self.prompt.ids[self.shared :]
+
+
+class PrefixCache:
+    """Sequences whose keys and values a model has computed, a row of its KV cache each.
+
+    A trainer that samples with its own model computes the keys and values of every trace while it samples. The values
+    of a trace's boundaries then cost their own tokens only.
 
     Args:
-        cache: The cache, full attention in every layer.
-        token_ids: What it has computed, (rows, columns).
+        cache: The cache, with full attention in every layer.
+        token_ids: The tokens it holds, (rows, columns).
         mask: 1 where a column is a token of its row, 0 where it is padding; padding comes first.
     """
 
@@ -36,122 +45,90 @@ class Kept:
         rows = [tuple(ids[first:]) for ids, first in zip(token_ids.tolist(), self._first, strict=True)]
         self._ordered = sorted((ids, row) for row, ids in enumerate(rows))
 
-    def trunks(self, requests: Sequence[Request]) -> tuple[list[Trunk], list[Request]]:
-        """Trunks that are kept, for neighbouring requests that begin with them; and the requests that have none.
+    @classmethod
+    def recorded(cls, recorder: Recorder) -> "PrefixCache | None":
+        """What a model has computed while it was recorded, None if that cannot be reused."""
+        computed = recorder.computed()
+        return cls(*computed) if computed else None
 
-        Read from the end, since the prompts of a trace come shortest first: the shortest begin like others as well.
-        """
-        trunks: list[Trunk] = []
-        rest: list[Request] = []
-        for request in reversed(requests):
-            row, ids, shared = self._longest(request.prompt)
-            if not shared or len(request.prompt) - shared > max(LACKS, shared):
-                rest.append(request)
-                continue
-            if not trunks or common(request.prompt, trunks[-1].token_ids) < shared:
-                trunks.append(Trunk(ids, [], row))
-            trunks[-1].requests.append(request._replace(shared=shared))
-        return [t._replace(token_ids=t.token_ids[: max(r.shared for r in t.requests)]) for t in trunks], rest[::-1]
+    def find(self, base: TokenIds) -> tuple[int, int] | None:
+        """The row that holds a base and how many of its tokens; its last token may be missing (never computed)."""
+        at = bisect(self._ordered, (base,))
+        for ids, row in self._ordered[max(0, at - 1) : at + 1][::-1]:
+            if (length := _common(base, ids)) >= len(base) - 1:
+                return row, length
+        return None
 
-    def copy(self, trunks: Sequence[Trunk], cache: DynamicCache) -> None:
-        """Copies kept trunks into an empty cache, right-padded."""
-        width = max(len(t.token_ids) for t in trunks)
-        places = [(t.row, self._first[t.row or 0], len(t.token_ids)) for t in trunks]
+    def copy(self, prefixes: Sequence["SharedPrefix"], cache: DynamicCache) -> None:
+        """Copies prefixes of its rows into an empty cache, right-padded."""
+        width = max(len(p.token_ids) for p in prefixes)
         for index, layer in enumerate(self._cache.layers):
             both = []
             for old in (layer.keys, layer.values):
-                new = old.new_zeros(len(trunks), old.shape[1], width, old.shape[3])
-                for k, (row, first, length) in enumerate(places):
-                    new[k, :, :length] = old[row, :, first : first + length]
+                new = old.new_zeros(len(prefixes), old.shape[1], width, old.shape[3])
+                for k, prefix in enumerate(prefixes):
+                    first, length = self._first[prefix.row], len(prefix.token_ids)
+                    new[k, :, :length] = old[prefix.row, :, first : first + length]
                 both.append(new)
             cache.update(*both, index)
 
-    def _longest(self, prompt: TokenIds) -> tuple[int, TokenIds, int]:
-        """The row that has most of a prompt, what it has, and how much of the prompt; never its last token."""
-        at = bisect(self._ordered, (prompt, len(self._ordered)))
-        near = self._ordered[max(0, at - 1) : at + 1]
-        shared, ids, row = max((min(common(prompt, ids), len(prompt) - 1), ids, row) for ids, row in near)
-        return row, ids, shared
+
+class SharedPrefix(NamedTuple):
+    """Tokens that are computed once, and the requests that begin with some of them; `row` of `cache` has them."""
+
+    token_ids: TokenIds
+    requests: Sequence[Request]
+    cache: PrefixCache | None = None
+    row: int = 0
 
 
-class Recorder:
-    """What a model computes while it generates; `kept` is its last cache, None where there is none to be had."""
-
-    def __init__(self) -> None:
-        self._cache: Any = None
-        self._ids: list[torch.Tensor] = []
-        self._mask: Any = None
-
-    def __call__(self, module: Any, args: Any, options: dict[str, Any]) -> None:
-        """Sees a forward before it runs."""
-        cache, ids, mask = (options.get(name) for name in ("past_key_values", "input_ids", "attention_mask"))
-        if cache is None:
-            return
-        if cache is not self._cache:
-            self._cache, self._ids = cache, []
-            if _is_whole(cache, 0):
-                cache.layers = [RoomyLayer() for _ in cache.layers]
-        self._ids += [] if ids is None else [ids]
-        self._mask = mask
-
-    @property
-    def kept(self) -> Kept | None:
-        """The rows of the last cache, if it has all that was put in, and nothing else."""
-        if not self._ids:
-            return None
-        ids = torch.cat(self._ids, dim=1)
-        mask = torch.ones_like(ids) if self._mask is None else self._mask  # None where no row is padded
-        whole = _is_whole(self._cache, ids.shape[1]) and ids.shape == mask.shape
-        return Kept(self._cache, ids, mask) if whole else None
+def alone(requests: Sequence[Request]) -> list[SharedPrefix]:
+    """Requests that share nothing."""
+    return [SharedPrefix((), [request]) for request in requests]
 
 
-def _is_whole(cache: Any, length: int) -> bool:
-    """Whether each layer of a cache attends to everything and has so many tokens."""
-    layers = getattr(cache, "layers", [])
-    return bool(layers) and all(type(a) in _LAYERS and a.get_seq_length() == length for a in layers)
+def shared_prefixes(requests: Sequence[Request], cache: PrefixCache | None) -> list[list[SharedPrefix]]:
+    """Groups neighbouring requests by their base: those that the cache holds, and the others; no batch mixes the two.
 
-
-@contextmanager
-def recording(model: Any) -> Iterator[Recorder]:
-    """Records what a model, or the model below its adapters, computes while it generates.
-
-    Its cache then grows in place. A model that drops out while it generates has nothing to keep: it is another model
-    at every token.
+    A prefix has as much of the longest prompt as others or the cache share. The last token of each prompt is left to
+    compute, for its logits. Longer prompts, which are the last of a trace, come first.
     """
-    recorder = Recorder()
-    below = model.get_base_model() if hasattr(model, "get_base_model") else model
-    if below.training and _drops_out(below):
-        yield recorder
-        return
-    hook = below.register_forward_pre_hook(recorder, with_kwargs=True)
-    try:
-        yield recorder
-    finally:
-        hook.remove()
+    held: list[SharedPrefix] = []
+    rest: list[SharedPrefix] = []
+    for base, group in groupby(reversed(requests), key=lambda r: r.prompt.base):
+        some = list(group)
+        found = cache.find(base) if cache else None
+        if found is None and len(some) == 1:
+            rest += alone(some)
+            continue
+        tokens = base[: found[1]] if found else max(some, key=lambda r: r.prompt.stop).prompt.ids
+        some = [r._replace(shared=_shared(r.prompt, tokens)) for r in some]
+        tokens = tokens[: max(r.shared for r in some)]
+        if found:
+            held.append(SharedPrefix(tokens, some, cache, found[0]))
+        else:
+            rest.append(SharedPrefix(tokens, some))
+    return [held, rest]
 
 
-def _drops_out(model: Any) -> bool:
-    attention = getattr(model.config.get_text_config(), "attention_dropout", 0)
-    return bool(attention) or any(isinstance(m, torch.nn.Dropout) and m.p > 0 for m in model.modules())
+def prefill(model: LanguageModel, prefixes: Sequence[SharedPrefix]) -> tuple[DynamicCache, int]:
+    """A cache of shared prefixes, right-padded, and its width: copied if they are cached, else computed."""
+    cache, width = model.new_cache(), max(len(p.token_ids) for p in prefixes)
+    if width and prefixes[0].cache:
+        prefixes[0].cache.copy(prefixes, cache)
+    elif width:
+        ids, mask = padded([p.token_ids for p in prefixes], side="right")
+        model.forward(ids, mask, positions_of(mask), cache, keep=1)
+    return cache, width
 
 
-def prefill(model: Any, cache: DynamicCache, trunks: Sequence[Trunk], kept: Kept | None) -> None:
-    """Trunks into an empty cache, right-padded: all from what is kept, or else by the model's own causal attention."""
-    if kept is not None and trunks[0].row is not None:
-        kept.copy(trunks, cache)
-    elif any(trunk.token_ids for trunk in trunks):
-        ids, mask = padded([trunk.token_ids for trunk in trunks], side="right", device=model.device)
-        model(
-            input_ids=ids,
-            attention_mask=mask,
-            position_ids=positions_of(mask),
-            past_key_values=cache,
-            logits_to_keep=1,
-        )
+def _shared(prompt: Prompt, tokens: TokenIds) -> int:
+    """How many tokens a prompt shares with a sequence that has its base, and perhaps the beginning of its tail."""
+    stop = min(prompt.stop, len(tokens))
+    tail = _common(prompt.tail, tokens[stop : stop + len(prompt.tail)])
+    return min(stop + tail, len(prompt) - 1)
 
 
-def shorten(cache: DynamicCache, width: int) -> None:
-    """Forgets all but the first columns."""
-    for layer in cache.layers:
-        if layer.is_initialized:
-            layer.keys, layer.values = layer.keys[..., :width, :], layer.values[..., :width, :]
+def _common(a: TokenIds, b: TokenIds) -> int:
+    """The length of the common prefix."""
+    return next((k for k, (x, y) in enumerate(zip(a, b, strict=False)) if x != y), min(len(a), len(b)))
