@@ -86,7 +86,7 @@ def sample_together(
     def size(prefix: SharedPrefix) -> Size:
         branches = len(prefix.requests) * at_once(prefix)
         own = sum(len(r.prompt) - r.shared for r in prefix.requests) + branches * params.max_tokens
-        return Size.of(len(prefix.token_ids), own, branches)
+        return Size.of(0, len(prefix.token_ids) + own, branches)
 
     ordered = sorted(prefixes, key=lambda p: (len(p.requests), len(p.token_ids)))
     for batch in batches(ordered, size, model):
