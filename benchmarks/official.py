@@ -20,10 +20,10 @@ from typing import Any
 import numpy as np
 import torch
 import transformers
+from headway.engines.trunks import Request, Trunk
 
 from headway.engines import hf
 from headway.engines.loading import model_path
-from headway.engines.trunks import Request, Trunk
 from headway.forms import written
 from headway.graders import load_grader
 from headway.problems import load_problems

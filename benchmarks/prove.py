@@ -32,12 +32,12 @@ import msgspec
 import numpy as np
 import torch
 import transformers
+from headway.engines.trunks import Request, Trunk
 from transformers import AutoTokenizer, LlamaConfig, LlamaForCausalLM
 
 from headway import __version__
 from headway.engines import choosing, hf, model_path
 from headway.engines.hf import HFEngine
-from headway.engines.trunks import Request, Trunk
 from headway.graders import load_grader
 from headway.measure import Measurement
 from headway.problems import load_problems

@@ -7,8 +7,8 @@ import demonstrations
 import pytest
 import yaml
 
-from headway.engines.loading import model_path
 from headway.engines.hf import load
+from headway.engines.loading import model_path
 from headway.prompts import find_think_tags
 from headway.tasks import countdown
 from headway.types import HeadwayError

@@ -35,7 +35,7 @@ class Saying(ScriptedEngine):
         self.asked = []
 
     def sample(self, prompts, params, *, seeds):
-        self.asked.append((["".join(map(chr, p)) for p in prompts], params))
+        self.asked.append((["".join(map(chr, p.ids)) for p in prompts], params))
         return [[self.says] for _ in prompts]
 
 

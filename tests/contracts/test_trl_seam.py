@@ -13,7 +13,7 @@ from peft import LoraConfig
 from trl import GRPOConfig, GRPOTrainer
 
 import tiny
-from headway.engines import prefill
+from headway.engines.hf import compat, prefix_cache
 from headway.prompts import prompt_ids
 from headway.trainer import MRTConfig, MRTTrainer, dataset_of, grpo
 from headway.trainer.logs import ShareWatch
@@ -143,11 +143,12 @@ def test_values_start_from_what_sampling_has_computed(
     """No trace is computed again for its values, and they are the same as if it were."""
     options = dict(values=values, grader=Short(), max_steps=1, segment="tokens", episode_tokens=6, branches=2)
     found: list[int] = []
-    counted = prefill.Kept.copy
-    monkeypatch.setattr(prefill.Kept, "copy", lambda self, *rest: (found.append(len(rest[0])), counted(self, *rest)))
+    cached = prefix_cache.PrefixCache
+    copy = cached.copy
+    monkeypatch.setattr(cached, "copy", lambda self, *rest: (found.append(len(rest[0])), copy(self, *rest)))
     trained(tmp_path / "kept", **options)
-    assert sum(found) >= 7  # a trace of one token is found with another's
-    monkeypatch.setattr(grpo, "recording", lambda model: nullcontext(prefill.Recorder()))
+    assert sum(found) >= 7
+    monkeypatch.setattr(grpo, "recording", lambda model: nullcontext(compat.Recorder()))
     found.clear()
     trained(tmp_path / "anew", **options)
     assert not found
