@@ -43,7 +43,7 @@ from headway.report import charts
 from headway.sample import sample
 from headway.score import Known, curves_of, score
 from headway.segment import boundaries, cut
-from headway.types import MetaProver, Trace
+from headway.types import MetaProver, Prompt, Trace
 from step import BUILTIN, KINDS, ratios, real_text, spread, take_turns
 
 PARTS = 5
@@ -140,7 +140,7 @@ def measure(model: str, task: Task, traces: int, reference: int, pool: int, *, s
             here = sorted(branches[t.problem_id, j], key=lambda b: b.branch)
             suffix = tuple(engine.tokenizer.encode(known.text(t, e), add_special_tokens=False))
             forms = known.forms(problems[t.problem_id], known.text(t, e)).token_ids
-            [likely] = engine.logprobs([t.prefix(e) + suffix], [forms], ends=())
+            [likely] = engine.logprobs([Prompt.of(t.prefix(e) + suffix)], [forms], ends=())
             followed = [form for form, logprob in zip(forms, likely, strict=True) if np.isfinite(logprob)]
             numbers: dict[Any, int] = {}
             found.append(

@@ -291,7 +291,7 @@ def load(
     try:
         loaded = load_tokenizer(tokenizer or model, trust_remote_code=trust_remote_code)
     except HeadwayError as error:
-        raise HeadwayError(f"{error}; --tokenizer names another tokenizer than that of --model") from error
+        raise HeadwayError(f"{error}; give --tokenizer a folder or hub name") from error
     engine = APIEngine(model, loaded, connection)
     engine.check()
     return engine
