@@ -88,40 +88,39 @@ def sample_together(
         own = sum(len(r.prompt) - r.shared for r in prefix.requests) + branches * params.max_tokens
         return Size.of(0, len(prefix.token_ids) + own, branches)
 
-    ordered = sorted(prefixes, key=lambda p: (len(p.requests), len(p.token_ids)))
-    for batch in batches(ordered, size, model):
+    for batch in batches(sorted(prefixes, key=lambda p: (len(p.requests), len(p.token_ids))), size, model):
         found: dict[int, list[Completion]] = defaultdict(list)
+        requests = [r for prefix in batch for r in prefix.requests]
         cache, width = prefill(model, batch)
+        queries, logits = _after_prompts(model, cache, width, batch)
         for first in range(0, params.n, at_once(batch[-1])):
-            some = range(first, min(first + at_once(batch[-1]), params.n))
-            seeds = sample_seeds([r.seed for prefix in batch for r in prefix.requests], some.stop)[:, some.start :]
-            queries, logits = _begin_together(model, cache, width, batch, len(some))
-            drawn = decode(model, cache, start(seeds.reshape(-1)), queries, logits)
+            n = min(at_once(batch[-1]), params.n - first)
+            of_request, position, sees = (x.repeat_interleave(n, 1) for x in queries)
+            number = of_request * n + torch.arange(n).repeat(queries.number.shape[1])
+            seeds = sample_seeds([r.seed for r in requests], first + n)[:, first:].reshape(-1)
+            several = Queries(number.where(of_request >= 0, -1), position, sees)
+            drawn = decode(model, cache, start(seeds), several, logits.repeat_interleave(n, 1))
             for place, completions in _by_place(batch, drawn):
                 found[place] += completions
-            shorten(cache, width)
+            shorten(cache, queries.sees.shape[2])
         yield from found.items()
 
 
-def _begin_together(
-    model: LanguageModel, cache: DynamicCache, width: int, prefixes: Sequence[SharedPrefix], n: int
+def _after_prompts(
+    model: LanguageModel, cache: DynamicCache, width: int, prefixes: Sequence[SharedPrefix]
 ) -> tuple[Queries, torch.Tensor]:
-    """Computes the rest of each prompt; what comes next, `n` times for each, and the logits of the first tokens."""
+    """Computes the rest of each prompt: one query for each request, after its last token, and its logits."""
     trees = [build(prefix.requests, {r.place: [()] for r in prefix.requests}) for prefix in prefixes]
     nodes = as_rows([np.arange(len(tree.tokens)) for tree in trees])
     ids, sees, position = layout(trees, width, nodes[:, :0], nodes)
-    last = as_rows(
-        [np.repeat([tree.ends[r.place][0] for r in p.requests], n) for p, tree in zip(prefixes, trees, strict=True)]
-    )
-    there = torch.from_numpy(last >= 0)
-    number = torch.full(there.shape, -1)
-    number[there] = torch.arange(int(there.sum()))
-    node = torch.from_numpy(last).clamp(min=0)
-    needed, column = torch.unique(node, return_inverse=True)
+    last = torch.from_numpy(as_rows([np.array(list(tree.ends.values()))[:, 0] for tree in trees]))
+    number = torch.full(last.shape, -1)
+    number[last >= 0] = torch.arange(int((last >= 0).sum()))
+    needed, column = torch.unique(last.clamp(min=0), return_inverse=True)
     logits = model.forward(ids, sees, position, cache, keep=needed)
-    row = torch.arange(len(prefixes))[:, None]
-    first = logits[row.to(logits.device), column.to(logits.device)]
-    return Queries(number, position[row, node], sees[row, node]), first
+    row, node = torch.arange(len(trees))[:, None], last.clamp(min=0)
+    logits = logits[row.to(logits.device), column.to(logits.device)]
+    return Queries(number, position[row, node], sees[row, node]), logits
 
 
 def _by_place(prefixes: Sequence[SharedPrefix], drawn: list[Completion]) -> Sampled:

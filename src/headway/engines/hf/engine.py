@@ -87,13 +87,14 @@ class HFEngine:
             raise ValueError(f"a likelihood needs a temperature above 0, got {temperature}")
         if any(not p for p in prompts) or any(not c for some in continuations for c in some):
             raise ValueError("a prompt and a continuation need at least one token each")
-        model, scoring = self.language_model, likelihood.Scoring(self.closing_tokens(ends), temperature)
+        model = self.language_model
+        options: Any = dict(closers=self.closing_tokens(ends), temperature=temperature)
         if not model.takes_trees:
-            return likelihood.score_separately(model, prompts, continuations, scoring)
+            return likelihood.score_separately(model, prompts, continuations, **options)
         requests = [Request(i, p) for i, (p, some) in enumerate(zip(prompts, continuations, strict=True)) if some]
         found: dict[int, list[float]] = {}
         for prefixes in shared_prefixes(requests, self.prefix_cache):
-            found |= likelihood.score(model, prefixes, continuations, scoring)
+            found |= likelihood.score(model, prefixes, continuations, **options)
         return [found.get(place, []) for place in range(len(prompts))]
 
     def starts(self, params: SamplingParams) -> decode.Start:
