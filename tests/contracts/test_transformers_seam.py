@@ -4,6 +4,7 @@ import copy
 import inspect
 import logging
 from collections.abc import Callable, Iterator
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -92,9 +93,10 @@ def test_configurations_have_the_names_that_sizes_come_from(kind: str) -> None:
     assert made.max_tokens == 2**20 // expected == 2**20 // (2 * 2 * 2 * 8 * 4)
     assert made.vocabulary == made.model.get_output_embeddings().weight.shape[0]
     assert config.attention_dropout == 0
-    config.vocab_size = None
-    with pytest.raises(HeadwayError, match="Config has no vocab_size"):
-        LanguageModel(made.model, 2**20)
+    unknown = SimpleNamespace(num_hidden_layers=2, num_attention_heads=4, hidden_size=32)
+    config = SimpleNamespace(get_text_config=lambda: unknown)
+    with pytest.raises(HeadwayError, match="SimpleNamespace has no vocab_size; expected a decoder"):
+        LanguageModel(SimpleNamespace(config=config, dtype=torch.float32), 2**20)
 
 
 def test_stop_strings_need_token_ids_alone() -> None:
