@@ -4,9 +4,9 @@
 
 The same engine, weights, traces and machine. The official way closes the thought and lets the model write a whole
 solution, at most `--free` tokens (the authors allow 4,096); prefixes share nothing, the 8 answers of a prefix do. Ours
-forces a short answer, 8 branches over one trunk; beside it the likelihood of the reference. Seconds of each trace, in
-turn. The last line is JSON: how many times less ours takes, with min, median and max over the traces, and the root
-mean square of the values' standard errors.
+forces a short answer, 8 branches over one shared prefix; beside it the likelihood of the reference. Seconds of each
+trace, in turn. The last line is JSON: how many times less ours takes, with min, median and max over the traces, and
+the root mean square of the values' standard errors.
 """
 
 import argparse
@@ -23,35 +23,31 @@ import transformers
 
 from headway.core.segment import Cutting, cut
 from headway.core.tally import ValueKind
-from headway.engines import hf, model_path
-from headway.engines.trunks import Request, Trunk
+from headway.engines import hf
+from headway.engines.hf import decode
+from headway.engines.hf.prefix_cache import Request, alone
+from headway.engines.loading import model_path
 from headway.problems import load_problems
 from headway.problems.graders import load_grader
 from headway.procedures.prove import Prover
 from headway.procedures.sample import Sampling, sample
 from headway.text.prompts import meta_prover
 from headway.text.tags import find_think_tags
-from headway.types import Completion, MetaProver, SamplingParams, TokenIds, Trace
+from headway.types import Completion, MetaProver, Prompt, SamplingParams, Trace
 from step import spread
 
 
 class Anew(hf.HFEngine):
     """The engine without anything that prompts share."""
 
-    def _trunks(self, requests: Sequence[Request]) -> list[list[Trunk]]:
-        return [[Trunk((), [request]) for request in requests]]
-
     @torch.no_grad()
     def sample(
-        self, prompts: Sequence[TokenIds], params: SamplingParams, *, seeds: Sequence[int]
+        self, prompts: Sequence[Prompt], params: SamplingParams, *, seeds: Sequence[int]
     ) -> list[list[Completion]]:
         """`params.n` samples of each prompt, which is computed from its first token on."""
         requests = [Request(i, p, s) for i, (p, s) in enumerate(zip(prompts, seeds, strict=True))]
-        out: list[list[Completion]] = [[] for _ in requests]
-        for batch in self._batches(self._trunks(requests)[0], params):
-            for place, completions in self._sample_batch(batch, params):
-                out[place] = completions
-        return out
+        found = dict(decode.sample_separately(self.language_model, alone(requests), params, self.starts(params)))
+        return [found[place] for place in range(len(prompts))]
 
 
 def main() -> None:

@@ -22,7 +22,9 @@ import torch
 import transformers
 from transformers import LlamaConfig, LlamaForCausalLM
 
-from headway.engines import hf, model_path
+from headway.engines import hf
+from headway.engines.loading import model_path
+from headway.types import Prompt
 from step import spread
 
 
@@ -47,7 +49,7 @@ def ways(engine: hf.HFEngine, tokens: int, boundaries: int) -> dict[str, Callabl
         return tuple(rng.integers(6, engine.model.config.vocab_size, n).tolist())
 
     trace, suffix, answer = some(tokens), some(12), some(4)
-    prompts = [trace[: tokens * (k + 1) // boundaries] + suffix for k in range(boundaries)]
+    prompts = [Prompt(trace, tokens * (k + 1) // boundaries, suffix) for k in range(boundaries)]
     ids = torch.tensor([trace], device=engine.model.device)
 
     @torch.no_grad()

@@ -37,9 +37,10 @@ from transformers import AutoTokenizer, LlamaConfig, LlamaForCausalLM
 
 from headway import __version__
 from headway.core.regret import step_weights
-from headway.engines import choosing, hf, model_path
-from headway.engines.hf import HFEngine
-from headway.engines.trunks import Request, Trunk
+from headway.engines import hf
+from headway.engines.hf import HFEngine, decode, sampler
+from headway.engines.hf.prefix_cache import Request, alone
+from headway.engines.loading import model_path
 from headway.problems import load_problems
 from headway.problems.graders import load_grader
 from headway.procedures.prove import Prover
@@ -48,7 +49,7 @@ from headway.runs.measure import Measurement
 from headway.runs.settings import Settings
 from headway.text.prompts import meta_prover, prompt_ids
 from headway.text.tags import find_think_tags
-from headway.types import Completion, Episode, SamplingParams, TokenIds, Trace
+from headway.types import Completion, Episode, Prompt, SamplingParams, Trace
 
 BUILTIN = model_path("builtin:countdown")
 BOUNDARIES, BRANCHES = 16, 8
@@ -59,20 +60,12 @@ BY_ID = {p.id: p for p in PROBLEMS.problems}
 class Counting(HFEngine):
     """The engine, counting the tokens and the slots (padding too) of all forwards that are not decoding.
 
-    Of forwards with a mask of their own (what each token sees), the first after a trunk has the rest of its prompts;
-    the others decode. There, what pads a row sees itself alone.
+    In a forward with a 4-D mask (what each token attends to), the padding of a row attends to itself alone.
     """
 
     def __init__(self, model: Any, tokenizer: Any) -> None:
         super().__init__(model, tokenizer)
         self.tokens = self.slots = 0
-        self._decoding = self._after_trunk = False
-
-    def _decode(self, *args: Any) -> list[Completion]:
-        self._decoding = True
-        drawn = super()._decode(*args)
-        self._decoding = False
-        return drawn
 
     @contextmanager
     def counted(self) -> Iterator[None]:
@@ -80,40 +73,42 @@ class Counting(HFEngine):
 
         def look(module: Any, args: Any, kwargs: dict[str, torch.Tensor]) -> None:
             ids, mask = kwargs["input_ids"], kwargs["attention_mask"]
-            if mask.ndim == 4 and self._after_trunk:
-                self.tokens += int(((mask == 0).sum(dim=-1) > 1).sum())
-            elif mask.ndim == 2 and not self._decoding:
-                self.tokens += int(mask[:, -ids.shape[1] :].sum())
-            else:
-                return
+            seen = mask[:, -ids.shape[1] :] if mask.ndim == 2 else (mask == 0).sum(dim=-1) > 1
+            self.tokens += int(seen.sum())
             self.slots += ids.numel()
-            self._after_trunk = mask.ndim == 2
 
+        def decoding(*args: Any) -> list[Completion]:
+            nonlocal handle
+            handle.remove()
+            drawn = plain(*args)
+            handle = self.model.register_forward_pre_hook(look, with_kwargs=True)
+            return drawn
+
+        plain, decode.decode = decode.decode, decoding
         handle = self.model.register_forward_pre_hook(look, with_kwargs=True)
         try:
             yield
         finally:
             handle.remove()
+            decode.decode = plain
 
 
 class Plain(Counting):
     """The same engine, with each prefix x branch a request of its own that shares nothing."""
 
     def sample(
-        self, prompts: Sequence[TokenIds], params: SamplingParams, *, seeds: Sequence[int]
+        self, prompts: Sequence[Prompt], params: SamplingParams, *, seeds: Sequence[int]
     ) -> list[list[Completion]]:
         """The samples that `HFEngine` gives, the plain way."""
         n, one = params.n, msgspec.structs.replace(params, n=1)
         requests = [
-            Request(i * n + s, prompt, (seed + s * int(choosing._GAMMA)) % 2**64)
+            Request(i * n + s, prompt, (seed + s * int(sampler._GAMMA)) % 2**64)
             for i, (prompt, seed) in enumerate(zip(prompts, seeds, strict=True))
             for s in range(n)
         ]
-        drawn: dict[int, Completion] = {}
         with torch.no_grad():
-            for batch in self._batches([Trunk((), [request]) for request in requests], one):
-                drawn.update((place, completion) for place, [completion] in self._sample_batch(batch, one))
-        return [[drawn[i * n + s] for s in range(n)] for i in range(len(prompts))]
+            drawn = dict(decode.sample_separately(self.language_model, alone(requests), one, self.starts(one)))
+        return [[drawn[i * n + s][0] for s in range(n)] for i in range(len(prompts))]
 
 
 def in_even_episodes(trace: Trace) -> list[Episode]:

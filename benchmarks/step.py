@@ -22,7 +22,7 @@ import torch
 import trl
 from transformers import AutoTokenizer, PrinterCallback
 
-from headway.engines import model_path
+from headway.engines.loading import model_path
 from headway.problems import load_problems
 from headway.problems.graders import load_grader
 from headway.text.tags import find_think_tags

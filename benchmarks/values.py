@@ -33,7 +33,8 @@ from headway.core import allocation
 from headway.core import values as estimate
 from headway.core.progress import progress
 from headway.core.segment import Cutting, cut
-from headway.engines import hf, model_path
+from headway.engines import hf
+from headway.engines.loading import model_path
 from headway.problems import load_problems
 from headway.problems.graders import load_grader
 from headway.procedures.prove import Prover

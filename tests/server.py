@@ -13,7 +13,7 @@ from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
-from headway.types import Completion, Engine, SamplingParams
+from headway.types import Completion, Engine, Prompt, SamplingParams
 
 Fault = Callable[[BaseHTTPRequestHandler], None]
 
@@ -77,7 +77,7 @@ class Handler(BaseHTTPRequestHandler):
         names = ("n", "max_tokens", "temperature", "top_p")
         params = SamplingParams(**{k: body[k] for k in names}, stop=tuple(body.get("stop") or ()))
         with self.server.lock:
-            [completions] = self.server.engine.sample([tuple(prompt)], params, seeds=[body["seed"]])
+            [completions] = self.server.engine.sample([Prompt.of(tuple(prompt))], params, seeds=[body["seed"]])
         for index, completion in reversed(list(enumerate(completions))):
             yield {"index": index, **self.choice(completion, params)}
 
@@ -148,6 +148,7 @@ def drips(handler: BaseHTTPRequestHandler) -> None:
 
 
 if __name__ == "__main__":
-    from headway.engines import hf, model_path
+    from headway.engines import hf
+    from headway.engines.loading import model_path
 
     Server(hf.load(model_path("builtin:countdown")), port=int(sys.argv[1])).serve_forever()

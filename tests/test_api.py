@@ -23,11 +23,11 @@ from headway.engines.scripted import Characters, ScriptedEngine, ramps
 from headway.problems import countdown
 from headway.runs.measure import Measurement
 from headway.runs.settings import Settings
-from headway.types import Completion, HeadwayError, SamplingParams
+from headway.types import Completion, HeadwayError, Prompt, SamplingParams
 
 PARAMS = SamplingParams(max_tokens=400, n=2)
 PROBLEMS = list(countdown.problems(80, split="heldout"))
-PROMPTS = [tuple(map(ord, f"<user>{p.prompt}<assistant><think>")) for p in PROBLEMS[:3]]
+PROMPTS = [Prompt.of(tuple(map(ord, f"<user>{p.prompt}<assistant><think>"))) for p in PROBLEMS[:3]]
 
 
 @pytest.fixture
@@ -67,7 +67,7 @@ def unused_port() -> int:
 
 def test_the_request_is_the_models_own_distribution_and_carries_the_tokens_as_they_are(there: server.Server) -> None:
     ask(there.url, params=SamplingParams(max_tokens=99, n=3, temperature=0.5, top_p=0.9, stop=("\n",)))
-    assert [body["prompt"] for body in sorted(there.asked, key=lambda b: b["seed"])] == [list(p) for p in PROMPTS]
+    assert [body["prompt"] for body in sorted(there.asked, key=lambda b: b["seed"])] == [list(p.ids) for p in PROMPTS]
     asked = {"n": 3, "max_tokens": 99, "temperature": 0.5, "top_p": 0.9, "stop": ["\n"], "model": "m"}
     plain = {"top_k": -1, "min_p": 0.0, "repetition_penalty": 1.0, "add_special_tokens": False}
     assert all({**asked, **plain}.items() <= body.items() for body in there.asked)

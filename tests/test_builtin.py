@@ -7,8 +7,8 @@ import demonstrations
 import pytest
 import yaml
 
-from headway.engines import model_path
 from headway.engines.hf import load
+from headway.engines.loading import model_path
 from headway.problems import countdown
 from headway.text.tags import find_think_tags
 from headway.types import HeadwayError

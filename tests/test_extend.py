@@ -5,7 +5,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from headway.engines import hf, model_path
+from headway.engines import hf
+from headway.engines.loading import model_path
 from headway.engines.scripted import CLOSE, ScriptedEngine
 from headway.problems import load_problems
 from headway.problems.graders import InPlace, exact, load_grader
@@ -34,7 +35,7 @@ class Saying(ScriptedEngine):
         self.asked = []
 
     def sample(self, prompts, params, *, seeds):
-        self.asked.append((["".join(map(chr, p)) for p in prompts], params))
+        self.asked.append((["".join(map(chr, p.ids)) for p in prompts], params))
         return [[self.says] for _ in prompts]
 
 

@@ -179,7 +179,7 @@ class Says:
         self.tokenizer, self._says, self.asked = of(family), says, []
 
     def sample(self, prompts, params, *, seeds):
-        self.asked += [self.tokenizer.decode(p, skip_special_tokens=False) for p in prompts]
+        self.asked += [self.tokenizer.decode(p.ids, skip_special_tokens=False) for p in prompts]
         texts = ["4}" if asked.endswith("\\boxed{") else self._says for asked in self.asked[-len(prompts) :]]
         ids = [tuple(self.tokenizer.encode(text, add_special_tokens=False)) for text in texts]
         return [[Completion(i, "stop")] * params.n for i in ids]

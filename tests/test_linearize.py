@@ -31,8 +31,8 @@ class Searcher:
         self.tokenizer, self.p, self.stop, self.asked = Characters(), p, stop, []
 
     def sample(self, prompts, params, *, seeds):
-        self.asked += ["".join(map(chr, prompt)) for prompt in prompts]
-        return [[self._try(prompt, seed)] for prompt, seed in zip(prompts, seeds, strict=True)]
+        self.asked += ["".join(map(chr, prompt.ids)) for prompt in prompts]
+        return [[self._try(prompt.ids, seed)] for prompt, seed in zip(prompts, seeds, strict=True)]
 
     def _try(self, prompt, seed):
         rng = Random(seed)

@@ -10,13 +10,12 @@ from peft import LoraConfig, get_peft_model
 from transformers import LlamaConfig, LlamaForCausalLM, MistralConfig, MistralForCausalLM
 
 import tiny
-from headway.engines import packed, trees
-from headway.engines.hf import HFEngine
-from headway.engines.prefill import recording
+from headway.engines.hf import HFEngine, batching, token_tree
+from headway.engines.hf.compat import recording
+from headway.engines.hf.prefix_cache import PrefixCache, Request, shared_prefixes
 from headway.engines.scripted import ScriptedEngine, ramps
-from headway.engines.trunks import Request
 from headway.problems import countdown
-from headway.types import Likelihood, SamplingParams
+from headway.types import Likelihood, Prompt, SamplingParams
 
 SUFFIX = (5, 9, 8)  # </think>, 9, \boxed{ of the tiny tokenizer
 TRACE = tuple(np.random.default_rng(0).integers(6, 100, size=60).tolist())
@@ -25,7 +24,7 @@ ANSWERS = ((30, 31), (30, 31, 40), (30, 52), (77,))
 
 
 def prompts():
-    return [(*TRACE[:e], *SUFFIX) for e in BOUNDARIES]
+    return [Prompt(TRACE, e, SUFFIX) for e in BOUNDARIES]
 
 
 def bigrams(engine_seed: int = 0):
@@ -51,7 +50,7 @@ def bigrams(engine_seed: int = 0):
 def test_likelihoods_are_those_made_by_hand(separately):
     model, table = bigrams()
     engine = HFEngine(model, tiny.tokenizer())
-    engine._shares = not separately
+    engine.language_model.full_attention = not separately
     brace = engine.tokenizer.encode("}", add_special_tokens=False)[0]
     got = engine.logprobs(prompts(), [ANSWERS] * 4, ends=("}",))
     for answer, logprob in zip(ANSWERS * 4, itertools.chain(*got), strict=True):
@@ -67,13 +66,13 @@ def test_probabilities_of_all_answers_of_one_token_add_up():
     model, table = bigrams(1)
     engine = HFEngine(model, tiny.tokenizer())
     size = len(table)
-    [got] = engine.logprobs([SUFFIX], [[(t,) for t in range(size)]], ends=())
+    [got] = engine.logprobs([Prompt.of(SUFFIX)], [[(t,) for t in range(size)]], ends=())
     assert np.exp(got).sum() == pytest.approx(table[SUFFIX[-1]] @ table[:, 1], rel=1e-4)
 
 
 def alone(model, prompt, answer, closers, temperature=1.0):
     with torch.no_grad():
-        logits = model(torch.tensor([[*prompt, *answer]])).logits[0].double() / temperature
+        logits = model(torch.tensor([[*prompt.ids, *answer]])).logits[0].double() / temperature
     logprobs = logits.log_softmax(-1)
     steps = sum(logprobs[len(prompt) - 1 + i, t].item() for i, t in enumerate(answer))
     return steps + logprobs[-1, closers].logsumexp(-1).item()
@@ -86,10 +85,10 @@ def test_packed_likelihoods_are_those_of_separate_forwards(kind, attention):
     model.set_attn_implementation(attention)
     engine = HFEngine(model, tokenizer)
     closers = [1, tokenizer.convert_tokens_to_ids("}"), tokenizer.convert_tokens_to_ids("\n"), 6]
-    assert engine._closers(("}", "\n")).tolist() == sorted(closers)
+    assert engine.closing_tokens(("}", "\n")).tolist() == sorted(closers)
     # two traces, and a prompt that shares nothing
-    other = [(*TRACE[::-1][:e], *SUFFIX) for e in (25, 50)]
-    asked = [*prompts(), *other, (3, 4)]
+    other = [Prompt(TRACE[::-1], e, SUFFIX) for e in (25, 50)]
+    asked = [*prompts(), *other, Prompt.of((3, 4))]
     answers = [ANSWERS, ANSWERS[:1], (), ANSWERS, ANSWERS[2:], ANSWERS, ANSWERS]
     got = engine.logprobs(asked, answers, ends=("}", "\n"), temperature=0.8)
     assert [len(g) for g in got] == [len(a) for a in answers]
@@ -110,7 +109,7 @@ def test_an_unlikely_beginning_is_not_followed():
         k = int(rng.integers(1, 8))
         found.append((*likely[1 : k + 1], *rng.integers(6, len(table), 8 - k).tolist()))
     asked = list(dict.fromkeys([tuple(likely[1:]), *found]))
-    [got] = engine.logprobs([SUFFIX], [asked], ends=())
+    [got] = engine.logprobs([Prompt.of(SUFFIX)], [asked], ends=())
 
     def by_hand(path):
         return sum(math.log(table[a, b]) for a, b in itertools.pairwise((SUFFIX[-1], *path)))
@@ -129,7 +128,7 @@ def test_an_unlikely_beginning_is_not_followed():
 
 
 def generated(kind, wrap=lambda model: model, **options):
-    """A model that has sampled after two prompts of unlike lengths, what it wrote, and what is kept of it."""
+    """A model that has sampled after two prompts of unlike lengths, what it wrote, and the cache of it."""
     model = wrap(tiny.model(kind, seed=1))
     ids = torch.tensor([[0, 0, 0, *TRACE[:9]], TRACE[10:22]])
     torch.manual_seed(0)
@@ -142,20 +141,21 @@ def generated(kind, wrap=lambda model: model, **options):
             min_new_tokens=40,
             **options,
         ).tolist()
-    return model, (tuple(rows[0][3:]), tuple(rows[1])), recorder.kept
+    return model, (tuple(rows[0][3:]), tuple(rows[1])), PrefixCache.recorded(recorder)
 
 
 @pytest.mark.parametrize("kind", ["llama", "qwen2"])
 def test_what_sampling_has_computed_is_not_computed_again(kind):
-    model, rows, kept = generated(kind)
+    model, rows, cache = generated(kind)
     engine = HFEngine(model, tiny.tokenizer())
-    prompts = [(*row[:e], *SUFFIX) for row in rows for e in (9, 20, len(row))] + [(*TRACE[::-1], *TRACE, *SUFFIX)]
+    prompts = [Prompt(row, e, SUFFIX) for row in rows for e in (9, 20, len(row))]
+    prompts += [Prompt.of((*TRACE[::-1], *TRACE, *SUFFIX))]
     params = SamplingParams(n=3, max_tokens=4, stop=("}",))
-    trunks, rest = kept.trunks([Request(i, p, 0) for i, p in enumerate(prompts)])
-    assert [(t.row, t.token_ids, [r.place for r in t.requests]) for t in trunks] == [
+    held, [rest] = shared_prefixes([Request(i, p) for i, p in enumerate(prompts)], cache)
+    assert [(p.row, p.token_ids, [r.place for r in p.requests]) for p in held] == [
         (1, rows[1][:-1], [5, 4, 3]), (0, rows[0][:-1], [2, 1, 0])
     ]  # fmt: skip
-    assert [r.place for r in rest] == [6]
+    assert rest.cache is None and [r.place for r in rest.requests] == [6]
 
     def ask():
         computed = []
@@ -169,7 +169,7 @@ def test_what_sampling_has_computed_is_not_computed_again(kind):
         return scored, drawn, scores, sum(computed)
 
     scored, drawn, scores, draws = ask()
-    engine.kept = kept
+    engine.prefix_cache = cache
     again, redrawn, fewer_scores, fewer_draws = ask()
     assert np.allclose(scored, again, atol=1e-5)
     assert [[c.token_ids for c in some] for some in drawn] == [[c.token_ids for c in some] for some in redrawn]
@@ -181,12 +181,12 @@ def test_what_sampling_has_computed_is_not_computed_again(kind):
 @pytest.mark.filterwarnings("ignore:`is_gradient_checkpointing` is deprecated")  # by peft
 def test_adapters_are_recorded_and_what_forgets_is_not():
     lora = LoraConfig(r=2, target_modules=["q_proj"], init_lora_weights=False)
-    model, rows, kept = generated("llama", lambda model: get_peft_model(model, lora).eval())
+    model, rows, cache = generated("llama", lambda model: get_peft_model(model, lora).eval())
     engine = HFEngine(model, tiny.tokenizer())
-    prompts = [(*rows[0][:30], *SUFFIX)]
+    prompts = [Prompt(rows[0], 30, SUFFIX)]
     before = engine.logprobs(prompts, [ANSWERS], ends=())
-    engine.kept = kept
-    assert kept is not None and np.allclose(before, engine.logprobs(prompts, [ANSWERS], ends=()), atol=1e-5)
+    engine.prefix_cache = cache
+    assert cache is not None and np.allclose(before, engine.logprobs(prompts, [ANSWERS], ends=()), atol=1e-5)
     for options in (dict(use_cache=False), dict(cache_implementation="static")):
         assert generated("llama", **options)[2] is None
     dropout = LoraConfig(r=2, target_modules=["q_proj"], lora_dropout=0.5)
@@ -196,7 +196,7 @@ def test_adapters_are_recorded_and_what_forgets_is_not():
 def test_memory_divides_the_work_and_changes_nothing(monkeypatch):
     engine = HFEngine(tiny.model(seed=1), tiny.tokenizer())
     whole = engine.logprobs(prompts(), [ANSWERS] * 4, ends=("}",))
-    monkeypatch.setattr(packed, "ENTRIES", 1)
+    monkeypatch.setattr(batching, "MAX_ENTRIES", 1)
     small = HFEngine(engine.model, engine.tokenizer, cache_bytes=1).logprobs(prompts(), [ANSWERS] * 4, ends=("}",))
     assert np.allclose(whole, small, atol=1e-5)
 
@@ -210,7 +210,7 @@ def test_a_sliding_window_is_scored_with_whole_prompts():
     )  # fmt: skip
     model = MistralForCausalLM(config).eval()
     engine = HFEngine(model, tiny.tokenizer())
-    assert not engine._shares
+    assert not engine.language_model.full_attention
     got = engine.logprobs(prompts(), [ANSWERS] * 4, ends=())
     for prompt, logprobs in zip(prompts(), got, strict=True):
         for answer, logprob in zip(ANSWERS, logprobs, strict=True):
@@ -218,8 +218,8 @@ def test_a_sliding_window_is_scored_with_whole_prompts():
 
 
 def test_a_node_sees_its_prefix_and_nothing_beside_it():
-    requests = [Request(0, (10, 11, 12, 13), 0, shared=2), Request(1, (10, 11, 14), 0, shared=1)]
-    tree = trees.grow(requests, [[(1, 2), (1, 3)], [(1,)]])
+    requests = [Request(0, Prompt.of((10, 11, 12, 13)), shared=2), Request(1, Prompt.of((10, 11, 14)), shared=1)]
+    tree = token_tree.build(requests, [[(1, 2), (1, 3)], [(1,)]])
     assert tree.tokens.tolist() == [12, 13, 1, 2, 3, 11, 14, 1]
     assert tree.parent.tolist() == [-1, 0, 1, 2, 2, -1, 5, 6]
     assert tree.position.tolist() == [2, 3, 4, 5, 5, 1, 2, 3]
@@ -234,11 +234,11 @@ def test_nothing_asked_and_what_cannot_be():
     engine = HFEngine(tiny.model(), tiny.tokenizer())
     assert isinstance(engine, Likelihood)
     assert engine.logprobs([], [], ends=("}",)) == []
-    assert engine.logprobs([TRACE], [()], ends=("}",)) == [[]]
+    assert engine.logprobs([Prompt.of(TRACE)], [()], ends=("}",)) == [[]]
     with pytest.raises(ValueError, match="at least one token"):
-        engine.logprobs([TRACE], [[()]], ends=("}",))
+        engine.logprobs([Prompt.of(TRACE)], [[()]], ends=("}",))
     with pytest.raises(ValueError, match="temperature above 0"):
-        engine.logprobs([TRACE], [[(3,)]], ends=("}",), temperature=0.0)
+        engine.logprobs([Prompt.of(TRACE)], [[(3,)]], ends=("}",), temperature=0.0)
 
 
 def test_the_scripted_engine_knows_its_own_probabilities():
@@ -247,6 +247,6 @@ def test_the_scripted_engine_knows_its_own_probabilities():
     assert isinstance(engine, Likelihood)
     prompt = f"<user>{problem.prompt}<assistant><think>Okay\n\nThis is step 1.\n\n</think>\\boxed{{"
     asked = [tuple(map(ord, text)) for text in (problem.answer, f"not {problem.answer}", "7")]
-    [got] = engine.logprobs([tuple(map(ord, prompt))], [asked], ends=("}",))
+    [got] = engine.logprobs([Prompt.of(tuple(map(ord, prompt)))], [asked], ends=("}",))
     p = engine.values[problem.id][1]
     assert np.exp(got) == pytest.approx([p, 1 - p, 0.0])

@@ -3,8 +3,8 @@
     pytest tests/test_same_numbers.py -m "slow or not slow"     all of them, three minutes
     python tests/test_same_numbers.py --store                   stores them anew: only with a change that is meant
 
-On the machine that stored them (its CPU and its torch), numbers and weights are equal to the last digit. Another CPU adds
-floats in another order, so elsewhere numbers are equal to a relative 1e-9 and weights to 1e-4.
+On the machine that stored them (its CPU and its torch), numbers and weights are equal to the last digit. Another CPU
+adds floats in another order, so elsewhere numbers are equal to a relative 1e-9 and weights to 1e-4.
 """
 
 import hashlib

@@ -32,7 +32,7 @@ class Recording(ScriptedEngine):
         self.asked = []
 
     def sample(self, prompts, params, *, seeds):
-        self.asked += zip(prompts, seeds, strict=True)
+        self.asked += zip((p.ids for p in prompts), seeds, strict=True)
         return super().sample(prompts, params, seeds=seeds)
 
 

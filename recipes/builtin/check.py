@@ -11,7 +11,7 @@ from pathlib import Path
 
 from safetensors import safe_open
 
-from headway.engines import model_path
+from headway.engines.loading import model_path
 from headway.runs.store import Run
 
 STEP = re.compile(r"(\d+) ([-+*/]) (\d+) = (\d+)")

@@ -54,6 +54,34 @@ class SamplingParams(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
             raise ValueError(f"need temperature >= 0 and 0 < top_p <= 1, got {self.temperature} and {self.top_p}")
 
 
+class Prompt(msgspec.Struct, frozen=True):
+    """What a model is given: the first `stop` tokens of `base`, then `tail`.
+
+    The prompts of a trace have one `base`, which an engine need compute only once.
+    """
+
+    base: TokenIds
+    stop: int
+    tail: TokenIds = ()
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.stop <= len(self.base):
+            raise ValueError(f"a prompt stops within its base of {len(self.base)} tokens, got stop {self.stop}")
+
+    @classmethod
+    def of(cls, token_ids: TokenIds) -> "Prompt":
+        """A prompt of these tokens."""
+        return cls(token_ids, len(token_ids))
+
+    @property
+    def ids(self) -> TokenIds:
+        """All its tokens."""
+        return self.base[: self.stop] + self.tail
+
+    def __len__(self) -> int:
+        return self.stop + len(self.tail)
+
+
 class Completion(NamedTuple):
     """Tokens an engine returned for one prompt, and why they ended: by themselves or for their length.
 
@@ -230,18 +258,19 @@ class Tokenizer(Protocol):
 
 @runtime_checkable
 class Engine(Protocol):
-    """Turns token prompts into sampled completions. Knows tokens; never problems, episodes or rewards."""
+    """Samples completions of prompts. Knows tokens; never problems, episodes or rewards."""
 
     @property
     def tokenizer(self) -> Tokenizer:
         """The policy's own tokenizer."""
 
     def sample(
-        self, prompts: Sequence[TokenIds], params: SamplingParams, *, seeds: Sequence[int]
+        self, prompts: Sequence[Prompt], params: SamplingParams, *, seeds: Sequence[int]
     ) -> list[list[Completion]]:
         """`out[i][s]` is sample s of prompt i: `len(out) == len(prompts)` and `len(out[i]) == params.n`.
 
-        A prompt's samples depend on its tokens and its own seed alone, not on the others in the call.
+        A prompt's samples depend on its tokens and its own seed alone, not on the other prompts of the call. Prompts
+        of one base stand side by side.
         """
 
 
@@ -251,7 +280,7 @@ class Likelihood(Protocol):
 
     def logprobs(
         self,
-        prompts: Sequence[TokenIds],
+        prompts: Sequence[Prompt],
         continuations: Sequence[Sequence[TokenIds]],
         *,
         ends: tuple[str, ...],

@@ -15,18 +15,18 @@ import torch
 import server
 import tiny
 from headway.core.segment import by_tokens
-from headway.engines import Connection, branching
+from headway.engines import Connection
 from headway.engines.api import APIEngine
-from headway.engines.hf import HFEngine
+from headway.engines.hf import HFEngine, decode
+from headway.engines.hf.prefix_cache import Request, shared_prefixes
 from headway.engines.scripted import ScriptedEngine, ramps
-from headway.engines.trunks import Request, find_trunks
 from headway.problems import countdown
 from headway.problems.graders import InPlace, exact
 from headway.procedures.prove import Prover
 from headway.procedures.sample import Sampling, sample
 from headway.text.prompts import meta_prover, prompt_ids
 from headway.text.tags import find_think_tags
-from headway.types import Completion, Engine, HeadwayError, SamplingParams, TokenIds
+from headway.types import Completion, Engine, HeadwayError, Prompt, SamplingParams, TokenIds
 
 VLLM_HEAD = 32  # the smallest that vLLM computes on a CPU
 
@@ -98,9 +98,9 @@ def model_behind(engine: Engine, request: pytest.FixtureRequest) -> Any:
     return tiny.model(head_dim=8 if request.node.callspec.params["engine"] == "api" else VLLM_HEAD)
 
 
-def prompts_of(engine: Engine) -> list[TokenIds]:
+def prompts_of(engine: Engine) -> list[Prompt]:
     tags = find_think_tags(engine.tokenizer, think_open=None, think_close=None)
-    return [prompt_ids(engine.tokenizer, p.prompt, tags) for p in countdown.problems(3, split="train")]
+    return [Prompt.of(prompt_ids(engine.tokenizer, p.prompt, tags)) for p in countdown.problems(3, split="train")]
 
 
 def said(out: list[list[Completion]]) -> list[list[tuple[tuple[int, ...], str]]]:
@@ -128,7 +128,8 @@ def test_same_seed_same_samples_and_other_seed_others(engine: Engine) -> None:
 def test_results_do_not_depend_on_batching_or_order(engine: Engine) -> None:
     params = SamplingParams(max_tokens=12, n=2)
     prompts = prompts_of(engine)
-    prompts = [*prompts, prompts[0] + prompts[0][-5:], prompts[0][:-3]]
+    first = prompts[0].ids
+    prompts = [*prompts, Prompt(first, len(first), first[-5:]), Prompt(first, len(first) - 3)]
     seeds = list(range(len(prompts)))
     if isinstance(engine, ScriptedEngine):
         prompts, seeds = prompts[:3], seeds[:3]
@@ -148,8 +149,8 @@ def test_more_samples_keep_the_first_ones(engine: Engine) -> None:
 @pytest.mark.parametrize("engine", ["vllm", "vllm-serve"], indirect=True)
 def test_a_prompt_that_the_model_cannot_hold_is_refused_and_the_next_is_not(engine: Engine) -> None:
     with pytest.raises(HeadwayError, match=r"prompt of 500 tokens with room for 100 more.*512"):
-        engine.sample([(9,) * 500], SamplingParams(max_tokens=100), seeds=[0])
-    assert engine.sample([(9,) * 400], SamplingParams(max_tokens=2), seeds=[0])
+        engine.sample([Prompt.of((9,) * 500)], SamplingParams(max_tokens=100), seeds=[0])
+    assert engine.sample([Prompt.of((9,) * 400)], SamplingParams(max_tokens=2), seeds=[0])
 
 
 def test_no_prompts_no_completions(engine: Engine) -> None:
@@ -159,12 +160,12 @@ def test_no_prompts_no_completions(engine: Engine) -> None:
 @pytest.mark.parametrize("kind", ["llama", "qwen2"])
 def test_sampling_follows_the_models_own_distribution(kind: str) -> None:
     model, tokenizer = tiny.model(kind, seed=1), tiny.tokenizer()
-    prompt = tuple(tokenizer.encode("<user>2+2", add_special_tokens=False))
+    prompt = Prompt.of(tuple(tokenizer.encode("<user>2+2", add_special_tokens=False)))
     params = SamplingParams(max_tokens=1, n=4000, temperature=0.7)
     out = HFEngine(model, tokenizer).sample([prompt], params, seeds=[0])[0]
     drawn = [c.token_ids[0] if c.token_ids else 1 for c in out]
     with torch.no_grad():
-        p = torch.softmax(model(torch.tensor([prompt])).logits[0, -1].double() / 0.7, -1).numpy()
+        p = torch.softmax(model(torch.tensor([prompt.ids])).logits[0, -1].double() / 0.7, -1).numpy()
     share = np.bincount(drawn, minlength=len(p)) / len(drawn)
     assert np.abs(share - p).max() < 4 * np.sqrt(0.25 / len(drawn))
 
@@ -180,9 +181,9 @@ def test_a_logprob_is_the_completions_own(engine: Engine) -> None:
         assert abs(share - np.exp(logprob)) < 5 * np.sqrt(0.25 / len(out))
 
 
-def logprob_by_hand(model: Any, prompt: TokenIds, ids: Sequence[int]) -> float:
+def logprob_by_hand(model: Any, prompt: Prompt, ids: Sequence[int]) -> float:
     with torch.no_grad():
-        logits = model(torch.tensor([[*prompt, *ids]])).logits[0, len(prompt) - 1 : -1].double()
+        logits = model(torch.tensor([[*prompt.ids, *ids]])).logits[0, len(prompt) - 1 : -1].double()
     return float(torch.log_softmax(logits, -1)[range(len(ids)), ids].sum())
 
 
@@ -202,7 +203,7 @@ def test_at_temperature_0_each_sample_is_the_likeliest(engine: Engine, request: 
         prompts, engine.sample(prompts, SamplingParams(max_tokens=6, n=3, temperature=0), seeds=[0, 1]), strict=True
     ):
         with torch.no_grad():
-            ids = torch.tensor([prompt])
+            ids = torch.tensor([prompt.ids])
             best = model.generate(ids, attention_mask=torch.ones_like(ids), max_new_tokens=6, do_sample=False)
         expected = [t for t in best[0, len(prompt) :].tolist() if t != model.config.eos_token_id]
         assert [list(c.token_ids) for c in out] == [expected] * 3
@@ -233,9 +234,9 @@ class Recorder:
         self.prompts: list[TokenIds] = []
 
     def sample(
-        self, prompts: Sequence[TokenIds], params: SamplingParams, *, seeds: Sequence[int]
+        self, prompts: Sequence[Prompt], params: SamplingParams, *, seeds: Sequence[int]
     ) -> list[list[Completion]]:
-        self.prompts += prompts
+        self.prompts += [p.ids for p in prompts]
         return self.engine.sample(prompts, params, seeds=seeds)
 
 
@@ -268,29 +269,29 @@ def test_offsets_align_and_a_branchs_prompt_is_the_sampled_tokens(engine: Engine
 @pytest.mark.parametrize("kind", ["llama", "qwen2"])
 def test_a_logprob_is_that_of_the_tempered_distribution(kind: str) -> None:
     model, tokenizer = tiny.model(kind, seed=1), tiny.tokenizer()
-    prompt = tuple(tokenizer.encode("<user>2+2", add_special_tokens=False))
+    prompt = Prompt.of(tuple(tokenizer.encode("<user>2+2", add_special_tokens=False)))
     out = HFEngine(model, tokenizer).sample([prompt], SamplingParams(max_tokens=30, n=8, temperature=0.8), seeds=[3])
     assert {c.stop for c in out[0]} == {"stop", "length"}
     for completion in out[0]:
         ids = [*completion.token_ids, *([tokenizer.eos_token_id] if completion.stop == "stop" else [])]
         with torch.no_grad():
-            logits = model(torch.tensor([[*prompt, *ids]])).logits[0, len(prompt) - 1 : -1].double() / 0.8
+            logits = model(torch.tensor([[*prompt.ids, *ids]])).logits[0, len(prompt) - 1 : -1].double() / 0.8
         expected = torch.log_softmax(logits, -1)[range(len(ids)), ids].sum().item()
         assert completion.logprob == pytest.approx(expected, abs=1e-4)
 
 
 @pytest.mark.parametrize("kind", ["llama", "qwen2"])
-def test_greedy_from_a_shared_trunk_is_transformers_own_greedy(kind: str) -> None:
-    """Boundaries of one trace, as prove asks them: what the trunk's cache gives must be what a plain prefill gives."""
+def test_greedy_from_a_shared_prefix_is_transformers_own_greedy(kind: str) -> None:
+    """Boundaries of one trace, as prove asks them: a shared prefix must give what a plain prefill gives."""
     model, tokenizer = tiny.model(kind, seed=2), tiny.tokenizer()
     trace = tuple(np.random.default_rng(0).integers(6, 100, size=60).tolist())
-    prompts = [(*trace[:e], 5, 9, 8) for e in (20, 33, 47)] + [trace]
-    trunks = find_trunks([Request(i, p, i) for i, p in enumerate(prompts)])
-    assert len(trunks) == 1 and sorted(r.shared for r in trunks[0].requests) == [20, 33, 47, 59]
+    prompts = [*(Prompt(trace, e, (5, 9, 8)) for e in (20, 33, 47)), Prompt.of(trace)]
+    held, [prefix] = shared_prefixes([Request(i, p) for i, p in enumerate(prompts)], None)
+    assert not held and sorted(r.shared for r in prefix.requests) == [20, 33, 47, 59]
     out = HFEngine(model, tokenizer).sample(prompts, SamplingParams(max_tokens=8, temperature=0), seeds=[0] * 4)
     for prompt, [completion] in zip(prompts, out, strict=True):
         with torch.no_grad():
-            ids = torch.tensor([prompt])
+            ids = torch.tensor([prompt.ids])
             expected = model.generate(ids, attention_mask=torch.ones_like(ids), max_new_tokens=8, do_sample=False)
         ids = expected[0, len(prompt) :].tolist()
         assert list(completion.token_ids) == (ids[: ids.index(1)] if 1 in ids else ids)
@@ -298,7 +299,7 @@ def test_greedy_from_a_shared_trunk_is_transformers_own_greedy(kind: str) -> Non
 
 def test_small_batches_change_nothing() -> None:
     tokenizer, trace = tiny.tokenizer(), tuple(np.random.default_rng(1).integers(6, 100, size=40).tolist())
-    prompts = [(*trace[:e], 5, 9) for e in (10, 20, 30)] + [trace]
+    prompts = [*(Prompt(trace, e, (5, 9)) for e in (10, 20, 30)), Prompt.of(trace)]
     params = SamplingParams(max_tokens=6, n=3)
     small = HFEngine(tiny.model(), tokenizer, cache_bytes=1).sample(prompts, params, seeds=range(4))
     assert said(small) == said(HFEngine(tiny.model(), tokenizer).sample(prompts, params, seeds=range(4)))
@@ -306,14 +307,14 @@ def test_small_batches_change_nothing() -> None:
 
 @pytest.mark.parametrize("kind", ["llama", "qwen2"])
 def test_branches_beside_each_other_are_those_of_rows_of_their_own(kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Some end early and leave, some boundaries share a trunk and one prompt shares nothing."""
+    """Some end early and leave, some boundaries share a prefix and one prompt shares nothing."""
     trace = tuple(np.random.default_rng(2).integers(6, 100, size=50).tolist())
-    prompts = [(*trace[:e], 5, 9) for e in (12, 25, 40)] + [trace, (3, 4, 60)]
+    prompts = [*(Prompt(trace, e, (5, 9)) for e in (12, 25, 40)), Prompt.of(trace), Prompt.of((3, 4, 60))]
     params = SamplingParams(max_tokens=15, n=5, stop=("a", "e", "1"))
     engine = HFEngine(tiny.model(kind, seed=5), tiny.tokenizer())
     beside = engine.sample(prompts, params, seeds=range(5))
     assert len({len(c.token_ids) for samples in beside for c in samples}) > 5
-    monkeypatch.setattr(branching, "SHORT", 0)
+    monkeypatch.setattr(decode, "SHORT", 0)
     apart = engine.sample(prompts, params, seeds=range(5))
     assert said(beside) == said(apart)
     for a, b in zip((c for s in beside for c in s), (c for s in apart for c in s), strict=True):
@@ -323,10 +324,10 @@ def test_branches_beside_each_other_are_those_of_rows_of_their_own(kind: str, mo
 def test_the_end_of_a_text_is_any_of_the_models_end_tokens() -> None:
     model, tokenizer = tiny.model(seed=1), tiny.tokenizer()
     model.generation_config.eos_token_id = [1, *range(20, 60)]
-    prompt = tuple(tokenizer.encode("<user>2+2", add_special_tokens=False))
+    prompt = Prompt.of(tuple(tokenizer.encode("<user>2+2", add_special_tokens=False)))
     out = HFEngine(model, tokenizer).sample([prompt], SamplingParams(max_tokens=1, n=400), seeds=[0])[0]
     with torch.no_grad():
-        p = torch.softmax(model(torch.tensor([prompt])).logits[0, -1].double(), -1)
+        p = torch.softmax(model(torch.tensor([prompt.ids])).logits[0, -1].double(), -1)
     ended = {c.logprob for c in out if c.stop == "stop"}
     assert len({round(e, 5) for e in ended}) == 1  # whichever of them was drawn
     assert np.exp(ended.pop()) == pytest.approx(p[[1, *range(20, 60)]].sum().item(), rel=1e-4)
@@ -334,9 +335,9 @@ def test_the_end_of_a_text_is_any_of_the_models_end_tokens() -> None:
 
 def test_top_p_keeps_only_the_likeliest() -> None:
     model, tokenizer = tiny.model(seed=4), tiny.tokenizer()
-    prompt = tuple(tokenizer.encode("<user>x", add_special_tokens=False))
+    prompt = Prompt.of(tuple(tokenizer.encode("<user>x", add_special_tokens=False)))
     with torch.no_grad():
-        p = torch.softmax(model(torch.tensor([prompt])).logits[0, -1].double(), -1).numpy()
+        p = torch.softmax(model(torch.tensor([prompt.ids])).logits[0, -1].double(), -1).numpy()
     order = np.argsort(-p)
     kept = set(order[: int(np.searchsorted(np.cumsum(p[order]), 0.3) + 1)].tolist())
     params = SamplingParams(max_tokens=1, n=500, top_p=0.3)

@@ -15,7 +15,7 @@ from trl import GRPOConfig, GRPOTrainer
 
 import tiny
 from headway.credit import SCHEMES, Group, Scheme
-from headway.engines import prefill
+from headway.engines.hf import compat, prefix_cache
 from headway.text.prompts import prompt_ids
 from headway.training import MRTConfig, MRTTrainer, dataset_of, policy
 from headway.training.logs import ShareWatch, StepLog, StepResult
@@ -195,11 +195,12 @@ def test_values_start_from_what_sampling_has_computed(
     """No trace is computed again for its values, and they are the same as if it were."""
     options = dict(values=values, grader=Short(), max_steps=1, segment="tokens", episode_tokens=6, branches=2)
     found: list[int] = []
-    counted = prefill.Kept.copy
-    monkeypatch.setattr(prefill.Kept, "copy", lambda self, *rest: (found.append(len(rest[0])), counted(self, *rest)))
+    cached = prefix_cache.PrefixCache
+    copy = cached.copy
+    monkeypatch.setattr(cached, "copy", lambda self, *rest: (found.append(len(rest[0])), copy(self, *rest)))
     trained(tmp_path / "kept", **options)
     assert sum(found) >= 7  # a trace of one token is found with another's
-    monkeypatch.setattr(policy, "recording", lambda model: nullcontext(prefill.Recorder()))
+    monkeypatch.setattr(policy, "recording", lambda model: nullcontext(compat.Recorder()))
     found.clear()
     trained(tmp_path / "anew", **options)
     assert not found

@@ -1,8 +1,7 @@
-"""The engine of a server: any that speaks OpenAI's `/v1/completions`, such as vLLM, SGLang or llama.cpp.
+"""The engine of a server that speaks OpenAI's `/v1/completions`, such as vLLM, SGLang or llama.cpp.
 
-Prompts go out as token ids. Where the server refuses those they go out as text, and where it does not tell the ids of
-what it sampled, its text is encoded with the model's own tokenizer: both may then be other tokens than the model saw.
-Retries, backoff and rate limits are the `openai` client's.
+Prompts are sent as token ids. A server that refuses these gets text, and a completion without ids is encoded with the
+model's own tokenizer; either may give other tokens than the model saw. The `openai` client retries and backs off.
 """
 
 import logging
@@ -15,10 +14,10 @@ from typing import Annotated, Any, Literal
 import httpx2
 import msgspec
 import openai
-from transformers import AutoTokenizer
 
-from headway.engines import Connection, model_path
-from headway.types import Completion, HeadwayError, SamplingParams, TokenIds, Tokenizer
+from headway.engines import Connection
+from headway.engines.loading import load_tokenizer
+from headway.types import Completion, HeadwayError, Prompt, SamplingParams, TokenIds, Tokenizer
 
 logger = logging.getLogger(__name__)
 
@@ -77,26 +76,26 @@ class APIEngine:
         )
 
     def sample(
-        self, prompts: Sequence[TokenIds], params: SamplingParams, *, seeds: Sequence[int]
+        self, prompts: Sequence[Prompt], params: SamplingParams, *, seeds: Sequence[int]
     ) -> list[list[Completion]]:
-        """`params.n` samples of each prompt, one request a prompt; prompts of one trace belong side by side.
+        """`params.n` samples of each prompt, one request for each prompt.
 
         Raises:
             HeadwayError: the server is down, slow, refuses a prompt or answers with other than `params.n` completions.
         """
         if any(not prompt for prompt in prompts):
             raise ValueError("a prompt needs at least one token")
-        greedy = params.temperature == 0  # servers have one greedy sample a prompt: the others are its copies
+        greedy = params.temperature == 0  # all greedy samples of a prompt are equal: one is asked for
         each = msgspec.structs.replace(params, n=1) if greedy else params
         pool = ThreadPoolExecutor(self.connection.concurrency)
-        asked = [pool.submit(self._complete, p, each, s) for p, s in zip(prompts, seeds, strict=True)]
+        asked = [pool.submit(self._complete, p.ids, each, s) for p, s in zip(prompts, seeds, strict=True)]
         try:
             return [request.result() * (params.n // each.n) for request in asked]
         except HeadwayError:
             pool.shutdown(cancel_futures=True)
             raise
         finally:
-            pool.shutdown(wait=False, cancel_futures=True)  # after Ctrl-C what is in flight ends alone
+            pool.shutdown(wait=False, cancel_futures=True)  # after Ctrl-C, requests in flight end by themselves
 
     def check(self) -> None:
         """Asks for the list of models, once.
@@ -109,14 +108,14 @@ class APIEngine:
         except openai.APIConnectionError as error:
             raise self._failure(error) from None
         except (openai.APIError, ValueError):
-            pass  # it answers: a server without such a list is none the worse
+            pass  # it answers; it need not have such a list
 
     def close(self) -> None:
         """Ends the connections."""
         self._client.close()
 
     def _complete(self, prompt: TokenIds, params: SamplingParams, seed: int) -> list[Completion]:
-        """One prompt: as ids, unless the server takes none; the first refusal of ids is tried again as text."""
+        """The completions of one prompt, sent as ids, or as text where a server refuses ids from the start."""
         refused = None
         if self._takes_ids is not False:
             try:
@@ -134,14 +133,14 @@ class APIEngine:
         if refused is not None:
             self._takes_ids = False
             logger.warning(
-                "%s takes no token ids (%s): prompts go out as text, and may become other tokens than were sampled",
+                "%s takes no token ids (%s): prompts are sent as text, and may be encoded to other tokens",
                 self._server,
                 said(refused),
             )
         return self._read(answer, prompt, params)
 
     def _ask(self, prompt: list[int] | str, params: SamplingParams, seed: int) -> bytes:
-        """The body of the server's answer; a refusal of the request itself (400, 422) is the caller's to read."""
+        """The body of the server's answer; a refusal of the request itself (400, 422) is raised as it is."""
         try:
             return self._client.completions.with_raw_response.create(
                 model=self.model,
@@ -175,7 +174,7 @@ class APIEngine:
                 f"at most {params.max_tokens}; use a server that honours 'n' and 'max_tokens'. {KEPT}"
             )
         lengths = [len(c.token_ids) for c in choices if c.token_ids is not None and c.finish_reason == "length"]
-        if lengths and min(lengths) < params.max_tokens:  # some servers do not refuse what they cannot hold
+        if lengths and min(lengths) < params.max_tokens:  # some servers shorten a completion and do not refuse it
             raise HeadwayError(
                 f"{self._server} cut a prompt of {len(prompt)} tokens with room for {params.max_tokens} more at "
                 f"{len(prompt) + min(lengths)} in all; lower --budget, or raise the server's context length. {KEPT}"
@@ -183,7 +182,7 @@ class APIEngine:
         return [self._completion(c, params) for c in sorted(choices, key=lambda c: c.index)]
 
     def _completion(self, choice: _Choice, params: SamplingParams) -> Completion:
-        """Its ids as the server tells them, else as its text has them; without the token that ended the text."""
+        """A completion without the token that ended the text; its text is encoded if the server sends no ids."""
         ids, logprob = choice.token_ids, None
         if ids is None:
             ids = self.tokenizer.encode(choice.text, add_special_tokens=False)[: params.max_tokens]
@@ -207,7 +206,7 @@ class APIEngine:
         )
 
     def _failure(self, error: openai.APIError) -> HeadwayError:
-        """What the client could not mend, as one message."""
+        """An error that remains after all retries, as one message."""
         tries = int(error.request.headers.get("x-stainless-retry-count", 0)) + 1
         times = f"{tries} tries" if tries > 1 else "one try"
         match error:
@@ -237,7 +236,7 @@ class APIEngine:
 
 
 class _Bounded(httpx2.SyncByteStream):
-    """A response body that ends in time and size, whatever the server goes on to send."""
+    """A response body with a limit in time and size."""
 
     def __init__(self, stream: httpx2.SyncByteStream, seconds: float) -> None:
         self._stream, self._end = stream, time.monotonic() + seconds
@@ -257,9 +256,9 @@ class _Bounded(httpx2.SyncByteStream):
 
 
 def _sum(logprobs: _Logprobs | None, ids: Sequence[int], params: SamplingParams) -> float | None:
-    """The completion's log-probability, if the server told each token's and sampled from the model's distribution.
+    """The completion's log-probability, if the server sent one for each token and temperature and top-p are 1.
 
-    Servers tell what the model gave, before temperature and top-p; the two are the same at 1 and 1.
+    Servers send those of the model, before temperature and top-p.
     """
     each = logprobs.token_logprobs if logprobs else None
     if each is None or len(each) != len(ids) or (params.temperature, params.top_p) != (1, 1):
@@ -269,7 +268,7 @@ def _sum(logprobs: _Logprobs | None, ids: Sequence[int], params: SamplingParams)
 
 
 def said(error: openai.APIStatusError) -> str:
-    """What a server says about an error."""
+    """The server's own message."""
     body = error.body
     if isinstance(body, dict):
         body = body.get("message") or body.get("detail") or body
@@ -277,26 +276,22 @@ def said(error: openai.APIStatusError) -> str:
 
 
 def printable(text: str) -> str:
-    """A server's words as a message may repeat them."""
+    """A server's text, safe to print and short."""
     return "".join(c for c in " ".join(text.split()) if c.isprintable())[:300]
 
 
 def load(
     model: str, connection: Connection, *, tokenizer: str | None = None, trust_remote_code: bool = False
 ) -> APIEngine:
-    """The engine of a model behind a server; its tokenizer is a folder or hub name, by default the model's name.
+    """The engine of a model behind a server; `tokenizer` is a folder or hub name, by default the model's name.
 
     Raises:
         HeadwayError: the tokenizer cannot be loaded, or nobody answers at the address.
     """
-    name = tokenizer or model
     try:
-        loaded = AutoTokenizer.from_pretrained(model_path(name), trust_remote_code=trust_remote_code)
-    except (OSError, ValueError, KeyError) as error:
-        reason = str(error).strip().splitlines()[0]
-        raise HeadwayError(
-            f"cannot load the tokenizer '{name}': {reason}; give --tokenizer a folder or hub name"
-        ) from error
+        loaded = load_tokenizer(tokenizer or model, trust_remote_code=trust_remote_code)
+    except HeadwayError as error:
+        raise HeadwayError(f"{error}; give --tokenizer a folder or hub name") from error
     engine = APIEngine(model, loaded, connection)
     engine.check()
     return engine

@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from random import Random
 from typing import Literal
 
-from headway.types import Completion, Problem, SamplingParams, TokenIds
+from headway.types import Completion, Problem, Prompt, SamplingParams, TokenIds
 
 CLOSE = "</think>"
 FIRST = "Okay\n\nThis is step {}.\n\nHm.\n\n"
@@ -51,7 +51,7 @@ class ScriptedEngine:
         self._problems = {problem.prompt: problem for problem in problems}
 
     def sample(
-        self, prompts: Sequence[TokenIds], params: SamplingParams, *, seeds: Sequence[int]
+        self, prompts: Sequence[Prompt], params: SamplingParams, *, seeds: Sequence[int]
     ) -> list[list[Completion]]:
         """Samples by the script.
 
@@ -59,13 +59,13 @@ class ScriptedEngine:
             ValueError: a prompt asks none of the problems.
         """
         return [
-            [self._complete(prompt, params, Random(f"{seed} {s}")) for s in range(params.n)]
+            [self._complete(prompt.ids, params, Random(f"{seed} {s}")) for s in range(params.n)]
             for prompt, seed in zip(prompts, seeds, strict=True)
         ]
 
     def logprobs(
         self,
-        prompts: Sequence[TokenIds],
+        prompts: Sequence[Prompt],
         continuations: Sequence[Sequence[TokenIds]],
         *,
         ends: tuple[str, ...],
@@ -77,7 +77,7 @@ class ScriptedEngine:
             ValueError: a prompt asks none of the problems.
         """
         return [
-            [self._logprob(prompt, self.tokenizer.decode(c, skip_special_tokens=False)) for c in some]
+            [self._logprob(prompt.ids, self.tokenizer.decode(c, skip_special_tokens=False)) for c in some]
             for prompt, some in zip(prompts, continuations, strict=True)
         ]
 

@@ -1,4 +1,4 @@
-"""The vLLM engine, in this process: continuous batching, and a prefix that several prompts share computed once.
+"""The vLLM engine, in this process: continuous batching and prefix caching.
 
 vLLM derives the seed of sample s of a request from the request's own, so samples depend on neither batch nor order.
 """
@@ -10,7 +10,7 @@ import vllm
 from vllm.exceptions import VLLMClientError, VLLMError
 from vllm.platforms import current_platform
 
-from headway.types import Completion, HeadwayError, SamplingParams, TokenIds
+from headway.types import Completion, HeadwayError, Prompt, SamplingParams
 
 
 class VLLMEngine:
@@ -25,7 +25,7 @@ class VLLMEngine:
         self._llm = llm
 
     def sample(
-        self, prompts: Sequence[TokenIds], params: SamplingParams, *, seeds: Sequence[int]
+        self, prompts: Sequence[Prompt], params: SamplingParams, *, seeds: Sequence[int]
     ) -> list[list[Completion]]:
         """`params.n` samples of each prompt; all go to vLLM's scheduler at once, in this order.
 
@@ -60,7 +60,7 @@ class VLLMEngine:
         ]
         try:
             outputs = self._llm.generate(
-                [{"prompt_token_ids": list(prompt)} for prompt in prompts], each, use_tqdm=False
+                [{"prompt_token_ids": list(prompt.ids)} for prompt in prompts], each, use_tqdm=False
             )
         except (ValueError, VLLMClientError) as error:
             raise HeadwayError(

@@ -10,7 +10,17 @@ from headway.core.segment import PARAGRAPH
 from headway.procedures.sample import Sampling, TraceKey, derive_seed, grade_traces, make_trace
 from headway.text.offsets import decode_with_offsets, token_at
 from headway.text.tags import ThinkTags, opening_of
-from headway.types import Completion, Engine, Grader, HeadwayError, Problem, TokenIds, Tokenizer, Trace
+from headway.types import (
+    Completion,
+    Engine,
+    Grader,
+    HeadwayError,
+    Problem,
+    Prompt,
+    TokenIds,
+    Tokenizer,
+    Trace,
+)
 
 MARKERS = ("Wait", "But wait", "Alternatively", "But hold on")
 
@@ -76,7 +86,7 @@ def extend(
             params = sampling.params(longest, stop=() if last else (tags.close,))
             before = [thought.token_ids + f for thought, f in zip(thoughts, forced, strict=True)]
             completions = engine.sample(
-                [t.prompt_ids + ids for t, ids in zip(chunk, before, strict=True)],
+                [Prompt.of(t.prompt_ids + ids) for t, ids in zip(chunk, before, strict=True)],
                 params,
                 seeds=[derive_seed(sampling.seed, t.problem_id, t.index, "extend", r) for t in chunk],
             )

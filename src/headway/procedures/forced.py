@@ -5,15 +5,19 @@ from typing import NamedTuple
 
 from headway.core.segment import boundaries
 from headway.procedures.sample import TraceKey
-from headway.types import Episode, MetaProver, TokenIds, Tokenizer, Trace
+from headway.types import Episode, MetaProver, Prompt, TokenIds, Tokenizer, Trace
 
 Segmenter = Callable[[Trace], list[Episode]]
 
 
 class Forced(NamedTuple):
-    """One boundary of a trace, `position` tokens into its completion, and what is forced there: a text, as tokens."""
+    """One boundary of a trace, `position` tokens into its completion, and what is forced there: a text, as tokens.
+
+    `base` is the trace's prompt and completion: the prompts of its boundaries share it.
+    """
 
     trace: Trace
+    base: TokenIds
     boundary: int
     position: int
     text: str
@@ -25,9 +29,9 @@ class Forced(NamedTuple):
         return self.trace.problem_id, self.trace.index
 
     @property
-    def prompt(self) -> TokenIds:
+    def prompt(self) -> Prompt:
         """The problem, the sampled tokens before the boundary, and the forced ones."""
-        return self.trace.prefix(self.position) + self.ids
+        return Prompt(self.base, len(self.trace.prompt_ids) + self.position, self.ids)
 
     @property
     def tokens(self) -> int:
@@ -43,7 +47,8 @@ def forced_answers(trace: Trace, prover: MetaProver, tokenizer: Tokenizer, segme
     suffix, end = (
         (text, tuple(tokenizer.encode(text, add_special_tokens=False))) for text in (prover.suffix, prover.end_suffix)
     )
+    base = trace.prompt_ids + trace.token_ids
     return [
-        Forced(trace, j, e, *(end if trace.closed and e == trace.thinking else suffix))
+        Forced(trace, base, j, e, *(end if trace.closed and e == trace.thinking else suffix))
         for j, e in enumerate(boundaries(segmenter(trace)))
     ]

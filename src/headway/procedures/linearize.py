@@ -13,7 +13,7 @@ from headway.text.answers import BOX, extract_answer
 from headway.text.offsets import decode_with_offsets
 from headway.text.prompts import prompt_ids
 from headway.text.tags import ThinkTags
-from headway.types import Attempt, Completion, Engine, Grader, Problem, TokenIds, Tokenizer
+from headway.types import Attempt, Completion, Engine, Grader, Problem, Prompt, TokenIds, Tokenizer
 
 # what the authors' code appends to make a model backtrack that would not do so by itself
 CUE = "\nWait, this seems off. Let's try something else.\n"
@@ -69,7 +69,7 @@ def linearize(
         made: list[Attempt] = []
         for r in range(rounds):
             contexts = [
-                prompt + sum(own[-window:], ()) + ids
+                Prompt.of(prompt + sum(own[-window:], ()) + ids)
                 for prompt, own, ids in zip(prompts, episodes, opening, strict=True)
             ]
             seeds = [derive_seed(sampling.seed, *key, "linearize", r) for key in keys]

@@ -10,7 +10,7 @@ from headway.choices import Option, Options
 from headway.text.offsets import decode_with_offsets, token_at
 from headway.text.prompts import prompt_ids
 from headway.text.tags import ThinkTags, read_answer, read_thought
-from headway.types import Completion, Engine, Grader, Problem, SamplingParams, TokenIds, Tokenizer, Trace
+from headway.types import Completion, Engine, Grader, Problem, Prompt, SamplingParams, TokenIds, Tokenizer, Trace
 
 TraceKey = tuple[str, int]
 
@@ -58,7 +58,7 @@ def sample(
             continue
         prompts = [prompt_ids(engine.tokenizer, problem.prompt, tags) for problem in chunk]
         seeds = [derive_seed(sampling.seed, problem.id) for problem in chunk]
-        completions = engine.sample(prompts, params, seeds=seeds)
+        completions = engine.sample([Prompt.of(p) for p in prompts], params, seeds=seeds)
         read = [
             make_trace(engine.tokenizer, problem.id, index, prompt, completion, tags, budget=sampling.budget)
             for problem, prompt, group in zip(chunk, prompts, completions, strict=True)

@@ -13,7 +13,8 @@ import msgspec
 from headway.choices import Option, Options, lookup
 from headway.core.segment import Cutting
 from headway.core.tally import ValueKind
-from headway.engines import Connection, model_path
+from headway.engines import Connection
+from headway.engines.loading import load_tokenizer, model_path
 from headway.engines.scripted import Characters, ScriptedEngine, ramps
 from headway.problems import Columns, ProblemSet, load_problems
 from headway.problems.graders import GRADERS
@@ -237,13 +238,13 @@ def open_engine(settings: Settings, problems: ProblemSet) -> Engine:
     engine = lookup(ENGINES, spec.name, "engine")(settings, problems)
     if spec.cache is None:
         return engine
-    from headway.engines.remembering import identity, remembering
+    from headway.engines.cached import CachedEngine, identity
 
     if spec.name == SCRIPTED:
         asked: list[Any] = [problems.problems]
     else:
         asked = [identity(model_path(spec.model)), settings.server.base_url, spec.vllm_args, spec.dtype]
-    return remembering(engine, Path(spec.cache), repr([spec.engine, spec.model, *asked]))
+    return CachedEngine(engine, Path(spec.cache), repr([spec.engine, spec.model, *asked]))
 
 
 def _scripted(settings: Settings, problems: ProblemSet) -> Engine:
@@ -287,6 +288,4 @@ def open_tokenizer(settings: Settings) -> Tokenizer:
     s = settings.engine
     if s.name == SCRIPTED:
         return Characters()
-    from headway.engines import hf
-
-    return hf.load_tokenizer(model_path(s.tokenizer or s.model), trust_remote_code=s.trust_remote_code)
+    return load_tokenizer(s.tokenizer or s.model, trust_remote_code=s.trust_remote_code)

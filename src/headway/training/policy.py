@@ -5,7 +5,8 @@ from contextlib import AbstractContextManager, contextmanager
 from typing import Any
 
 from headway.engines.hf import HFEngine
-from headway.engines.prefill import Kept, Recorder, recording
+from headway.engines.hf.compat import Recorder, recording
+from headway.engines.hf.prefix_cache import PrefixCache
 from headway.types import Completion
 
 
@@ -22,7 +23,7 @@ class Policy:
     def __init__(self, trainer: Any) -> None:
         self._trainer = trainer
         self._engine: HFEngine | None = None
-        self.cache: Kept | None = None
+        self.cache: PrefixCache | None = None
 
     @property
     def tokenizer(self) -> Any:
@@ -54,10 +55,10 @@ class Policy:
             self._engine = HFEngine(model, self.tokenizer)
         training = model.training
         model.eval()
-        self._engine.kept = self.cache
+        self._engine.prefix_cache = self.cache
         try:
             with self._trainer.accelerator.autocast():
                 yield self._engine
         finally:
-            self._engine.kept = None
+            self._engine.prefix_cache = None
             model.train(training)

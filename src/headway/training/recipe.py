@@ -11,7 +11,7 @@ from transformers.utils import logging
 from trl import ModelConfig, TrlParser, get_peft_config
 
 from headway.choices import check_options
-from headway.engines import model_path
+from headway.engines.loading import model_path
 from headway.problems import load_problems
 from headway.problems.graders import load_grader
 from headway.training.config import MRTConfig

@@ -18,7 +18,7 @@ from headway.procedures.sample import derive_seed, grade_traces, make_trace
 from headway.training.config import MRTConfig
 from headway.training.logs import StepResult
 from headway.training.outcome import TRACE, problem_of
-from headway.types import Branch, Completion, Episode, Problem, SamplingParams, Trace
+from headway.types import Branch, Completion, Episode, Problem, Prompt, SamplingParams, Trace
 
 # The token ranges that the bonuses of a scheme are for, from the episodes and the length of a completion; a stop is
 # the token after the last episode.
@@ -98,7 +98,7 @@ class Step:
         names = [hashlib.sha256(repr(list(p)).encode()).hexdigest()[:16] for p in prompts]
         seeds = [derive_seed(self._args.seed, "prefix", self._step, name) for name in names]
         params = SamplingParams(max_tokens=self._args.max_completion_length, temperature=self._args.temperature)
-        completions = self._trainer.policy.sample(prompts, params, seeds=seeds)
+        completions = self._trainer.policy.sample([Prompt.of(p) for p in prompts], params, seeds=seeds)
         prefixes = {}
         for prompt, name, [completion], seed in zip(prompts, names, completions, seeds, strict=True):
             trace = make_trace(self._trainer.processing_class, name, 0, prompt, completion, self._trainer.tags)

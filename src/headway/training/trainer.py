@@ -14,6 +14,7 @@ from datasets import Dataset
 from transformers import AutoTokenizer, TrainerCallback
 from trl import GRPOTrainer
 
+from headway.engines.hf.prefix_cache import PrefixCache
 from headway.text.known_answers import KnownAnswers
 from headway.text.prompts import meta_prover
 from headway.text.tags import find_think_tags, opening_of, thinking_switches
@@ -121,7 +122,7 @@ class MRTTrainer(GRPOTrainer):  # type: ignore[misc]
         with self.policy.recording() if self._current else nullcontext() as recorder:
             output: dict[str, Any] = super()._generate_and_score_completions(inputs)
         if self._current and recorder:
-            self.policy.cache = recorder.kept
+            self.policy.cache = PrefixCache.recorded(recorder)
             output["advantages"] = self._current.advantages(output["advantages"], output["completion_ids"].shape[1])
             self.policy.cache = None
         return output

@@ -1,7 +1,6 @@
-"""Which token comes next: a uniform number for each seed and step, and what is written with them."""
+"""The sampler: one uniform number for each seed and step, whatever else is in the batch."""
 
 from collections.abc import Callable, Sequence
-from typing import Any
 
 import numpy as np
 import torch
@@ -54,8 +53,8 @@ def sample_seeds(seeds: Sequence[int], n: int) -> np.ndarray:
     return _mix(np.array(seeds, dtype=np.uint64)[:, None] + np.arange(n, dtype=np.uint64) * _GAMMA)
 
 
-class Writing:
-    """Completions in the making, one for each seed: their tokens so far, whether they have ended, how likely they are.
+class Decoding:
+    """Completions while they are sampled, one for each seed: their tokens, log-probabilities, and which have ended.
 
     Args:
         seeds: The seed of each completion.
@@ -65,41 +64,47 @@ class Writing:
     """
 
     def __init__(
-        self, seeds: np.ndarray, params: SamplingParams, ends: Sequence[int], stops: Callable[..., Any] | None
+        self,
+        seeds: np.ndarray,
+        params: SamplingParams,
+        ends: Sequence[int],
+        stops: Callable[[torch.Tensor], torch.Tensor] | None,
     ) -> None:
         self._seeds, self._params, self._ends, self._stops = seeds, params, torch.tensor(ends), stops
+        self.max_tokens = params.max_tokens
         self.ended = torch.zeros(len(seeds), dtype=torch.bool)
-        self._written = torch.zeros(len(seeds), params.max_tokens, dtype=torch.long)
+        self._tokens = torch.zeros(len(seeds), params.max_tokens, dtype=torch.long)
         self._lengths = torch.full((len(seeds),), params.max_tokens)
         self._logprobs = torch.zeros(len(seeds), dtype=torch.double)
 
-    def write(self, rows: torch.Tensor, logits: torch.Tensor, t: int) -> torch.Tensor:
-        """Chooses token t of the completions `rows` by their logits, (rows, vocabulary), and returns it, (rows,).
+    def step(self, rows: torch.Tensor, logits: torch.Tensor, t: int) -> torch.Tensor:
+        """Samples token t of the completions `rows` from their logits, (rows, vocabulary), and returns it, (rows,).
 
-        Completions that have ended may be among them; theirs do not count.
+        Completions that have ended may be among them; their tokens do not count.
         """
         device, alive = logits.device, ~self.ended[rows]
         ends = self._ends.to(device)
         chosen, logprob = choose(logits, uniforms(self._seeds[rows.numpy()], t), self._params)
-        self._written[rows, t] = chosen.cpu()
+        tokens = chosen.cpu()
+        self._tokens[rows, t] = tokens
         self._logprobs[rows[alive]] += logprob.cpu()[alive]
-        over = torch.isin(chosen, ends).cpu() & alive
+        over = torch.isin(tokens, self._ends) & alive
         if over.any() and len(ends) > 1:  # the completion's probability is that of any end
             which = over.to(device)
             any_end = distribution(logits[which], self._params)[:, ends].sum(dim=-1).log() - logprob[which]
             self._logprobs[rows[over]] += any_end.cpu()
         self._lengths[rows[over]] = t
         if self._stops is not None:
-            hit = self._stops(self._written[rows, : t + 1].to(device), None).cpu() & alive & ~over
+            hit = self._stops(self._tokens[rows, : t + 1].to(device)).cpu() & alive & ~over
             self._lengths[rows[hit]] = t + 1
             over |= hit
         self.ended[rows[over]] = True
-        return chosen
+        return tokens
 
     def completions(self) -> list[Completion]:
-        """What was written."""
-        columns = self._written, self._lengths.tolist(), self.ended.tolist(), self._logprobs.tolist()
+        """All completions."""
+        columns = self._tokens, self._lengths.tolist(), self.ended.tolist(), self._logprobs.tolist()
         return [
-            Completion(tuple(w[:k].tolist()), "stop" if over else "length", logprob)
-            for w, k, over, logprob in zip(*columns, strict=True)
+            Completion(tuple(tokens[:length].tolist()), "stop" if ended else "length", logprob)
+            for tokens, length, ended, logprob in zip(*columns, strict=True)
         ]

@@ -1,4 +1,4 @@
-"""Samples kept across runs: what is the same is not asked again, what differs is."""
+"""Samples on disk across runs: what is the same is not asked again, what differs is."""
 
 import sqlite3
 from pathlib import Path
@@ -6,15 +6,19 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from headway.engines.remembering import FILE, identity, remembering
+from headway.engines.cached import FILE, CachedEngine, identity
 from headway.engines.scripted import ScriptedEngine, ramps
 from headway.problems import countdown
 from headway.runs.measure import Measurement
 from headway.runs.settings import Settings
-from headway.types import Completion, HeadwayError, Likelihood, SamplingParams
+from headway.types import Completion, HeadwayError, Likelihood, Prompt, SamplingParams
 
 PARAMS = SamplingParams(n=2, max_tokens=8)
 SETTINGS = Settings.of(model="scripted", problems="countdown", limit=4, traces=2, budget=128, answer_tokens=40)
+
+
+def of(*token_ids: int) -> Prompt:
+    return Prompt.of(token_ids)
 
 
 class Echo:
@@ -26,20 +30,20 @@ class Echo:
         self.asked: list[tuple[int, ...]] = []
 
     def sample(self, prompts, params, *, seeds):
-        self.asked += prompts
+        self.asked += [p.ids for p in prompts]
         return [
-            [Completion((*p, s, k), "stop", -0.1 * k) for k in range(params.n)]
+            [Completion((*p.ids, s, k), "stop", -0.1 * k) for k in range(params.n)]
             for p, s in zip(prompts, seeds, strict=True)
         ]
 
 
 def test_what_was_asked_is_not_asked_again(tmp_path: Path) -> None:
     engine = Echo()
-    first = remembering(engine, tmp_path, "m").sample([(1, 2), (3,)], PARAMS, seeds=[5, 6])
-    assert first == Echo().sample([(1, 2), (3,)], PARAMS, seeds=[5, 6])
-    again = remembering(engine, tmp_path, "m")
-    assert again.sample([(3,), (4,), (1, 2)], PARAMS, seeds=[6, 7, 5]) == [
-        first[1], *Echo().sample([(4,)], PARAMS, seeds=[7]), first[0],
+    first = CachedEngine(engine, tmp_path, "m").sample([of(1, 2), of(3)], PARAMS, seeds=[5, 6])
+    assert first == Echo().sample([of(1, 2), of(3)], PARAMS, seeds=[5, 6])
+    again = CachedEngine(engine, tmp_path, "m")
+    assert again.sample([of(3), of(4), of(1, 2)], PARAMS, seeds=[6, 7, 5]) == [
+        first[1], *Echo().sample([of(4)], PARAMS, seeds=[7]), first[0],
     ]  # fmt: skip
     assert engine.asked == [(1, 2), (3,), (4,)]
     again.close()
@@ -48,7 +52,7 @@ def test_what_was_asked_is_not_asked_again(tmp_path: Path) -> None:
 @pytest.mark.parametrize("other", ["model", "prompt", "seed", "n", "temperature", "stop"])
 def test_what_differs_in_anything_is_asked(tmp_path: Path, other: str) -> None:
     engine = Echo()
-    remembering(engine, tmp_path, "m").sample([(1, 2)], PARAMS, seeds=[5])
+    CachedEngine(engine, tmp_path, "m").sample([of(1, 2)], PARAMS, seeds=[5])
     params = {
         "n": msgspec.structs.replace(PARAMS, n=3),
         "temperature": msgspec.structs.replace(PARAMS, temperature=0.5),
@@ -56,10 +60,10 @@ def test_what_differs_in_anything_is_asked(tmp_path: Path, other: str) -> None:
     }.get(other, PARAMS)
     model, prompt, seed = (
         "other" if other == "model" else "m",
-        (1,) if other == "prompt" else (1, 2),
+        of(1) if other == "prompt" else of(1, 2),
         5 + (other == "seed"),
     )
-    remembering(engine, tmp_path, model).sample([prompt], params, seeds=[seed])
+    CachedEngine(engine, tmp_path, model).sample([prompt], params, seeds=[seed])
     assert len(engine.asked) == 2
 
 
@@ -96,14 +100,15 @@ def test_another_run_takes_what_both_have(tmp_path: Path) -> None:
 def test_scores_pass_through_where_there_are_any(tmp_path: Path) -> None:
     [problem] = countdown.problems(1, split="train")
     engine = ScriptedEngine([problem], ramps([problem], episodes=3))
-    assert isinstance(remembering(engine, tmp_path, "m"), Likelihood)
-    assert not isinstance(remembering(Echo(), tmp_path, "m"), Likelihood)
+    cached = CachedEngine(engine, tmp_path, "m")
+    assert isinstance(cached, Likelihood) and cached.logprobs == engine.logprobs
+    assert not isinstance(CachedEngine(Echo(), tmp_path, "m"), Likelihood)
 
 
 def test_a_file_of_something_else_is_refused_and_stays(tmp_path: Path) -> None:
     (tmp_path / FILE).write_text("something else, longer than a header of a database would be" * 9)
     with pytest.raises(HeadwayError, match="not a database; expected a file of samples that --cache made; remove it"):
-        remembering(Echo(), tmp_path, "m")
+        CachedEngine(Echo(), tmp_path, "m")
     assert (tmp_path / FILE).read_text().startswith("something else")
 
 
@@ -113,7 +118,7 @@ def test_an_engine_that_fails_leaves_nothing_half_written(tmp_path: Path) -> Non
             raise HeadwayError("gone")
 
     with pytest.raises(HeadwayError, match="gone"):
-        remembering(Fails(), tmp_path, "m").sample([(1,)], PARAMS, seeds=[1])
+        CachedEngine(Fails(), tmp_path, "m").sample([of(1)], PARAMS, seeds=[1])
     assert sqlite3.connect(tmp_path / FILE).execute("SELECT count(*) FROM samples").fetchall() == [(0,)]
 
 

@@ -1,0 +1,5 @@
+"""The transformers engine."""
+
+from headway.engines.hf.engine import HFEngine, load
+
+__all__ = ["HFEngine", "load"]

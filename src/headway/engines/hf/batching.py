@@ -1,0 +1,87 @@
+"""Batches: work of like size together, as far as memory has room, and rows padded to one length."""
+
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import NamedTuple, TypeVar
+
+import numpy as np
+import torch
+
+from headway.engines.hf.compat import LanguageModel
+from headway.types import TokenIds
+
+MAX_ENTRIES = 2**26  # of a mask, or of the logits, that a forward may make: 256 MiB in float32
+MAX_PADDED = 1.25  # how much more than the tokens needed a batch may compute
+
+Item = TypeVar("Item")
+
+
+class Size(NamedTuple):
+    """What a piece of work, or a batch of them, takes of a forward.
+
+    Attributes:
+        rows: Rows of the batch.
+        prefix: Tokens of a row's shared prefix.
+        own: Tokens of a row after it.
+        queries: Tokens of a row whose logits are made.
+        needed: Cache slots without padding.
+    """
+
+    rows: int
+    prefix: int
+    own: int
+    queries: int
+    needed: int
+
+    @classmethod
+    def of(cls, prefix: int, own: int, queries: int, *, rows: int = 1) -> "Size":
+        """The size of one piece."""
+        return cls(rows, prefix, own, queries, rows * (prefix + own))
+
+    def plus(self, other: "Size") -> "Size":
+        """The size of both in one batch."""
+        prefix, own = max(self.prefix, other.prefix), max(self.own, other.own)
+        queries, needed = max(self.queries, other.queries), self.needed + other.needed
+        return Size(self.rows + other.rows, prefix, own, queries, needed)
+
+    def has_small_logits(self, model: LanguageModel) -> bool:
+        """Whether its masks and its logits stay below `MAX_ENTRIES`."""
+        width = max(self.prefix + self.own, model.vocabulary)
+        return self.rows * self.queries * width <= MAX_ENTRIES
+
+    def fits(self, model: LanguageModel, max_padded: float) -> bool:
+        """Whether a batch of this size has room in memory and computes little padding."""
+        slots = self.rows * (self.prefix + self.own)
+        return slots <= min(model.max_tokens, max_padded * self.needed) and self.has_small_logits(model)
+
+
+def batches(
+    items: Iterable[Item], size: Callable[[Item], Size], model: LanguageModel, *, max_padded: float = MAX_PADDED
+) -> Iterator[list[Item]]:
+    """Neighbouring items together, as many as fit; at least one. Items come ordered by size."""
+    batch: list[Item] = []
+    total = Size(0, 0, 0, 0, 0)
+    for item in items:
+        grown = total.plus(size(item))
+        if batch and not grown.fits(model, max_padded):
+            yield batch
+            batch, grown = [], size(item)
+        batch.append(item)
+        total = grown
+    if batch:
+        yield batch
+
+
+def padded(sequences: Sequence[TokenIds], *, side: str) -> tuple[torch.Tensor, torch.Tensor]:
+    """Token ids and which of them are no padding, (rows, longest)."""
+    width = max(map(len, sequences))
+    ids = np.zeros((len(sequences), width), dtype=np.int64)
+    mask = np.zeros(ids.shape, dtype=bool)
+    for row, sequence in enumerate(sequences):
+        where = slice(0, len(sequence)) if side == "right" else slice(width - len(sequence), width)
+        ids[row, where], mask[row, where] = sequence, True
+    return torch.from_numpy(ids), torch.from_numpy(mask)
+
+
+def positions_of(mask: torch.Tensor) -> torch.Tensor:
+    """The position of each token among the tokens of its row."""
+    return (mask.cumsum(dim=1) - 1).clamp(min=0)

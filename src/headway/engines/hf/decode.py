@@ -1,0 +1,163 @@
+"""The decoding loop, beside `model.generate`: one seed for each request, and completions that end leave the batch.
+
+So samples depend neither on the batch nor on its order, and the batch gets smaller. Two layouts share the loop:
+
+- *separate*: each completion is a row with its own copy of the keys and values of its prompt.
+- *together*: all completions of a shared prefix are in one row, so that its keys and values are held once and read
+  once a step. The price: every completion also reads, masked, the tokens of the others, so these must be few.
+"""
+
+import math
+from collections import defaultdict
+from collections.abc import Callable, Iterator, Sequence
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from transformers import DynamicCache
+
+from headway.engines.hf.batching import Size, batches, padded, positions_of
+from headway.engines.hf.compat import LanguageModel, shorten
+from headway.engines.hf.prefix_cache import SharedPrefix, prefill
+from headway.engines.hf.sampler import Decoding, sample_seeds
+from headway.engines.hf.token_tree import as_rows, build, layout
+from headway.types import Completion, SamplingParams
+
+SHORT = 1024  # tokens that the completions of a shared prefix have together, at most
+COMPACT_EVERY = 4  # steps between looks at whether completions that have ended should leave
+
+Sampled = Iterator[tuple[int, list[Completion]]]  # the place of a request and its completions
+Start = Callable[[np.ndarray], Decoding]  # begins completions, one for each seed
+
+
+class Queries(NamedTuple):
+    """The completions that the next forward continues, Q in each of R rows.
+
+    `number` (R, Q) says which completion each is, -1 for none; `position` (R, Q) is that of its last token; `sees` is
+    what this token attends to: (R, Q, columns), or (R, columns) where each row is one completion.
+    """
+
+    number: torch.Tensor
+    position: torch.Tensor
+    sees: torch.Tensor
+
+
+def sample_separately(
+    model: LanguageModel, prefixes: Sequence[SharedPrefix], params: SamplingParams, start: Start
+) -> Sampled:
+    """The completions of each request, each in a row of its own."""
+
+    def size(prefix: SharedPrefix) -> Size:
+        own = max(len(r.prompt) - r.shared for r in prefix.requests) + params.max_tokens
+        return Size.of(len(prefix.token_ids), own, 1, rows=len(prefix.requests) * params.n)
+
+    parts: list[SharedPrefix] = []
+    for prefix in sorted(prefixes, key=lambda p: max(len(r.prompt) for r in p.requests)):
+        most = max(1, len(prefix.requests) * model.max_tokens // (2 * size(prefix).needed))
+        for first in range(0, len(prefix.requests), most):
+            parts.append(prefix._replace(requests=prefix.requests[first : first + most]))
+    for batch in batches(parts, size, model, max_padded=math.inf):
+        requests = [r for prefix in batch for r in prefix.requests]
+        cache, width = prefill(model, batch)
+        if width:
+            prefix_of = [k for k, prefix in enumerate(batch) for _ in prefix.requests]
+            cache.batch_select_indices(torch.tensor(prefix_of, device=model.model.device))
+        ids, own = padded([r.own for r in requests], side="left")
+        sees = torch.cat([torch.arange(width) < torch.tensor([[r.shared] for r in requests]), own], dim=1)
+        position = positions_of(sees)[:, -ids.shape[1] :]
+        logits = model.forward(ids, sees, position, cache, keep=1)
+        cache.batch_repeat_interleave(params.n)
+        number = torch.arange(len(requests) * params.n)[:, None]
+        rest, sees, logits = (x.repeat_interleave(params.n, 0) for x in (position[:, -1:], sees, logits))
+        decoding = start(sample_seeds([r.seed for r in requests], params.n).reshape(-1))
+        drawn = decode(model, cache, decoding, Queries(number, rest, sees), logits)
+        yield from _by_place(batch, drawn)
+
+
+def sample_together(
+    model: LanguageModel, prefixes: Sequence[SharedPrefix], params: SamplingParams, start: Start
+) -> Sampled:
+    """The completions of each request, those of a shared prefix beside each other; the model must take trees."""
+
+    def at_once(prefix: SharedPrefix) -> int:
+        """How many completions of each prompt are decoded beside each other."""
+        return min(params.n, max(1, SHORT // (len(prefix.requests) * params.max_tokens)))
+
+    def size(prefix: SharedPrefix) -> Size:
+        branches = len(prefix.requests) * at_once(prefix)
+        own = sum(len(r.prompt) - r.shared for r in prefix.requests) + branches * params.max_tokens
+        return Size.of(0, len(prefix.token_ids) + own, branches)
+
+    for batch in batches(sorted(prefixes, key=lambda p: (len(p.requests), len(p.token_ids))), size, model):
+        found: dict[int, list[Completion]] = defaultdict(list)
+        requests = [r for prefix in batch for r in prefix.requests]
+        cache, width = prefill(model, batch)
+        queries, logits = _after_prompts(model, cache, width, batch)
+        for first in range(0, params.n, at_once(batch[-1])):
+            n = min(at_once(batch[-1]), params.n - first)
+            of_request, position, sees = (x.repeat_interleave(n, 1) for x in queries)
+            number = of_request * n + torch.arange(n).repeat(queries.number.shape[1])
+            seeds = sample_seeds([r.seed for r in requests], first + n)[:, first:].reshape(-1)
+            several = Queries(number.where(of_request >= 0, -1), position, sees)
+            drawn = decode(model, cache, start(seeds), several, logits.repeat_interleave(n, 1))
+            for place, completions in _by_place(batch, drawn):
+                found[place] += completions
+            shorten(cache, queries.sees.shape[2])
+        yield from found.items()
+
+
+def _after_prompts(
+    model: LanguageModel, cache: DynamicCache, width: int, prefixes: Sequence[SharedPrefix]
+) -> tuple[Queries, torch.Tensor]:
+    """Computes the rest of each prompt: one query for each request, after its last token, and its logits."""
+    trees = [build(prefix.requests, {r.place: [()] for r in prefix.requests}) for prefix in prefixes]
+    nodes = as_rows([np.arange(len(tree.tokens)) for tree in trees])
+    ids, sees, position = layout(trees, width, nodes[:, :0], nodes)
+    last = torch.from_numpy(as_rows([np.array(list(tree.ends.values()))[:, 0] for tree in trees]))
+    number = torch.full(last.shape, -1)
+    number[last >= 0] = torch.arange(int((last >= 0).sum()))
+    needed, column = torch.unique(last.clamp(min=0), return_inverse=True)
+    logits = model.forward(ids, sees, position, cache, keep=needed)
+    row, node = torch.arange(len(trees))[:, None], last.clamp(min=0)
+    logits = logits[row.to(logits.device), column.to(logits.device)]
+    return Queries(number, position[row, node], sees[row, node]), logits
+
+
+def _by_place(prefixes: Sequence[SharedPrefix], drawn: list[Completion]) -> Sampled:
+    """The same number of completions for each request, in order."""
+    requests = [r for prefix in prefixes for r in prefix.requests]
+    n = len(drawn) // len(requests)
+    for k, request in enumerate(requests):
+        yield request.place, drawn[k * n : k * n + n]
+
+
+def decode(
+    model: LanguageModel, cache: DynamicCache, decoding: Decoding, queries: Queries, logits: torch.Tensor
+) -> list[Completion]:
+    """Samples all completions to their ends; `logits` (R, Q, V) are those of their first tokens."""
+    number, position, sees = queries
+    separate = sees.ndim == 2
+    row = torch.arange(len(number))[:, None]
+    for t in range(decoding.max_tokens):
+        there = number >= 0
+        tokens = torch.zeros_like(number)
+        tokens[there] = decoding.step(number[there], logits[there.to(logits.device)].float(), t)
+        alive = there.clone()
+        alive[there] = ~decoding.ended[number[there]]
+        if t + 1 == decoding.max_tokens or not alive.any():
+            break
+        if t % COMPACT_EVERY == COMPACT_EVERY - 1:
+            if not separate:
+                # completions that go on move to the front of their row, and all rows end with the longest
+                order = alive.int().argsort(dim=1, descending=True, stable=True)[:, : int(alive.sum(dim=1).max())]
+                tokens, number, position, alive = (x.gather(1, order) for x in (tokens, number, position, alive))
+                number, sees = number.where(alive, -1), sees[row, order]
+            elif alive.sum() <= len(alive) * 3 // 4:  # fewer rows are worth a copy of the cache
+                left = alive[:, 0].nonzero().squeeze(1)
+                cache.batch_select_indices(left.to(logits.device))
+                tokens, number, position, sees = (x[left] for x in (tokens, number, position, sees))
+        position = position + 1
+        itself = torch.eye(number.shape[1], dtype=torch.bool).expand(len(number), -1, -1)
+        sees = torch.cat([sees, itself[:, 0] if separate else itself], dim=-1)
+        logits = model.forward(tokens, sees, position, cache)
+    return decoding.completions()

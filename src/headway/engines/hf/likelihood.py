@@ -1,0 +1,140 @@
+"""Likelihood: the probabilities of given continuations, all those of a trace in one pass.
+
+The prompts of a trace are its prefixes with a forced suffix each. Their shared prefix is computed once, with the
+model's own causal attention, or is cached. The rest of every prompt and its continuations are one tree: a node attends
+to its ancestors and to as much of the shared prefix as its prompt has, and its position is the one in its own prompt.
+The first forward has all prompts and the first tokens of all continuations, each further forward the next tokens of
+those that are still likely. A mask has (nodes) x (prefix + nodes) entries: linear in the length of the trace.
+"""
+
+from collections.abc import Iterator, Sequence
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from jaxtyping import Float
+from transformers import DynamicCache
+
+from headway.engines.hf.batching import MAX_ENTRIES, Size, batches, padded, positions_of
+from headway.engines.hf.compat import LanguageModel, shorten
+from headway.engines.hf.prefix_cache import SharedPrefix, prefill
+from headway.engines.hf.token_tree import LOOKAHEAD, TokenTree, as_rows, build, layout
+from headway.types import Prompt, TokenIds
+
+
+def score(
+    model: LanguageModel,
+    prefixes: Sequence[SharedPrefix],
+    continuations: Sequence[Sequence[TokenIds]],
+    *,
+    closers: torch.Tensor,
+    temperature: float,
+) -> Iterator[tuple[int, list[float]]]:
+    """The place of each request, and the log-probability of each of its continuations and then any of `closers`.
+
+    The model must take trees.
+    """
+
+    def size(job: Job) -> Size:
+        """A prefix that needs several trees is computed alone."""
+        nodes = max(len(tree.tokens) for tree in job.trees)
+        return Size.of(len(job.prefix.token_ids), nodes, nodes if len(job.trees) == 1 else MAX_ENTRIES)
+
+    jobs = [Job(prefix, _trees(model, prefix, continuations)) for prefix in prefixes]
+    jobs.sort(key=lambda job: (len(job.trees), size(job).own, size(job).prefix))
+    for batch in batches(jobs, size, model):
+        cache, width = prefill(model, [job.prefix for job in batch])
+        for trees in zip(*(job.trees for job in batch), strict=True):
+            found = _follow(model, cache, width, trees, closers=closers, temperature=temperature)
+            for tree, logprob in zip(trees, found, strict=True):
+                yield from ((place, logprob[ends].tolist()) for place, ends in tree.ends.items())
+            shorten(cache, width)
+
+
+class Job(NamedTuple):
+    """A shared prefix and its trees: one, or as many as the mask and the logits have no room for at once."""
+
+    prefix: SharedPrefix
+    trees: list[TokenTree]
+
+
+def _trees(model: LanguageModel, prefix: SharedPrefix, continuations: Sequence[Sequence[TokenIds]]) -> list[TokenTree]:
+    """The trees of a prefix's requests, each small enough or of one request."""
+    tree = build(prefix.requests, continuations)
+    nodes, half = len(tree.tokens), len(prefix.requests) // 2
+    if not half or Size.of(len(prefix.token_ids), nodes, nodes).has_small_logits(model):
+        return [tree]
+    halves = prefix.requests[:half], prefix.requests[half:]
+    return [t for part in halves for t in _trees(model, prefix._replace(requests=part), continuations)]
+
+
+def _follow(
+    model: LanguageModel,
+    cache: DynamicCache,
+    width: int,
+    trees: Sequence[TokenTree],
+    *,
+    closers: torch.Tensor,
+    temperature: float,
+) -> list[Float[np.ndarray, " N"]]:
+    """For each tree, the log-probability at each node of the tokens from its prompt's end to it, and then a closer.
+
+    Continuations are computed a few tokens at a time; those that become unlikely are dropped (-inf).
+    """
+    so_far = [np.where(tree.depth < 0, 0.0, -np.inf) for tree in trees]
+    closed = [np.full(len(tree.tokens), -np.inf) for tree in trees]
+    done = np.full((len(trees), 0), -1)
+    for depth in range(0, 1 + max(int(tree.depth.max()) for tree in trees), LOOKAHEAD):
+        now = as_rows([tree.frontier(logprob, depth) for tree, logprob in zip(trees, so_far, strict=True)])
+        if not now.size:
+            break
+        ids, sees, position = layout(trees, width, done, now)
+        # logits are needed where an answer begins, goes on or ends
+        below = [
+            np.flatnonzero((tree.depth >= 0) & np.isin(tree.parent, row)) for tree, row in zip(trees, now, strict=True)
+        ]
+        needed = (now >= 0) & np.stack(
+            [(t.depth[row] >= 0) | np.isin(row, t.parent[b]) for t, row, b in zip(trees, now, below, strict=True)]
+        )
+        columns = np.flatnonzero(needed.any(axis=0))
+        logits = model.forward(ids, sees, position, cache, keep=torch.from_numpy(columns)).float() / temperature
+        total = logits.logsumexp(dim=-1)
+        closing = (logits[..., closers].logsumexp(dim=-1) - total).double().cpu().numpy()
+        for row, (tree, children) in enumerate(zip(trees, below, strict=True)):
+            here = now[row, columns]
+            column = np.zeros(len(tree.tokens), dtype=np.int64)
+            column[here[here >= 0]] = np.flatnonzero(here >= 0)
+            before = torch.from_numpy(column[tree.parent[children]]).to(logits.device)
+            token = torch.from_numpy(tree.tokens[children]).to(logits.device)
+            step = (logits[row, before, token] - total[row, before]).double().cpu().numpy()
+            for node, logprob in zip(children, step, strict=True):
+                so_far[row][node] = so_far[row][tree.parent[node]] + logprob
+            nodes = now[row, needed[row]]
+            closed[row][nodes] = so_far[row][nodes] + closing[row, column[nodes]]
+        done = np.concatenate([done, now], axis=1)
+    return closed
+
+
+def score_separately(
+    model: LanguageModel,
+    prompts: Sequence[Prompt],
+    continuations: Sequence[Sequence[TokenIds]],
+    *,
+    closers: torch.Tensor,
+    temperature: float,
+) -> list[list[float]]:
+    """The same for a model that takes no trees: each continuation is computed with the whole of its prompt."""
+    rows = [(i, k, prompts[i].ids, answer) for i, some in enumerate(continuations) for k, answer in enumerate(some)]
+    rows.sort(key=lambda row: len(row[2]) + len(row[3]))
+    out = [[0.0] * len(some) for some in continuations]
+    for batch in batches(rows, lambda r: Size.of(0, 2 * (len(r[2]) + len(r[3])), len(r[3]) + 1), model):
+        ids, mask = padded([prompt + answer for *_, prompt, answer in batch], side="left")
+        keep = max(len(answer) for *_, answer in batch) + 1
+        logits = model.forward(ids, mask, positions_of(mask), keep=keep).float()
+        logprobs = (logits / temperature).log_softmax(dim=-1)
+        closing = logprobs[:, -1, closers].logsumexp(dim=-1)
+        for row, (place, k, _, answer) in enumerate(batch):
+            token = torch.tensor(answer, device=logits.device)[:, None]
+            steps = logprobs[row, -len(answer) - 1 : -1].gather(-1, token)
+            out[place][k] = float(steps.double().sum() + closing[row].double())
+    return out

@@ -1,0 +1,60 @@
+"""Where models and tokenizers are found and loaded. Importing this loads neither torch nor transformers."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from importlib.resources import files
+from pathlib import Path
+from typing import Any
+
+from headway.types import HeadwayError
+
+BUILTIN = "builtin:"
+
+
+def model_path(model: str) -> str:
+    """A model's folder or hub name; `builtin:NAME` is a folder of the package.
+
+    Raises:
+        HeadwayError: there is no such built-in model.
+    """
+    if not model.startswith(BUILTIN):
+        return model
+    folder = Path(str(files("headway") / "builtin" / model.removeprefix(BUILTIN)))
+    if not (folder / "config.json").is_file():
+        known = sorted(f"{BUILTIN}{p.parent.name}" for p in folder.parent.glob("*/config.json"))
+        raise HeadwayError(f"no model '{model}' in the package; expected {', '.join(known)}")
+    return str(folder)
+
+
+def load_tokenizer(model: str | Path, *, trust_remote_code: bool = False, **options: Any) -> Any:
+    """The tokenizer of a model folder, hub name or `builtin:NAME`; `options` go to transformers.
+
+    Raises:
+        HeadwayError: it cannot be loaded; says why.
+    """
+    from transformers import AutoTokenizer  # imports torch where there is one
+
+    with loading(model):
+        return AutoTokenizer.from_pretrained(model_path(str(model)), trust_remote_code=trust_remote_code, **options)
+
+
+@contextmanager
+def loading(model: str | Path) -> Iterator[None]:
+    """Turns a failure to load a model or its tokenizer into one message; hides the progress bars of transformers."""
+    from transformers.utils import logging
+
+    bars = logging.is_progress_bar_enabled()
+    logging.disable_progress_bar()
+    try:
+        yield
+    except HeadwayError:
+        raise
+    except (OSError, ValueError, KeyError) as error:
+        reason = next(iter(str(error).strip().splitlines()), type(error).__name__)
+        raise HeadwayError(
+            f"cannot load the model '{model}': {reason}; expected builtin:countdown, a folder with config.json, "
+            "*.safetensors and a tokenizer, or a model of the Hugging Face hub"
+        ) from error
+    finally:
+        if bars:
+            logging.enable_progress_bar()
