@@ -1,15 +1,15 @@
-"""Files of problems: JSONL, CSV and Parquet, read row by row."""
+"""Files of rows: JSONL, CSV and Parquet, read row by row."""
 
 import csv
+import json
 from collections.abc import Iterator
 from pathlib import Path
-
-import msgspec
 
 from headway.problems.rows import Row
 from headway.types import HeadwayError
 
-EXAMPLE = '{"id": "1", "prompt": "What is 2 + 2?", "answer": "4"}'
+MAX_LINE_BYTES = 2**26  # of one JSON line: far more than a completion, far less than the memory
+ROWS_AT_ONCE = 64  # of a Parquet file
 
 
 def read_file(path: Path) -> Iterator[Row]:
@@ -20,22 +20,26 @@ def read_file(path: Path) -> Iterator[Row]:
     Raises:
         HeadwayError: the file cannot be read; says where.
     """
-    readers = {".csv": _csv, ".parquet": _parquet}
+    readers = {".csv": _csv, ".parquet": read_parquet}
     return readers.get(path.suffix.lower(), _jsonl)(path)
 
 
 def _jsonl(path: Path) -> Iterator[Row]:
     with path.open("rb") as lines:
-        for number, line in enumerate(lines, start=1):
+        number = 0
+        while line := lines.readline(MAX_LINE_BYTES):
+            number += 1
+            place = f"{path}, line {number}"
+            if len(line) == MAX_LINE_BYTES:
+                raise HeadwayError(f"{place}: longer than {MAX_LINE_BYTES} bytes; expected one JSON object per line")
             if not line.strip():
                 continue
-            place = f"{path}, line {number}"
             try:
-                row = msgspec.json.decode(line)
-            except (msgspec.DecodeError, ValueError, RecursionError) as error:
-                raise HeadwayError(f"{place}: {error}; expected a JSON object, e.g. {EXAMPLE}") from error
+                row = json.loads(line.decode())
+            except (ValueError, RecursionError) as error:
+                raise HeadwayError(f"{place}: {error}; expected a JSON object in UTF-8") from error
             if not isinstance(row, dict):
-                raise HeadwayError(f"{place}: expected a JSON object, e.g. {EXAMPLE}; got {row!r:.80}")
+                raise HeadwayError(f"{place}: {type(row).__name__}; expected a JSON object")
             yield place, row
 
 
@@ -52,14 +56,21 @@ def _csv(path: Path) -> Iterator[Row]:
             raise HeadwayError(f"{path}, after line {reader.line_num}: {error}; expected CSV in UTF-8") from error
 
 
-def _parquet(path: Path) -> Iterator[Row]:
+def read_parquet(path: Path, columns: list[str] | None = None) -> Iterator[Row]:
+    """The rows of a Parquet file, with these columns or all.
+
+    Raises:
+        HeadwayError: it cannot be read.
+    """
     import pyarrow as pa
     import pyarrow.parquet as pq
 
+    number = 0
     try:
         with pq.ParquetFile(path) as file:
-            rows = (row for batch in file.iter_batches(batch_size=1024) for row in batch.to_pylist())
-            for number, row in enumerate(rows, start=1):
-                yield f"{path}, row {number}", row
-    except (pa.ArrowException, OSError) as error:
-        raise HeadwayError(f"{path}: {error}; expected a Parquet file") from error
+            for batch in file.iter_batches(batch_size=ROWS_AT_ONCE, columns=columns):
+                for row in batch.to_pylist():
+                    number += 1
+                    yield f"{path}, row {number}", row
+    except (pa.ArrowException, OSError, UnicodeDecodeError) as error:
+        raise HeadwayError(f"{path}, after row {number}: {error}; expected a Parquet file") from error

@@ -18,6 +18,7 @@ from headway.engines.loading import load_tokenizer, model_path
 from headway.engines.scripted import Characters, ScriptedEngine, ramps
 from headway.problems import Columns, ProblemSet, load_problems
 from headway.problems.graders import GRADERS
+from headway.problems.presets import PRESETS
 from headway.procedures.sample import Sampling
 from headway.text.tags import ThinkFormat
 from headway.types import Engine, HeadwayError, Tokenizer
@@ -25,31 +26,29 @@ from headway.types import Engine, HeadwayError, Tokenizer
 if TYPE_CHECKING:
     from headway.procedures.adaptive import Of, Target
 
+EngineName = Literal["auto", "hf", "scripted", "vllm", "api"]
 SCRIPTED = "scripted"
+MOST_BRANCHES = "Total branches; those beyond the first round go where they reduce the error most."
+SETS = (
+    f"JSONL, CSV or Parquet file; a known set ({', '.join(PRESETS)}, countdown); hub:owner/name[:config][@split]; "
+    "gym:TASK of reasoning-gym."
+)
 SERVED_BY = {"base_url": "api", "tokenizer": "api", "vllm_args": "vllm"}  # options of one engine only
 
 
 class EngineSpec(Options, frozen=True):
     """The model, how it is loaded, and how it marks its thinking."""
 
-    model: Annotated[
-        str, Option("Model folder, hub name, builtin:countdown, scripted, or the name that a server knows.")
-    ]
-    engine: Annotated[
-        Literal["auto", "hf", "scripted", "vllm", "api"], Option("How the model is run; auto: depends on the model.")
-    ] = "auto"
+    model: Annotated[str, Option("Folder, hub name, builtin:countdown, scripted, or a server's name of the model.")]
+    engine: Annotated[EngineName, Option("How the model is run; auto: depends on the model.")] = "auto"
     dtype: Annotated[str, Option("auto, float32, bfloat16 or float16.")] = "auto"
     trust_remote_code: Annotated[bool, Option("Run code that comes with the model.")] = False
-    think_format: Annotated[
-        ThinkFormat | None, Option("Format of the think tags; default: detected from the tokenizer.")
-    ] = None
+    think_format: Annotated[ThinkFormat | None, Option("Think tags; default: detected from the tokenizer.")] = None
     think_open: Annotated[str | None, Option("Text that opens the thinking.")] = None
     think_close: Annotated[str | None, Option("Text that closes the thinking.")] = None
     cache: Annotated[str | None, Option("Folder of a disk cache of samples, shared between runs.")] = None
     vllm_args: Annotated[str | None, Option("vLLM's own arguments, as a JSON object (vllm).")] = None
-    tokenizer: Annotated[
-        str | None, Option("Folder or hub name of the model's tokenizer, if not that of --model (api).")
-    ] = None
+    tokenizer: Annotated[str | None, Option("Folder or hub name of the tokenizer, if not --model (api).")] = None
 
     def check(self) -> None:
         """Refuses values that cannot be used; see `Options.check`."""
@@ -78,13 +77,7 @@ class EngineSpec(Options, frozen=True):
 class ProblemOptions(Options, frozen=True):
     """The problems, and the grader of their answers."""
 
-    problems: Annotated[
-        str,
-        Option(
-            "JSONL, CSV or Parquet file; a known set (aime24, aime25, amc, math500, minerva, gsm8k, omni-math, "
-            "countdown); hub:owner/name[:config][@split]; gym:TASK of reasoning-gym."
-        ),
-    ] = "countdown"
+    problems: Annotated[str, Option(SETS)] = "countdown"
     limit: Annotated[int | None, Option("Use only the first problems, this many.", least=1)] = None
     prompt_column: Annotated[str | None, Option("Column of the question, if not prompt.")] = None
     answer_column: Annotated[str | None, Option("Column of the reference answer, if not answer.")] = None
@@ -98,16 +91,9 @@ class Proving(Options, frozen=True):
 
     branches: Annotated[int, Option("Forced answers per boundary.", least=1)] = 4
     values: Annotated[ValueKind, Option("How values are estimated: docs/measuring.md.")] = "branches"
-    precision: Annotated[
-        float | None, Option("Draw branches until they add at most this standard error to the regret.", above=0)
-    ] = None
-    value_precision: Annotated[
-        float | None, Option("Draw branches until each value has at most this standard error.", above=0)
-    ] = None
-    max_branches: Annotated[
-        int | None,
-        Option("Total branches; those beyond the first round go where they reduce the error most.", above=0),
-    ] = None
+    precision: Annotated[float | None, Option("Target: standard error of the regret by branches.", above=0)] = None
+    value_precision: Annotated[float | None, Option("Target: standard error of each value.", above=0)] = None
+    max_branches: Annotated[int | None, Option(MOST_BRANCHES, above=0)] = None
     suffix: Annotated[str | None, Option("Text that forces an answer within the thinking.")] = None
     end_suffix: Annotated[str | None, Option("Text that forces an answer after thinking that ended by itself.")] = None
 

@@ -5,21 +5,26 @@ Samples are decoded one at a time; a `.json` is mapped into memory.
 
 import json
 import mmap
-import struct
-import zipfile
+import sys
 import zlib
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, TypeVar
 
 import msgspec
-import pyarrow as pa
 
 from headway.runs.importers.rows import CompletionRow, Source, answer_of, content_of, conversation_of, stop_of, text_of
 from headway.types import HeadwayError
 
+if sys.version_info >= (3, 14):
+    import zipfile
+
+    from compression.zstd import ZstdError
+else:  # inspect compresses with Zstandard
+    from backports.zstd import ZstdError, zipfile
+
 MAX_SAMPLE_BYTES = 2**28  # of one decoded sample: events and all, far more than a completion
-ZSTANDARD = 93  # how inspect compresses; zipfile itself reads it from Python 3.14 on
+READ_BYTES = 4096
 ATTACHED = "attachment://"
 T = TypeVar("T")
 
@@ -81,18 +86,18 @@ def open_log(path: Path) -> Source:
 
 def _open_eval(path: Path) -> tuple[Header, Iterator[tuple[str, Sample]]]:
     try:
-        with zipfile.ZipFile(path) as archive:
-            members = {info.filename: info for info in archive.infolist()}
+        archive = zipfile.ZipFile(path)
     except (zipfile.BadZipFile, ValueError, NotImplementedError) as error:
         raise HeadwayError(f"{path}: {error}; expected a whole .eval log of inspect, which is a zip") from error
-    head = members.get("header.json") or members.get("_journal/start.json")
+    names = archive.namelist()
+    head = next((name for name in ("header.json", "_journal/start.json") if name in names), None)
     if head is None:
         raise HeadwayError(f"{path} has no header.json; expected an .eval log of inspect")
-    named = [info for name, info in members.items() if name.startswith("samples/") and name.endswith(".json")]
+    named = [name for name in names if name.startswith("samples/") and name.endswith(".json")]
     if not named:
         raise HeadwayError(f"{path} holds no sample; expected a log of inspect with its samples")
-    samples = ((f"{path}, {i.filename}", _decode(_member(path, i), Sample, f"{path}, {i.filename}")) for i in named)
-    return _decode(_member(path, head), Header, f"{path}, {head.filename}"), samples
+    samples = ((f"{path}, {name}", _member(archive, name, Sample)) for name in named)
+    return _member(archive, head, Header), samples
 
 
 def _open_json(path: Path) -> tuple[Log, Iterator[tuple[str, Sample]]]:
@@ -120,41 +125,21 @@ def _decode(content: Any, kind: type[T], place: str) -> T:
         raise HeadwayError(f"{place}: {error}; expected a log of inspect") from error
 
 
-def _member(path: Path, info: zipfile.ZipInfo) -> bytes:
-    """The content of a zip's member; zipfile itself would read the directory again for each.
+def _member(archive: zipfile.ZipFile, name: str, kind: type[T]) -> T:
+    """A member of a zip, decoded.
 
     Raises:
         HeadwayError: it is damaged or too large.
     """
-    place = f"{path}, {info.filename}"
-    too_large = HeadwayError(f"{place}: more than {MAX_SAMPLE_BYTES} bytes; too large for a sample")
+    place, info = f"{archive.filename}, {name}", archive.getinfo(name)
     if max(info.file_size, info.compress_size) > MAX_SAMPLE_BYTES:
-        raise too_large
+        raise HeadwayError(f"{place}: more than {MAX_SAMPLE_BYTES} bytes; too large for a sample")
     try:
-        with path.open("rb") as file:
-            file.seek(info.header_offset)
-            name, extra = struct.unpack("<26xHH", file.read(30))
-            file.seek(name + extra, 1)
-            content = _unpacked(file.read(info.compress_size), info.compress_type)
-    except (pa.ArrowException, zlib.error, struct.error, OSError) as error:
+        with archive.open(info) as file:  # in small reads: zipfile unpacks all of a read at once
+            content = b"".join(iter(lambda: file.read(READ_BYTES), b""))
+    except (zipfile.BadZipFile, ZstdError, zlib.error, EOFError, NotImplementedError) as error:
         raise HeadwayError(f"{place}: {error}; the log is damaged") from error
-    if len(content) > MAX_SAMPLE_BYTES:
-        raise too_large
-    if zlib.crc32(content) != info.CRC:
-        raise HeadwayError(f"{place}: the content is not what was written; the log is damaged")
-    return content
-
-
-def _unpacked(packed: bytes, method: int) -> bytes:
-    """The content of a zip's member, or a little more than `MAX_SAMPLE_BYTES` of it."""
-    if method == zipfile.ZIP_STORED:
-        return packed
-    if method == zipfile.ZIP_DEFLATED:
-        return zlib.decompressobj(-zlib.MAX_WBITS).decompress(packed, MAX_SAMPLE_BYTES + 1)
-    if method == ZSTANDARD:
-        with pa.CompressedInputStream(pa.BufferReader(packed), "zstd") as stream:
-            return stream.read(MAX_SAMPLE_BYTES + 1)
-    raise OSError(f"compressed by method {method}, which Headway does not know")
+    return _decode(content, kind, place)
 
 
 def _of_sample(place: str, sample: Sample) -> Iterator[CompletionRow]:

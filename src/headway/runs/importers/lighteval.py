@@ -7,8 +7,8 @@ from typing import Any
 
 import msgspec
 
+from headway.problems.files import read_parquet
 from headway.runs.importers.rows import CompletionRow, Source, answer_of, conversation_of, text_of
-from headway.runs.importers.tables import parquet_records
 from headway.types import HeadwayError
 
 COLUMNS = {"doc", "model_response"}
@@ -67,7 +67,7 @@ def open_details(path: Path) -> Source:
     Raises:
         HeadwayError: it holds no row; later, a row is malformed.
     """
-    records = parquet_records(path, columns=sorted(COLUMNS))
+    records = read_parquet(path, columns=sorted(COLUMNS))
     details = ((place, _converted(place, record)) for place, record in records)
     if (first := next(details, None)) is None:
         raise HeadwayError(f"{path} holds no row; expected a file that lighteval writes with --save-details")

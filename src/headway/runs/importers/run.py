@@ -10,6 +10,7 @@ from typing import NamedTuple
 
 import msgspec
 
+from headway.problems.files import read_parquet
 from headway.problems.graders import load_grader
 from headway.procedures.sample import grade_traces
 from headway.runs.importers import inspect_logs, lighteval, tables
@@ -139,7 +140,7 @@ def open_source(path: Path, options: ImportOptions) -> Source:
         raise HeadwayError(f"no file '{path}'; expected .jsonl, .parquet, details of lighteval or a log of inspect")
     if path.suffix in (".eval", ".json"):
         return inspect_logs.open_log(path)
-    if path.suffix == ".parquet" and set(tables.parquet_columns(path)) >= lighteval.COLUMNS:
+    if path.suffix == ".parquet" and set(next(read_parquet(path), ("", {}))[1]) >= lighteval.COLUMNS:
         return lighteval.open_details(path)
     return tables.open_table(path, options)
 

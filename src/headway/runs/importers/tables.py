@@ -1,14 +1,11 @@
 """Tables of completions: JSONL and Parquet, with usual column names or those that a user gives."""
 
-import json
 from collections.abc import Iterable, Iterator
 from itertools import chain
 from pathlib import Path
 from typing import Any
 
-import pyarrow as pa
-import pyarrow.parquet as pq
-
+from headway.problems.files import read_file
 from headway.problems.rows import Row
 from headway.runs.importers.options import ImportOptions
 from headway.runs.importers.rows import (
@@ -21,9 +18,6 @@ from headway.runs.importers.rows import (
     text_of,
 )
 from headway.types import HeadwayError
-
-MAX_LINE_BYTES = 2**26  # of one JSON line: far more than a completion, far less than the memory
-ROWS_AT_ONCE = 64
 
 # usual names of each column, the likeliest first; `messages` last, since it often holds the completion as well
 NAMES = {
@@ -43,7 +37,7 @@ def open_table(path: Path, options: ImportOptions) -> Source:
     Raises:
         HeadwayError: it is empty or has no such column (says which were found); later, a row is malformed.
     """
-    records = parquet_records(path) if path.suffix == ".parquet" else jsonl_records(path)
+    records = read_file(path)
     if (first := next(records, None)) is None:
         raise HeadwayError(f"{path} holds no row; expected completions, one a row, with their prompts and answers")
     found = find_columns(options, list(first[1]), path)
@@ -122,59 +116,6 @@ def completion_of(value: Any, reasoning: Any, place: str) -> tuple[str | None, s
     if thinking is None and text is None:
         raise HeadwayError(f"{place}: the completion is missing; expected text (it may be empty)")
     return thinking, text or ""
-
-
-def jsonl_records(path: Path) -> Iterator[Row]:
-    """Each line's object with its place; empty lines are skipped.
-
-    Raises:
-        HeadwayError: a line is too long or no JSON object in UTF-8.
-    """
-    with path.open("rb") as lines:
-        number = 0
-        while line := lines.readline(MAX_LINE_BYTES):
-            number += 1
-            place = f"{path}, line {number}"
-            if len(line) == MAX_LINE_BYTES:
-                raise HeadwayError(f"{place}: longer than {MAX_LINE_BYTES} bytes; expected one completion a line")
-            if not line.strip():
-                continue
-            try:
-                record = json.loads(line.decode())
-            except (ValueError, RecursionError) as error:
-                raise HeadwayError(f"{place}: {error}; expected a JSON object in UTF-8") from error
-            if not isinstance(record, dict):
-                raise HeadwayError(f"{place}: {type(record).__name__}; expected a JSON object")
-            yield place, record
-
-
-def parquet_records(path: Path, columns: list[str] | None = None) -> Iterator[Row]:
-    """Each row of a Parquet file with its place, some at a time.
-
-    Raises:
-        HeadwayError: it cannot be read.
-    """
-    number = 0
-    try:
-        with pq.ParquetFile(path) as file:
-            for batch in file.iter_batches(batch_size=ROWS_AT_ONCE, columns=columns):
-                for record in batch.to_pylist():
-                    number += 1
-                    yield f"{path}, row {number}", record
-    except (pa.ArrowException, OSError, UnicodeDecodeError) as error:
-        raise HeadwayError(f"{path}, after row {number}: {error}; expected a Parquet file") from error
-
-
-def parquet_columns(path: Path) -> list[str]:
-    """The names of a Parquet file's columns.
-
-    Raises:
-        HeadwayError: it is none.
-    """
-    try:
-        return list(pq.read_schema(path).names)
-    except (pa.ArrowException, OSError) as error:
-        raise HeadwayError(f"{path}: {error}; expected a Parquet file") from error
 
 
 def _at(value: Any, i: int, n: int) -> Any:
