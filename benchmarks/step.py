@@ -62,14 +62,14 @@ BUILTIN = Setup(
     "countdown-train",
     None,
     dict(per_device_train_batch_size=96, max_completion_length=208),
-    dict(branch_max_tokens=16),
+    dict(answer_tokens=16),
 )
 
 
 def real_text(problems: str, traces: int) -> Setup:
     """Traces of 512 tokens, each cut into seven episodes of like length: eight boundaries."""
     length = dict(max_completion_length=512, generation_kwargs={"min_new_tokens": 512})
-    cuts = dict(segment="tokens", episode_tokens=74, max_episodes=7, branch_max_tokens=12, think_open="")
+    cuts = dict(segment="tokens", episode_tokens=74, max_episodes=7, answer_tokens=12, think_open="")
     return Setup(problems, "The answer is", dict(per_device_train_batch_size=traces, **length), cuts)
 
 

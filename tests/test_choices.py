@@ -1,5 +1,6 @@
 """A choice that is none, a wrong type, null or NaN is one error, whether it comes from YAML, a flag or Python."""
 
+from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
@@ -7,6 +8,7 @@ import pytest
 import yaml
 
 from headway.choices import lookup
+from headway.credit import SCHEMES
 from headway.runs.settings import Settings
 from headway.training import MRTConfig, TrainArguments, main
 from headway.types import HeadwayError
@@ -77,3 +79,11 @@ def test_what_is_trained_on_is_checked() -> None:
 def test_a_table_raises_on_what_it_does_not_have() -> None:
     with pytest.raises(HeadwayError, match="credit must be one of a, b; got 'c'"):
         lookup({"a": 1, "b": 2}, "c", "credit")
+
+
+def test_the_credits_that_training_takes_are_the_rows_of_the_table() -> None:
+    [option] = [field for field in fields(MRTConfig) if field.name == "credit"]
+    assert option.metadata["choices"] == list(SCHEMES)
+    for name, scheme in SCHEMES.items():
+        first_line = str(scheme.bonuses.__doc__).splitlines()[0]
+        assert f"{name}: {first_line}" in option.metadata["help"]

@@ -12,20 +12,31 @@ import numpy as np
 import pytest
 import torch
 
-from headway.core.progress import in_space, watermark
-from headway.credit import (
-    centred,
-    centred_by_trace,
-    episode_bonuses,
-    group_advantages,
-    to_go_bonuses,
-    token_advantages,
-    trace_bonus,
-)
+from headway.credit import SCHEMES, Group, centred, token_advantages
+from headway.credit.brpo import centred_by_past
+from headway.credit.mig import watermark
 from headway.types import Episode
 
 A, B, STOP = range(3)
-FORMS = {"episode": episode_bonuses, "to_go": to_go_bonuses}
+FORMS = ["episode", "to_go"]
+
+
+def group_of(values, stopped, rewards):
+    """The group of traces with these values; their episodes are a token long."""
+    episodes = [[Episode(j, j + 1) for j in range(len(v) - 1)] for v in values]
+    costs = [np.arange(len(v), dtype=float) for v in values]
+    return Group(np.array(rewards, dtype=float), list(values), episodes, stopped, costs, [len(v) for v in values])
+
+
+def alone(form, values, *, stopped):
+    """The bonuses of a trace without others, whose baseline is 0."""
+    [bonuses] = SCHEMES[form].bonuses(group_of([values], [stopped], [0.0]))
+    return bonuses
+
+
+def stale(reward, value):
+    [[bonus]] = SCHEMES["stale_prefix"].bonuses(group_of([np.array([value])], [True], [reward]))
+    return bonus
 
 
 class Tree:
@@ -103,13 +114,18 @@ class Tree:
         return sum(self.log_chance(t).exp() * self.V[t] for t in self.traces())
 
     def bonuses(self, form, trace):
-        return FORMS[form](self.values(trace), stopped=self.stopped(trace))
+        return alone(form, self.values(trace), stopped=self.stopped(trace))
+
+    def group_bonuses(self, form, group):
+        """The bonuses of a group as training has them."""
+        values, stopped = [self.values(t) for t in group], [self.stopped(t) for t in group]
+        return SCHEMES[form].bonuses(group_of(values, stopped, [0.0] * len(group)))
 
 
 def centred_credits(tree, form, size, after=lambda trace, credit: credit):
     """The credits of all groups of a size: a trace's weigh 1 / size."""
     for chance, group in tree.groups(size):
-        for trace, credit in zip(group, centred([tree.bonuses(form, t) for t in group]), strict=True):
+        for trace, credit in zip(group, tree.group_bonuses(form, group), strict=True):
             yield chance / size, trace, after(trace, credit)
 
 
@@ -171,7 +187,7 @@ def test_leaving_the_stops_out_of_the_group_changes_the_gradient(form):
         (chance / 2, trace, np.append(credit, 0.0))
         for chance, group in tree.groups(2)
         for trace, credit in zip(
-            group, centred([FORMS[form](tree.values(t), stopped=False) for t in group]), strict=True
+            group, centred([alone(form, tree.values(t), stopped=False) for t in group]), strict=True
         )
     ]
     assert np.abs(tree.expected_update(credits) - tree.gradient(tree.objective(form))).max() > 1e-3
@@ -214,7 +230,7 @@ def test_the_trace_bonus_has_the_gradient_of_the_outcome_from_its_prefix(start, 
         (
             chance * p,
             trace,
-            np.full(len(tree.log_choices(trace, start)), trace_bonus(float(rewards[0]), tree.V[start])),
+            np.full(len(tree.log_choices(trace, start)), stale(float(rewards[0]), tree.V[start])),
         )
         for chance, (trace,) in tree.groups(1, start)
         for p, rewards in outcomes(tree, [trace])
@@ -234,7 +250,7 @@ def test_the_trace_bonus_may_be_centred(cut):
             group,
             centred(
                 [
-                    np.full(len(t) + tree.stopped(t), trace_bonus(r, tree.V[""]))
+                    np.full(len(t) + tree.stopped(t), stale(r, tree.V[""]))
                     for t, r in zip(group, rewards.tolist(), strict=True)
                 ]
             ),
@@ -262,7 +278,7 @@ def test_outcome_and_bonus_together_have_the_gradient_of_their_sum(form):
         for p, rewards in outcomes(tree, group)
         for trace, outcome, bonuses in zip(
             group,
-            group_advantages(rewards, scale=False),
+            rewards - rewards.mean(),
             centred([tree.bonuses(form, t) for t in group]),
             strict=True,
         )
@@ -277,11 +293,11 @@ def test_noise_in_the_values_leaves_the_gradient_as_it_is(form):
 
     def noisy(trace):
         for signs in itertools.product([-0.2, 0.2], repeat=len(trace) + 1):
-            yield FORMS[form](tree.values(trace) + np.array(signs), stopped=True)
+            yield alone(form, tree.values(trace) + np.array(signs), stopped=True)
 
-    alone = ((tree.chance(t) / 2 ** (len(t) + 1), t, credit) for t in tree.traces() for credit in noisy(t))
+    one_by_one = ((tree.chance(t) / 2 ** (len(t) + 1), t, credit) for t in tree.traces() for credit in noisy(t))
     exact = tree.gradient(tree.objective(form))
-    assert tree.expected_update(alone) == pytest.approx(exact, abs=1e-12)
+    assert tree.expected_update(one_by_one) == pytest.approx(exact, abs=1e-12)
     in_pairs = (
         (chance / 2 / 2 ** (len(first) + len(second) + 2), trace, credit)
         for chance, (first, second) in tree.groups(2)
@@ -298,32 +314,26 @@ def test_a_baseline_from_the_traces_own_past_leaves_the_gradient_as_it_is(cut, d
     credits = (
         (chance / size, trace, credit)
         for chance, group in tree.groups(size)
-        for trace, credit in zip(group, centred_by_trace([tree.bonuses("episode", t) for t in group]), strict=True)
+        for trace, credit in zip(group, tree.group_bonuses("brpo", group), strict=True)
     )
     assert tree.expected_update(credits) == pytest.approx(tree.gradient(tree.objective("episode")), abs=1e-12)
 
 
 def test_a_past_that_tells_of_the_end_would_change_the_gradient():
-    """Why `progress_baseline: trace` is refused with to-go credit."""
+    """Why BRPO's baseline is for the progress of episodes alone."""
     tree = Tree(3)
     credits = (
         (chance / 2, trace, credit)
         for chance, group in tree.groups(2)
-        for trace, credit in zip(group, centred_by_trace([tree.bonuses("to_go", t) for t in group]), strict=True)
+        for trace, credit in zip(group, centred_by_past([tree.bonuses("to_go", t) for t in group]), strict=True)
     )
     assert np.abs(tree.expected_update(credits) - tree.gradient(tree.objective("to_go"))).max() > 1e-3
 
 
-@pytest.mark.parametrize("other", [lambda v: in_space(v, "log"), lambda v: in_space(v, "logit"), watermark])
-def test_other_scales_have_the_gradient_of_their_own_progress(other):
-    """Whatever function of the prefix stands for its value, the stop is free to pay the baseline."""
-    tree = Tree(3)
-    worth = {c: other(tree.values(c))[-1] for c in tree.prefixes}
+@TREES
+def test_new_maxima_have_the_gradient_of_their_own_progress(cut):
+    """Any function of the prefix may stand for its value: the stop pays the baseline all the same."""
+    tree = Tree(3, cut=cut)
+    worth = {c: watermark(tree.values(c))[-1] for c in tree.prefixes}
     exact = tree.gradient(tree.greedy_objective(lambda c, z: worth[z] - worth[c]))
-    bonuses = {t: episode_bonuses(other(tree.values(t)), stopped=True) for t in tree.traces()}
-    update = tree.expected_update(
-        (chance / 2, trace, credit)
-        for chance, group in tree.groups(2)
-        for trace, credit in zip(group, centred([bonuses[t] for t in group]), strict=True)
-    )
-    assert update == pytest.approx(exact, abs=1e-12)
+    assert tree.expected_update(centred_credits(tree, "mig", 2)) == pytest.approx(exact, abs=1e-12)

@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from headway.core.progress import in_space, progress, progress_stderr, watermark
+from headway.core.progress import progress, progress_stderr
 from headway.core.values import from_branches
 
 
@@ -53,34 +53,3 @@ def test_squared_errors_of_progress_are_unbiased():
     expected = chances @ np.array([progress_stderr(e.stderr)[0] ** 2 for e in estimates])
     assert chances @ made == pytest.approx(p[1] - p[0])
     assert expected == pytest.approx(variance)  # p1 (1 - p1) / 3 + p2 (1 - p2) / 3
-
-
-def test_progress_on_other_scales_by_hand():
-    values = np.array([0.1, 0.2, 0.4, 0.8])
-    assert in_space(values, "prob") is values
-    # each doubling is worth log 2, wherever it starts
-    assert progress(in_space(values, "log")) == pytest.approx([np.log(2)] * 3)
-    # odds 1/9, 1/4, 2/3, 4
-    assert progress(in_space(values, "logit")) == pytest.approx(np.log([9 / 4, 8 / 3, 6]))
-
-
-def test_a_floor_keeps_what_is_estimated_as_nothing_finite():
-    values = np.array([0.0, 1.0, 1.2, np.nan])  # a distinct-answer value may lie above 1
-    assert in_space(values, "log", floor=0.1)[:3] == pytest.approx([np.log(0.1), 0.0, 0.0])
-    assert in_space(values, "logit", floor=0.1)[:3] == pytest.approx([-np.log(9), np.log(9), np.log(9)])
-    assert np.isnan(in_space(values, "log")[3]) and np.isnan(in_space(values, "logit")[3])
-
-
-def test_only_new_maxima_rise_above_the_watermark():
-    values = np.array([0.2, 0.5, 0.1, 0.5, np.nan, 0.75])
-    assert np.array_equal(watermark(values), [0.2, 0.5, 0.5, 0.5, np.nan, 0.75], equal_nan=True)
-    # going back and forth earns nothing, and what is earned is the best less the first
-    assert progress(watermark(np.array([0.2, 0.5, 0.1, 0.5]))).tolist() == [0.3, 0.0, 0.0]
-    assert watermark(np.empty(0)).shape == (0,)
-
-
-@given(st.lists(st.floats(0, 1), min_size=1))
-def test_a_watermark_pays_the_best_less_the_first_and_never_takes(values):
-    gains = progress(watermark(np.array(values)))
-    assert (gains >= 0).all()
-    assert gains.sum() == pytest.approx(max(values) - values[0])

@@ -3,7 +3,7 @@ import itertools
 import numpy as np
 import pytest
 
-from headway.core.values import from_branches, from_distinct, from_hybrid, from_likelihood, shrunk
+from headway.core.values import from_branches, from_distinct, from_hybrid, from_likelihood
 
 
 def test_values_by_hand():
@@ -173,37 +173,3 @@ def test_hybrid_values_are_unbiased_whatever_is_known(known):
     assert variance <= chances @ (from_distinct(RIGHT[drawn], np.log(LETTERS)[drawn], drawn).values - 0.7) ** 2 + 1e-15
     if known == [0, 2]:
         assert variance == pytest.approx(0.0, abs=1e-15)
-
-
-# -- shrinkage --------------------------------------------------------------------------------------------------------
-
-
-def test_values_shrink_towards_their_groups_mean_by_hand():
-    values = [np.array([0.2, 0.5]), np.array([0.6, 0.9])]
-    # at each boundary the variance is 0.08; noise 0.02 is a quarter of it: three quarters of the way out are kept
-    noise = [np.full(2, 0.02**0.5)] * 2
-    ours, theirs = shrunk(values, noise)
-    assert ours == pytest.approx([0.4 - 0.15, 0.7 - 0.15])
-    assert theirs == pytest.approx([0.4 + 0.15, 0.7 + 0.15])
-
-
-def test_shrinking_less_noise_than_none_and_more_than_all():
-    values = [np.array([0.2, 0.5]), np.array([0.6, 0.9, 0.1])]
-    zeros = [np.zeros(2), np.zeros(3)]
-    assert [v.tolist() for v in shrunk(values, zeros)] == [v.tolist() for v in values]
-    big = [np.ones(2), np.ones(3)]
-    assert [v.tolist() for v in shrunk(values, big)] == [pytest.approx([0.4, 0.7]), pytest.approx([0.4, 0.7, 0.1])]
-    nan = [np.array([np.nan, 0.5]), np.array([0.6, 0.9])]
-    got = shrunk(nan, [np.array([np.nan, 0.1]), np.array([0.1, 0.1])])
-    assert np.isnan(got[0][0]) and got[1][0] == pytest.approx(0.6)
-    assert shrunk([], []) == []
-
-
-def test_shrinkage_brings_noisy_values_closer_to_the_truth():
-    rng = np.random.default_rng(0)
-    truth = rng.uniform(0.3, 0.6, size=(400, 6))
-    drawn = rng.binomial(4, truth) / 4
-    stderr = np.sqrt(drawn * (1 - drawn) / 3)
-    moved = [shrunk(list(drawn[i : i + 8]), list(stderr[i : i + 8])) for i in range(0, 400, 8)]
-    error = np.mean((np.concatenate(moved) - truth) ** 2)
-    assert error < 0.5 * np.mean((drawn - truth) ** 2)

@@ -7,17 +7,19 @@ from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from peft import LoraConfig
 from trl import GRPOConfig, GRPOTrainer
 
 import tiny
+from headway.credit import SCHEMES, Group, Scheme
 from headway.engines import prefill
 from headway.text.prompts import prompt_ids
-from headway.training import MRTConfig, MRTTrainer, dataset_of
-from headway.training import trainer as grpo
-from headway.training.logs import ShareWatch
+from headway.training import MRTConfig, MRTTrainer, dataset_of, policy
+from headway.training.logs import ShareWatch, StepLog, StepResult
+from headway.training.outcome import TRACE
 from headway.types import HeadwayError, Problem
 
 # third parties warn about their own futures
@@ -90,31 +92,80 @@ def test_the_methods_we_override_have_the_signatures_we_know() -> None:
         assert list(inspect.signature(getattr(GRPOTrainer, name)).parameters) == parameters
 
 
+def test_the_attributes_we_read_are_those_we_know(tmp_path: Path) -> None:
+    """Of TRL's trainer, its output and its log; `chat_template_kwargs` are there when TRL first reads them."""
+    seen: dict[str, Any] = {}
+
+    class Looking(MRTTrainer):
+        def _generate_and_score_completions(self, inputs: list[dict[str, Any]]) -> dict[str, Any]:
+            output = super()._generate_and_score_completions(inputs)
+            seen.update(output=output, rows=inputs, metrics=dict(self._metrics["train"]))
+            return output
+
+        def _tokenize_prompts(self, prompts: list[Any]) -> Any:
+            ids, images, fields = super()._tokenize_prompts(prompts)
+            seen.update(prompts=ids)
+            return ids, images, fields
+
+    trainer = trained(tmp_path, Looking, credit="grpo", max_steps=1)
+    output, B = seen["output"], COMMON["per_device_train_batch_size"]
+    assert output["advantages"].shape == (B,) and output["completion_ids"].shape[0] == B
+    assert [
+        ids[mask.bool()].tolist() for ids, mask in zip(output["prompt_ids"], output["prompt_mask"], strict=True)
+    ] == [list(ids) for ids in seen["prompts"]]
+    first = [row["id"] for row in seen["rows"]]
+    assert first[::4] == first[1::4] == first[2::4] == first[3::4]  # groups of num_generations, side by side
+    assert trainer.eos_token_ids == [tiny.tokenizer().eos_token_id]
+    assert (trainer.num_generations, trainer.max_completion_length) == (4, 24)
+    assert trainer.temperature == trainer.args.temperature == 1.0
+    assert len(seen["metrics"]["mrt/generated_tokens"]) == 1 and isinstance(seen["metrics"]["reward"], list)
+    assert any("mrt/generated_tokens" in row for row in trainer.state.log_history)  # what a resumed training reads
+
+
+def test_chat_template_options_are_set_before_trl_reads_them(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    given: list[Any] = []
+    theirs = GRPOTrainer.__init__
+    monkeypatch.setattr(
+        GRPOTrainer,
+        "__init__",
+        lambda self, *a, **k: (given.append(dict(k["args"].chat_template_kwargs)), theirs(self, *a, **k))[1],
+    )
+    asks = "{{ messages[0].content }}<assistant>{% if not enable_thinking %}<think></think>{% endif %}"
+    args = MRTConfig(output_dir=str(tmp_path), **COMMON)
+    tokenizer = tiny.tokenizer()
+    tokenizer.chat_template = asks
+    MRTTrainer(
+        tiny.model(), args=args, train_dataset=dataset_of(PROBLEMS), grader=Parity(), processing_class=tokenizer
+    )
+    assert given == [{"enable_thinking": True}]
+    assert args.chat_template_kwargs is None  # the caller's options stay
+
+
+@pytest.mark.parametrize("options", [dict(progress_weight=0.0), dict(credit="grpo")], ids=["weight 0", "credit grpo"])
 @pytest.mark.parametrize("loss_type", ["dapo", "grpo", "dr_grpo"])
-def test_weight_zero_is_grpo_bit_for_bit(tmp_path: Path, loss_type: str) -> None:
-    ours = weights(trained(tmp_path / "a", progress_weight=0.0, loss_type=loss_type))
+def test_weight_zero_is_grpo_bit_for_bit(tmp_path: Path, loss_type: str, options: dict[str, Any]) -> None:
+    ours = weights(trained(tmp_path / "a", loss_type=loss_type, **options))
     theirs = weights(trained(tmp_path / "b", GRPOTrainer, loss_type=loss_type))
     assert same(ours, theirs)
     assert not same(ours, dict(tiny.model(seed=7).named_parameters()))
 
 
-class Repeats(MRTTrainer):
-    """The outcome's advantage repeated along the tokens."""
-
-    def _with_progress(self, output: dict[str, Any]) -> torch.Tensor:
-        return output["advantages"][:, None].expand(output["completion_ids"].shape).clone()
+def nothing(group: Group) -> list[np.ndarray]:
+    """No bonus for each episode and the stop: the outcome's advantage on each token."""
+    return SCHEMES["grpo"].bonuses(group)
 
 
-def test_advantages_by_token_are_read_as_such(tmp_path: Path) -> None:
+def test_advantages_by_token_are_read_as_such(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """TRL's loss takes (B, T): the outcome repeated along T trains as the outcome does, and progress does not."""
     plain = weights(trained(tmp_path / "a", GRPOTrainer))
-    assert same(weights(trained(tmp_path / "b", Repeats)), plain)
+    monkeypatch.setitem(SCHEMES, "nothing", Scheme(nothing))
+    assert same(weights(trained(tmp_path / "b", credit="nothing")), plain)
     assert not same(weights(trained(tmp_path / "c", segment="tokens", episode_tokens=6)), plain)
 
 
-@pytest.mark.parametrize("credit", ["episode", "to_go", "trace"])
+@pytest.mark.parametrize("credit", ["episode", "to_go", "stale_prefix", "brpo", "mig"])
 def test_each_form_of_credit_trains_and_tells(tmp_path: Path, credit: str) -> None:
-    trainer = trained(tmp_path, credit=credit, segment="tokens", episode_tokens=6, branches=2, branch_max_tokens=5)
+    trainer = trained(tmp_path, credit=credit, segment="tokens", episode_tokens=6, branches=2, answer_tokens=5)
     plain = weights(trained(tmp_path / "plain", GRPOTrainer))
     assert not same(weights(trainer), plain)
     row = next(row for row in trainer.state.log_history if "mrt/progress/mean" in row)
@@ -148,7 +199,7 @@ def test_values_start_from_what_sampling_has_computed(
     monkeypatch.setattr(prefill.Kept, "copy", lambda self, *rest: (found.append(len(rest[0])), counted(self, *rest)))
     trained(tmp_path / "kept", **options)
     assert sum(found) >= 7  # a trace of one token is found with another's
-    monkeypatch.setattr(grpo, "recording", lambda model: nullcontext(prefill.Recorder()))
+    monkeypatch.setattr(policy, "recording", lambda model: nullcontext(prefill.Recorder()))
     found.clear()
     trained(tmp_path / "anew", **options)
     assert not found
@@ -161,9 +212,9 @@ def test_values_start_from_what_sampling_has_computed(
 
 
 @pytest.mark.parametrize("values", KINDS)
-@pytest.mark.parametrize("credit", ["episode", "trace"])
+@pytest.mark.parametrize("credit", ["episode", "stale_prefix"])
 def test_each_kind_of_value_trains_and_tells(tmp_path: Path, values: str, credit: str) -> None:
-    options = dict(values=values, credit=credit, segment="tokens", episode_tokens=6, branches=2, branch_max_tokens=5)
+    options = dict(values=values, credit=credit, segment="tokens", episode_tokens=6, branches=2, answer_tokens=5)
     trainer = trained(tmp_path, grader=Short(), max_steps=1, **options)
     assert not same(weights(trainer), dict(tiny.model(seed=7).named_parameters()))
     row = next(row for row in trainer.state.log_history if "mrt/value/known_share" in row)
@@ -183,7 +234,7 @@ def test_each_kind_of_value_trains_and_tells(tmp_path: Path, values: str, credit
 
 def test_a_likelihood_in_training_is_that_of_the_policy_in_training(tmp_path: Path) -> None:
     """The first step's values are the untrained model's, scored again by hand from the traces it wrote."""
-    options = dict(values="likelihood", segment="tokens", episode_tokens=6, branch_max_tokens=5)
+    options = dict(values="likelihood", segment="tokens", episode_tokens=6, answer_tokens=5)
     trained(tmp_path, grader=Short(), max_steps=1, **options)
     line = json.loads((tmp_path / "traces.jsonl").read_text().splitlines()[0])
     tokenizer, model = tiny.tokenizer(), tiny.model(seed=7)
@@ -202,32 +253,36 @@ def test_a_likelihood_in_training_is_that_of_the_policy_in_training(tmp_path: Pa
         assert len(answer) == 1 and value == pytest.approx(by_hand.item(), rel=1e-3)
 
 
-@pytest.mark.parametrize(
-    "options",
-    [
-        dict(progress_space="log"),
-        dict(progress_space="logit", progress_floor=0.1, progress_clip=1.0),
-        dict(progress_watermark=True),
-        dict(value_shrinkage="group"),
-        dict(progress_baseline="trace"),
-    ],
-    ids=lambda o: next(iter(o)),
-)
-def test_each_option_of_progress_trains_another_model(tmp_path: Path, options: dict[str, Any]) -> None:
-    common = dict(segment="tokens", episode_tokens=6, branches=2, branch_max_tokens=5, max_steps=1)
-    plain = weights(trained(tmp_path / "plain", **common))
-    assert not same(weights(trained(tmp_path / "option", **common, **options)), plain)
+def shorter(group: Group) -> list[np.ndarray]:
+    """Its length below the group's mean for each completion."""
+    return [np.array([np.mean(group.lengths) - n]) for n in group.lengths]
+
+
+def test_a_new_credit_is_one_row_and_may_need_no_values(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The option knows it, its group has the lengths TRL counts, its bonuses train, and nothing is proved."""
+    monkeypatch.setitem(SCHEMES, "shorter", Scheme(shorter, pays="completion", needs_values=False))
+    options = dict(segment="tokens", episode_tokens=6, max_steps=1)
+    trainer = trained(tmp_path / "a", credit="shorter", **options)
+    assert not same(weights(trainer), weights(trained(tmp_path / "b", GRPOTrainer, max_steps=1)))
+    row = next(row for row in trainer.state.log_history if "mrt/generated_tokens" in row)
+    assert row["mrt/generated_tokens"] == row["completions/mean_length"] * 8 and row["mrt/branches/tokens"] == 0
+    lines = [json.loads(line) for line in (tmp_path / "a" / "traces.jsonl").read_text().splitlines()]
+    assert all(len(x["bonuses"]) == 1 and len(x["values"]) == len(x["boundaries"]) for x in lines)
+    assert any(x["bonuses"] != [0.0] for x in lines) and not any(any(x["values"]) for x in lines)
+    assert not [r for r in caplog.records if "no value is known" in r.message]
 
 
 def test_the_log_warns_once_when_the_known_answers_carry_less(caplog: pytest.LogCaptureFixture) -> None:
     watch = ShareWatch()
     for share in [0.8, float("nan"), *[0.8] * 19, *[0.1] * 20]:
-        watch.tell(share)
+        watch.add(share)
     assert [r.getMessage() for r in caplog.records if "known right answers" in r.getMessage()] != []
     assert len(caplog.records) == 1
     steady = ShareWatch()
     for _ in range(40):
-        steady.tell(0.3)
+        steady.add(0.3)
     assert len(caplog.records) == 1
 
 
@@ -286,16 +341,16 @@ def test_a_resumed_training_ends_where_an_uninterrupted_one_does(tmp_path: Path)
         (dict(loss_type="cispo"), "epsilon_high"),
         (dict(use_vllm=True), "use_vllm"),
         (dict(branches=0), "branches must be at least 1"),
-        (dict(progress_floor=0.5), "progress_floor"),
-        (dict(progress_clip=0.0), "progress_clip"),
-        (dict(progress_baseline="trace", credit="to_go"), "bias the gradient"),
+        (dict(answer_tokens=0), "answer_tokens must be at least 1"),
+        (dict(use_liger_kernel=True), "one advantage a trace"),
     ],
 )
 def test_what_would_undo_the_credit_is_refused(tmp_path: Path, options: dict[str, Any], says: str) -> None:
     with pytest.raises(HeadwayError, match=says):
         MRTConfig(output_dir=str(tmp_path), **{**COMMON, **options})
-    if not {"branches", "progress_floor", "progress_clip"} & options.keys():
+    if not {"branches", "answer_tokens"} & options.keys():
         MRTConfig(output_dir=str(tmp_path), **{**COMMON, **options}, progress_weight=0.0)
+        MRTConfig(output_dir=str(tmp_path), **{**COMMON, **options}, credit="grpo")
 
 
 def test_cispo_with_its_own_bound_is_allowed(tmp_path: Path) -> None:
@@ -313,24 +368,31 @@ class Witness(Parity):
         return super().grade(items)
 
 
-@pytest.mark.parametrize("reward_funcs", [None, by_first_token])
-def test_a_grader_sees_the_question_and_a_trace_has_its_answer(tmp_path: Path, reward_funcs: Any) -> None:
+@pytest.mark.parametrize("own_rewards", [False, True])
+def test_a_grader_sees_the_question_and_a_trace_has_its_answer(tmp_path: Path, own_rewards: bool) -> None:
     grader, seen = Witness(), []
 
-    class Looking(MRTTrainer):
-        def _log_curves(self, traces: list[Any], *rest: Any) -> None:
-            seen.extend(traces)
-            super()._log_curves(traces, *rest)
+    class Looking(StepLog):
+        def write(self, result: StepResult) -> None:
+            seen.extend(result.traces)
+            super().write(result)
 
-    Looking(
+    def rewards(completion_ids: list[list[int]], **columns: Any) -> list[float]:
+        assert [len(t.token_ids) for t in columns[TRACE]] == [len(ids) - (ids[-1] == 1) for ids in completion_ids]
+        return [1.0 if t.answer else 0.0 for t in columns[TRACE]]
+
+    trainer = MRTTrainer(
         model=tiny.model(seed=7),
-        reward_funcs=reward_funcs,
+        reward_funcs=rewards if own_rewards else None,
         args=MRTConfig(output_dir=str(tmp_path), **{**COMMON, "max_steps": 1, "think_open": "", "think_close": "1"}),
         train_dataset=dataset_of(PROBLEMS),
         processing_class=tiny.tokenizer(),
         grader=grader,
-    ).train()
+    )
+    trainer.step_log = Looking(trainer)
+    trainer.train()
     assert grader.asked <= set(PROBLEMS)
+    assert not own_rewards or any(row.get("rewards/rewards/mean", 0) > 0 for row in trainer.state.log_history)
     closed = [t for t in seen if t.closed]
     assert closed and all(t.outcome in ("correct", "wrong") for t in closed if t.answer)
     for t in seen:

@@ -1,6 +1,5 @@
 """Values: the meta-prover's chance of success at each boundary, and how sure each estimate of it is."""
 
-from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -125,32 +124,3 @@ def _hybrid(
     np.fill_diagonal(both, chance)
     terms = y[:, None] * y * (1 - chance[:, None] * chance / both)
     return value, float(np.sqrt(max(terms.sum(), 0.0)))
-
-
-def shrunk(
-    values_G: Sequence[Float[np.ndarray, " _"]], stderr_G: Sequence[Float[np.ndarray, " _"]]
-) -> list[Float[np.ndarray, " _"]]:
-    """Each value moved towards the group's mean at its boundary, by as much of the spread as is sampling noise.
-
-        V'_ij = m_j + (V_ij - m_j) tau^2 / (tau^2 + s^2),    tau^2 = max(0, spread^2 - s^2)
-
-    (Empirical Bayes.) s^2 is the mean squared standard error in the group, since a single one is 0 where four branches
-    happen to agree, and spread^2 the variance between traces at a boundary, pooled. Without error, or with
-    less than two traces at every boundary, values stay. The mean at each boundary stays too; NaN stays NaN.
-    """
-    width = max((len(v) for v in values_G), default=0)
-    table, errors = np.full((2, len(values_G), width), np.nan)
-    for i, (values, stderr) in enumerate(zip(values_G, stderr_G, strict=True)):
-        table[i, : len(values)], errors[i, : len(stderr)] = values, stderr
-    known = ~np.isnan(table)
-    n = known.sum(axis=0)
-    means = np.where(known, table, 0.0).sum(axis=0) / np.maximum(n, 1)
-    squares = (np.where(known, table - means, 0.0) ** 2).sum(axis=0)
-    free = (n - 1)[n > 1].sum()
-    noise = errors[~np.isnan(errors)] ** 2
-    if free == 0 or len(noise) == 0 or noise.mean() == 0:
-        return list(values_G)
-    spread = squares.sum() / free
-    kept = max(0.0, 1 - noise.mean() / spread) if spread > 0 else 0.0
-    moved = means + (table - means) * kept
-    return [moved[i, : len(v)] for i, v in enumerate(values_G)]

@@ -1,29 +1,41 @@
-"""What a training step leaves behind: its metrics, named as the vocabulary has them, and its traces with values."""
+"""What a training step leaves behind: metrics in TRL's log, and a file of traces with their values and bonuses."""
 
 import logging
-from typing import Any
+from pathlib import Path
+from typing import Any, NamedTuple
 
+import msgspec
 import numpy as np
+import torch
+from accelerate.utils import gather_object
 
 from headway.core.progress import progress
 from headway.core.regret import cumulative_regret, normalized_regret
+from headway.credit import SCHEMES
 from headway.procedures.prove import ValueCurve
 from headway.types import Branch, Trace
 
 logger = logging.getLogger(__name__)
 
+TRACES_FILE = "traces.jsonl"
 
-def metrics(
-    traces: list[Trace],
-    curves: list[ValueCurve],
-    bonuses: list[np.ndarray],
-    branches: list[Branch],
-    share: float,
-) -> dict[str, float]:
-    """The step's numbers; NaN where nothing is known. `share` is `score.known_share`.
 
-    Regret is normalized to each trace's own last budget.
+class StepResult(NamedTuple):
+    """The traces of a step on this process, each with its value curve and bonuses, and the branches of all.
+
+    `known_share` is the share of the value that the known right answers carry.
     """
+
+    traces: list[Trace]
+    curves: list[ValueCurve]
+    bonuses: list[np.ndarray]
+    branches: list[Branch]
+    known_share: float
+
+
+def metrics(result: StepResult) -> dict[str, float]:
+    """The step's metrics; NaN where nothing is known. Regret is normalized to each trace's own last budget."""
+    traces, curves, bonuses, branches, share = result
     steps = np.concatenate([np.empty(0), *(progress(c.values.values) for c in curves)])
     steps = steps[~np.isnan(steps)]
     known = np.concatenate([np.empty(0), *bonuses])
@@ -49,10 +61,8 @@ def metrics(
     }
 
 
-def records(
-    step: int, traces: list[Trace], curves: list[ValueCurve], bonuses: list[np.ndarray]
-) -> list[dict[str, Any]]:
-    """The step's traces with their values, a line each."""
+def records(step: int, result: StepResult) -> list[dict[str, Any]]:
+    """The step's traces with their values and bonuses, one record each."""
     return [
         {
             "step": step,
@@ -65,31 +75,25 @@ def records(
             "stderr": c.values.stderr.tolist(),
             "bonuses": b.tolist(),
         }
-        for t, c, b in zip(traces, curves, bonuses, strict=True)
+        for t, c, b in zip(result.traces, result.curves, result.bonuses, strict=True)
     ]
 
 
-def _nanmean(values: Any) -> float:
-    known = np.asarray(values, dtype=float)
-    known = known[~np.isnan(known)]
-    return float(known.mean()) if len(known) else float("nan")
-
-
 class ShareWatch:
-    """Warns, once, when the known right answers come to carry much less of the value than they did at first.
+    """Warns once when the known right answers carry a much smaller share of the value than at first.
 
-    That says that the policy has begun to write its right answers in a form that nobody scores.
+    Then the policy has begun to write its right answers in forms that are not scored.
     """
 
-    FIRST = 10  # steps that say what is usual
-    LOST = 0.5  # the part of the usual share below which it warns, on a mean over as many steps
+    FIRST = 10  # steps whose mean share is the usual one
+    LOST = 0.5  # warns below this part of the usual share, on a mean over as many steps
 
     def __init__(self) -> None:
         self._shares: list[float] = []
         self._warned = False
 
-    def tell(self, share: float) -> None:
-        """Adds one step's share."""
+    def add(self, share: float) -> None:
+        """Adds the share of one step; NaN is left out."""
         if np.isnan(share) or self._warned:
             return
         self._shares.append(share)
@@ -97,8 +101,67 @@ class ShareWatch:
         if len(self._shares) >= 2 * self.FIRST and now < self.LOST * usual:
             self._warned = True
             logger.warning(
-                "the known right answers carry %.0f%% of the value, %.0f%% at first: the policy writes its answers in "
-                "other forms now; give their forms (candidates), or use values: distinct",
+                "the known right answers carry %.0f%% of the value, %.0f%% at first: the policy now writes its "
+                "answers in other forms; add these forms (candidates), or use values: distinct",
                 100 * now,
                 100 * usual,
             )
+
+
+class StepLog:
+    """Writes the metrics and traces of each step, and counts sampled tokens and steps without values.
+
+    Args:
+        trainer: Has TRL's metrics and the two counts.
+    """
+
+    def __init__(self, trainer: Any) -> None:
+        self._trainer = trainer
+        self._share = ShareWatch()
+
+    def count_tokens(self, n: int) -> None:
+        """Adds to the tokens sampled so far on all processes."""
+        self._trainer.generated_tokens += sum(gather_object([n]))
+        self._metrics["mrt/generated_tokens"] = [float(self._trainer.generated_tokens)]
+
+    def write(self, result: StepResult) -> None:
+        """Adds the step's metrics to TRL's log and its traces to the file."""
+        t = self._trainer
+        for name, value in metrics(result).items():
+            mine = torch.tensor([value], device=t.accelerator.device, dtype=torch.float32)
+            mean = t.accelerator.gather(mine).nanmean().item()
+            self._metrics[f"mrt/{name}"].append(mean)
+            if name == "value/known_share" and t.args.values == "hybrid":
+                self._share.add(mean)
+            if name == "value/unknown_frac" and mean == 1 and SCHEMES[t.args.credit].needs_values:
+                self._count_step_without_values()
+        self._metrics["mrt/steps_without_values"] = [float(t.steps_without_values)]
+        lines = gather_object(records(t.state.global_step, result))
+        if t.accelerator.is_main_process:
+            folder = Path(t.args.output_dir)
+            folder.mkdir(parents=True, exist_ok=True)
+            with (folder / TRACES_FILE).open("ab") as out:
+                out.write(b"".join(msgspec.json.encode(record) + b"\n" for record in lines))
+
+    @property
+    def _metrics(self) -> Any:
+        return self._trainer._metrics["train"]
+
+    def _count_step_without_values(self) -> None:
+        """Counts a step without any known value, which is plain GRPO, and warns of the first."""
+        t = self._trainer
+        if not t.steps_without_values:
+            logger.warning(
+                "step %d: no value is known, so this step is plain GRPO. The engine, the grader or the reference "
+                "answers do not support values: %s; choose other values, or credit: grpo. Such steps are counted in "
+                "mrt/steps_without_values",
+                t.state.global_step,
+                t.args.values,
+            )
+        t.steps_without_values += 1
+
+
+def _nanmean(values: Any) -> float:
+    known = np.asarray(values, dtype=float)
+    known = known[~np.isnan(known)]
+    return float(known.mean()) if len(known) else float("nan")

@@ -1,31 +1,40 @@
 """What the trainer gives TRL beside itself: the outcome as a reward function, and the end of training by tokens."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any
 
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
 from headway.procedures.sample import grade_answers
 from headway.text.prompts import ThinkTags, question_of, read_answer, read_thought
-from headway.types import Grader, Problem
+from headway.types import Grader, Problem, Trace
+
+TRACE = "headway_trace"  # the column in which reward functions get the graded trace of each completion
 
 
-def outcome_reward(grader: Grader, tokenizer: Any, tags: ThinkTags) -> Callable[..., list[float | None]]:
+def outcome_reward(
+    grader: Grader, tokenizer: Any, tags: ThinkTags, *, ends: Callable[[], Collection[int]] | None = None
+) -> Callable[..., list[float | None]]:
     """TRL's reward function for the outcome: 1 right, 0 wrong or no answer, None undecided.
 
-    Reads the sampled tokens, since TRL's text leaves special tokens, such as think tags, out.
+    Reads the sampled tokens, because TRL's text omits special tokens such as think tags. Where a step has traces,
+    their rewards are the outcome: each completion is decoded and graded once. `ends` gives the end-of-text tokens if
+    they are not the tokenizer's alone.
     """
-    ends = {tokenizer.eos_token_id}
 
     def outcome(
         prompts: Sequence[Any],
         completion_ids: Sequence[Sequence[int]],
         id: Sequence[str],
         answer: Sequence[str],
-        **_: Any,
+        **columns: Any,
     ) -> list[float | None]:
+        traces: Sequence[Trace] | None = columns.get(TRACE)
+        if traces is not None:
+            return [trace.reward for trace in traces]
+        omitted = set(ends() if ends else [tokenizer.eos_token_id])
         texts = [
-            tokenizer.decode([t for t in ids if t not in ends], skip_special_tokens=False) for ids in completion_ids
+            tokenizer.decode([t for t in ids if t not in omitted], skip_special_tokens=False) for ids in completion_ids
         ]
         answers = [read_answer(text, read_thought(text, tags)) for text in texts]
         rows = ({"id": i, "prompt": p, "answer": a} for i, p, a in zip(id, prompts, answer, strict=True))
@@ -36,18 +45,18 @@ def outcome_reward(grader: Grader, tokenizer: Any, tags: ThinkTags) -> Callable[
 
 
 def problem_of(row: Mapping[str, Any]) -> Problem:
-    """The problem of a training row, its question as the model is asked it."""
+    """The problem of a training row, with the question as the model gets it."""
     return Problem(str(row["id"]), question_of(row["prompt"]), str(row["answer"]))
 
 
 class StopAtTokens(TrainerCallback):  # type: ignore[misc]
-    """Ends the training at `max_generated_tokens`, and takes the count up again where a checkpoint left it."""
+    """Ends the training at `max_generated_tokens`; the count continues from a checkpoint's."""
 
     def __init__(self, trainer: Any) -> None:
         self._trainer = trainer
 
     def on_train_begin(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
-        """Takes the count from the log."""
+        """Reads the count from the log of the checkpoint."""
         counts = [row["mrt/generated_tokens"] for row in state.log_history if "mrt/generated_tokens" in row]
         self._trainer.generated_tokens = int(counts[-1]) if counts else 0
 

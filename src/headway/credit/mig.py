@@ -1,0 +1,30 @@
+"""Progress above the historical watermark, after MIG (arXiv:2602.01034)."""
+
+import numpy as np
+from jaxtyping import Float
+
+from headway.credit import episode
+from headway.credit.common import Bonuses, Group
+
+
+def bonuses(group: Group) -> Bonuses:
+    """What each episode adds to the highest value so far; going back and forth earns nothing.
+
+        b_j = M_{j+1} - M_j,    M_j = max_{i <= j} V_i,    b_stop = 0,    centred over the group
+
+    M_j is a function of the prefix as V_j is, so its expected gradient is that of the progress of M. Where values
+    never fall it is `episode`.
+    """
+    return episode.bonuses(group._replace(values=[watermark(v) for v in group.values]))
+
+
+def watermark(values: Float[np.ndarray, " J"]) -> Float[np.ndarray, " J"]:
+    """The highest value so far.
+
+        M_j = max_{i <= j} V_i
+
+    The maximum of noisy estimates is too high, the more so the longer the trace: use it with values of small error.
+    NaN values stay NaN and are passed over.
+    """
+    highest = np.fmax.accumulate(values) if len(values) else values
+    return np.where(np.isnan(values), np.nan, highest)
