@@ -14,11 +14,11 @@ from headway import __version__
 from headway.core.segment import Segment
 from headway.core.tally import ValueKind
 from headway.report.files import parse_formats
-from headway.runs.compare import compare_runs
 from headway.runs.derived import extend_run, linearize_run
 from headway.runs.importers.rows import Columns
 from headway.runs.importers.traces import AUTHOR_TAGS, Untagged
 from headway.runs.measure import Measurement
+from headway.runs.report import compare_runs
 from headway.runs.settings import EngineName, Settings
 from headway.runs.store import Run
 from headway.terminal import console, print_report, progress

@@ -35,9 +35,7 @@ def extend_run(source: Path, out: Path, *, rounds: int, round_tokens: int, tell:
     with Measurement(Run.load(source)) as old:
         traces, s = old.ordered_traces(), old.settings
         settings = msgspec.structs.replace(
-            s,
-            budget=s.budget + rounds * round_tokens,
-            extended=Extension(str(source.resolve()), rounds, round_tokens),
+            s, budget=s.budget + rounds * round_tokens, extended=Extension(str(source.resolve()), rounds, round_tokens)
         )
         with Measurement.create(out, settings, tell, problems=old.problems) as new:
             done = {(t.problem_id, t.index) for t in new.run.traces().read_as(TraceLine)}
