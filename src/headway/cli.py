@@ -179,7 +179,7 @@ def compare(
 ) -> None:
     """Compare runs, with paired differences on the problems they share."""
     from headway.report.files import parse_formats
-    from headway.runs.compare import compare_runs
+    from headway.runs.report import compare_runs
 
     asked = parse_formats(formats or ["png"])
     typer.echo(compare_runs([(path.resolve().name, path) for path in runs], out, formats=asked))

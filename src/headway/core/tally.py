@@ -18,32 +18,20 @@ Need = Literal["branches", "scores", "logprobs"]
 class Tally(NamedTuple):
     """What was drawn and scored at each boundary of one trace; NaN where nothing is.
 
-    Attributes:
-        name: The trace, in messages.
-        positions: The boundaries, in tokens of the completion.
-        rewards: The reward of each branch; NaN where it is undecided, too.
-        sampled: The tokens of each branch.
-        logprobs: The log-probability of each branch.
-        completions: A number for each distinct completion of the trace, -1 where its tokens are not known. One that
-            was cut has as many tokens as it may have, so equal tokens ended in the same way.
-        known: Which branches wrote a form of the answer that is scored.
-        classes: The class of each answer, for votes; `NO_VOTE` where there is none.
-        forced: The budget of a forced answer at each boundary without the answer's own tokens.
-        scored: The probability of the known right answers at each boundary; NaN where none is known.
-        score_tokens: The budget of the likeliest known answer at each boundary; NaN where nothing was scored.
+    Equal `completions` are equal tokens, which ended in the same way: one that was cut has as many tokens as it may.
     """
 
-    name: str
-    positions: list[int]
-    rewards: Float[np.ndarray, "J B"]
-    sampled: Float[np.ndarray, "J B"]
+    name: str  # the trace, in messages
+    positions: list[int]  # the boundaries, in tokens of the completion
+    rewards: Float[np.ndarray, "J B"]  # NaN where undecided, too
+    sampled: Float[np.ndarray, "J B"]  # tokens of each branch
     logprobs: Float[np.ndarray, "J B"]
-    completions: Int[np.ndarray, "J B"]
-    known: Bool[np.ndarray, "J B"]
-    classes: Int[np.ndarray, "J B"]
-    forced: Float[np.ndarray, " J"]
-    scored: Float[np.ndarray, " J"]
-    score_tokens: Float[np.ndarray, " J"]
+    completions: Int[np.ndarray, "J B"]  # a number for each distinct one of the trace, -1 where its tokens are missing
+    known: Bool[np.ndarray, "J B"]  # whether the branch wrote a form of the answer that is scored
+    classes: Int[np.ndarray, "J B"]  # of answers, for votes; `NO_VOTE` where there is none
+    forced: Float[np.ndarray, " J"]  # the budget of a forced answer without the answer's own tokens
+    scored: Float[np.ndarray, " J"]  # the probability of the known right answers; NaN where none is known
+    score_tokens: Float[np.ndarray, " J"]  # the budget of the likeliest of them; NaN where nothing was scored
 
     @property
     def drawn(self) -> Bool[np.ndarray, "J B"]:
@@ -76,17 +64,11 @@ class ValueCurve(NamedTuple):
 
 
 class Estimator(NamedTuple):
-    """How values of one kind come from a tally.
-
-    Attributes:
-        estimate: The values of a tally.
-        needs: What has to be drawn or scored first.
-        proportion: Whether a value is the share of right ones among n branches.
-    """
+    """How values of one kind come from a tally."""
 
     estimate: Callable[[Tally], Values]
-    needs: frozenset[Need]
-    proportion: bool = False
+    needs: frozenset[Need]  # what has to be drawn or scored first
+    proportion: bool = False  # whether a value is the share of right ones among n branches
 
 
 def _hybrid(tally: Tally) -> Values:

@@ -26,6 +26,7 @@ from headway.types import (
 
 TRACES_AT_ONCE = 64
 Rounds = Mapping[TraceKey, Sequence[range]]
+Done = Collection[tuple[TraceKey, int, int]]  # trace, boundary and number of branches
 
 
 class Prover:
@@ -65,7 +66,7 @@ class Prover:
         seed: int = 0,
         mark_known: bool = False,
         traces_at_once: int = TRACES_AT_ONCE,
-        done: Collection[tuple[TraceKey, int, int]] = (),
+        done: Done = (),
         rounds: Rounds | None = None,
     ) -> Iterator[list[Branch]]:
         """Draws `meta_prover.branches` forced answers at each boundary, a list for every `traces_at_once` traces.
@@ -122,13 +123,7 @@ class Prover:
         return [value_curve(tally, kind) for tally in tallies], branches, scores
 
     def _draw(
-        self,
-        asked: Sequence[Forced],
-        *,
-        seed: int,
-        mark_known: bool,
-        done: Collection[tuple[TraceKey, int, int]] = (),
-        rounds: Rounds | None = None,
+        self, asked: Sequence[Forced], *, seed: int, mark_known: bool, done: Done = (), rounds: Rounds | None = None
     ) -> list[Branch]:
         """The branches at these boundaries in one call of the engine, without those that are done."""
         B = self.meta_prover.branches

@@ -4,9 +4,9 @@ from importlib.resources import files
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from headway.runs.compare import compare_runs
 from headway.runs.measure import Measurement
 from headway.runs.open_run import Tell
+from headway.runs.report import compare_runs
 from headway.runs.settings import Settings
 from headway.types import HeadwayError
 

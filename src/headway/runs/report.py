@@ -1,20 +1,23 @@
-"""Reporting: a run folder in, its table, its numbers, its page and its files out."""
+"""Reporting: run folders in, their numbers, pages and files out: of one run, or of several side by side."""
 
 from collections.abc import Sequence
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 from headway.core.tally import ESTIMATORS
 from headway.problems.graders import compares, one_right
 from headway.procedures.adaptive import realized
 from headway.report.files import Format, write_files
+from headway.report.numbers.comparison import compare, markdown_table, regret_against_best, token_efficiency
 from headway.report.numbers.diagnosis import diagnose
 from headway.report.numbers.evaluation import evaluate
 from headway.report.numbers.parity import as_authors
 from headway.report.numbers.table import RunTable, branch_counts, run_table, summarize, value_quality
 from headway.report.page.explorer import PageRun
-from headway.report.page.render import render_run
+from headway.report.page.render import render_compare, render_run
 from headway.runs.open_run import OpenRun
+from headway.runs.store import Run
 from headway.text.equivalence import answer_classes
 from headway.types import HeadwayError, Score
 
@@ -68,3 +71,33 @@ def write(run: OpenRun, formats: Sequence[Format] = ()) -> dict[str, Any]:
     run.run.write_text("report.html", render_run(made))
     write_files(run.run.path, formats, [made])
     return made.report
+
+
+def compare_runs(
+    runs: Sequence[tuple[str, Path]],
+    out: Path,
+    *,
+    budgets: Sequence[int] | None = None,
+    formats: Sequence[Format] = ("png",),
+) -> str:
+    """Puts run folders side by side into `out`: compare.json, report.html, files of the formats; returns a table.
+
+    Accuracy and regret are compared at the given budgets, or at half and all of the first run's.
+
+    Raises:
+        HeadwayError: a folder is no run or has no branches, or two runs share no problem.
+    """
+    made = []
+    for label, path in runs:
+        with OpenRun(Run.load(path)) as run:
+            made.append(page_run(run, label))
+    whole, tables = made[0].report["budget"], [(run.label, run.table) for run in made]
+    comparison = compare([(run.label, run.table, run.report) for run in made], budgets or (whole // 2, whole))
+    comparison["token_efficiency"] = token_efficiency(tables)
+    comparison["regret_by_comparator"] = regret_against_best(tables, budget=whole + made[0].report["answer_tokens"])
+    folder = Run(out, {})
+    out.mkdir(parents=True, exist_ok=True)
+    folder.write_json("compare.json", comparison)
+    folder.write_text("report.html", render_compare(comparison, [(run.label, run.report) for run in made], made))
+    write_files(out, formats, made, comparison)
+    return markdown_table(comparison)

@@ -26,35 +26,20 @@ ONE_RIGHT = partial(answer_classes, one_right=True)
 
 
 class RunTable(NamedTuple):
-    """A run as numbers: a row for each trace, by problem and index. Traces themselves stay where they are.
-
-    Attributes:
-        problems: The problem of each trace.
-        indices: The number of each trace among those of its problem.
-        order: Where each trace is among the traces as they were read.
-        outcomes: What became of each trace.
-        rewards: The reward of each trace; NaN where undecided.
-        prompt: The tokens of each prompt.
-        tokens: The completion tokens of each trace, answer included.
-        thinking: The thinking tokens of each trace.
-        classes: The class of each trace's answer, for votes.
-        tallies: The branches and scores of each trace.
-        curves: The value curve of each trace.
-        texts: The texts of each trace's branches, by boundary and number.
-    """
+    """A run as numbers: a row for each trace, by problem and index. Traces themselves stay where they are."""
 
     problems: list[str]
     indices: list[int]
-    order: list[int]
+    order: list[int]  # where each trace is among the traces as they were read
     outcomes: list[Outcome]
-    rewards: Float[np.ndarray, " traces"]
-    prompt: Float[np.ndarray, " traces"]
-    tokens: Float[np.ndarray, " traces"]
-    thinking: Float[np.ndarray, " traces"]
-    classes: Int[np.ndarray, " traces"]
+    rewards: Float[np.ndarray, " traces"]  # NaN where undecided
+    prompt: Float[np.ndarray, " traces"]  # tokens of each prompt
+    tokens: Float[np.ndarray, " traces"]  # tokens of each completion, answer included
+    thinking: Float[np.ndarray, " traces"]  # tokens of its thinking
+    classes: Int[np.ndarray, " traces"]  # of answers, for votes
     tallies: list[Tally]
     curves: list[ValueCurve]
-    texts: list[tuple[str, ...]]
+    texts: list[tuple[str, ...]]  # of each trace's branches, by boundary and number
 
     @property
     def episodes(self) -> Float[np.ndarray, " traces"]:

@@ -25,21 +25,13 @@ OUTCOMES = get_args(Outcome)
 
 
 class PageRun(NamedTuple):
-    """A run as pages and files show it.
-
-    Attributes:
-        label: What they call it.
-        report: Its numbers (`summarize`), or report.json.
-        table: Its traces as numbers.
-        traces: The traces themselves in the table's order; they may be on disk.
-        problems: The questions and reference answers, by id.
-    """
+    """A run as pages and files show it."""
 
     label: str
-    report: dict[str, Any]
+    report: dict[str, Any]  # what `summarize` returned, or report.json
     table: RunTable
-    traces: Sequence[Trace]
-    problems: Mapping[str, Problem]
+    traces: Sequence[Trace]  # in the table's order; they may be on disk
+    problems: Mapping[str, Problem]  # questions and reference answers, by id
 
 
 def explorer(runs: Sequence[PageRun], *, limit: int = LIMIT) -> dict[str, Any]:
