@@ -188,6 +188,11 @@ def test_a_recording_that_cannot_be_reused_is_told_once(caplog: pytest.LogCaptur
     for _ in range(2):
         assert recorded(use_cache=False).computed() is None
         assert recorded(cache_implementation="static").computed() is None
+        made = tiny.model(seed=1).train()
+        made.config.attention_dropout = 0.1
+        with compat.recording(made) as recorder:
+            made.generate(input_ids=IDS, attention_mask=SEES.long(), max_new_tokens=2)
+        assert recorder.computed() is None
     said = [record.message for record in caplog.records if record.name == compat.__name__]
-    assert len(said) == 2 and all("so values compute each trace again" in text for text in said)
-    assert "no forward was given" in said[0] and "full attention" in said[1]
+    assert len(said) == 3 and all("so values compute each trace again" in text for text in said)
+    assert "no forward was given" in said[0] and "full attention" in said[1] and "dropout is active" in said[2]

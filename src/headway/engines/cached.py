@@ -46,8 +46,11 @@ class CachedEngine:
             hashlib.sha256(msgspec.msgpack.encode((self._model, prompt.ids, params, seed))).digest()
             for prompt, seed in zip(prompts, seeds, strict=True)
         ]
-        found = {key: row for key in keys for [row] in self._do("SELECT completions FROM samples WHERE key = ?", key)}
-        out = {key: msgspec.msgpack.decode(row, type=list[Completion]) for key, row in found.items()}
+        out = {
+            key: msgspec.msgpack.decode(row, type=list[Completion])
+            for key in keys
+            for [row] in self._do("SELECT completions FROM samples WHERE key = ?", key)
+        }
         if new := [i for i, key in enumerate(keys) if key not in out]:
             sampled = self._engine.sample([prompts[i] for i in new], params, seeds=[seeds[i] for i in new])
             out |= {keys[i]: completions for i, completions in zip(new, sampled, strict=True)}

@@ -16,14 +16,10 @@ Item = TypeVar("Item")
 
 
 class Size(NamedTuple):
-    """What a piece of work, or a batch of them, takes of a forward.
+    """What a piece of work, or a batch, takes of a forward.
 
-    Attributes:
-        rows: Rows of the batch.
-        prefix: Tokens of a row's shared prefix.
-        own: Tokens of a row after it.
-        queries: Tokens of a row whose logits are made.
-        needed: Cache slots without padding.
+    A row has `prefix` shared tokens and then `own` tokens, and makes the logits of `queries`. Without padding all rows
+    together have `needed` tokens.
     """
 
     rows: int

@@ -100,9 +100,7 @@ class LanguageModel:
         self.model = model
         config = model.config.get_text_config()
         heads = _setting(config, "num_key_value_heads", "num_attention_heads")
-        width = getattr(config, "head_dim", None) or (
-            _setting(config, "hidden_size") // _setting(config, "num_attention_heads")
-        )
+        width = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
         slot = 2 * _setting(config, "num_hidden_layers") * heads * width * model.dtype.itemsize
         self.max_tokens = max(1, cache_bytes // int(slot))
         self.vocabulary: int = _setting(config, "vocab_size")
@@ -189,6 +187,7 @@ class Recorder:
         self._cache: Any = None
         self._ids: list[torch.Tensor] = []
         self._mask: Any = None
+        self.problem = f"no forward was given {CALL[:2]}"
 
     def __call__(self, module: Any, args: Any, options: dict[str, Any]) -> None:
         """A forward pre-hook."""
@@ -197,6 +196,7 @@ class Recorder:
             return
         if cache is not self._cache:
             self._cache, self._ids = cache, []
+            self.problem = "it does not hold all tokens with full attention"
             if attends_to_all(cache):
                 grow_in_place(cache)
         self._ids += [] if ids is None else [ids]
@@ -209,8 +209,7 @@ class Recorder:
             mask = torch.ones_like(ids) if self._mask is None else self._mask  # None where no row is padded
             if ids.shape == mask.shape and attends_to_all(self._cache, ids.shape[1]):
                 return self._cache, ids, mask
-        why = "it does not hold all tokens with full attention" if self._ids else f"no forward was given {CALL[:2]}"
-        warn_once(f"the KV cache of sampling cannot be reused, so values compute each trace again: {why}")
+        warn_once(f"the KV cache of sampling cannot be reused, so values compute each trace again: {self.problem}")
         return None
 
 
@@ -218,12 +217,13 @@ class Recorder:
 def recording(model: Any) -> Iterator[Recorder]:
     """Records what a model, or the model below its adapters, computes while it generates.
 
-    Its cache then grows in place. With dropout active the cache cannot be reused: every token was computed with
-    another mask.
+    Its cache then grows in place. With dropout active nothing is recorded: every token is computed with another mask.
     """
     recorder = Recorder()
     below = model.get_base_model() if hasattr(model, "get_base_model") else model
-    if below.training and _drops_out(below):
+    attention = getattr(below.config.get_text_config(), "attention_dropout", 0)
+    if below.training and (attention or any(isinstance(m, torch.nn.Dropout) and m.p > 0 for m in below.modules())):
+        recorder.problem = "dropout is active"
         yield recorder
         return
     hook = below.register_forward_pre_hook(recorder, with_kwargs=True)
@@ -231,11 +231,6 @@ def recording(model: Any) -> Iterator[Recorder]:
         yield recorder
     finally:
         hook.remove()
-
-
-def _drops_out(model: Any) -> bool:
-    attention = getattr(model.config.get_text_config(), "attention_dropout", 0)
-    return bool(attention) or any(isinstance(m, torch.nn.Dropout) and m.p > 0 for m in model.modules())
 
 
 @cache

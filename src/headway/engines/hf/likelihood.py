@@ -8,7 +8,6 @@ those that are still likely. A mask has (nodes) x (prefix + nodes) entries: line
 """
 
 from collections.abc import Iterator, Sequence
-from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -20,6 +19,8 @@ from headway.engines.hf.compat import LanguageModel, shorten
 from headway.engines.hf.prefix_cache import SharedPrefix, prefill
 from headway.engines.hf.token_tree import LOOKAHEAD, TokenTree, as_rows, build, layout
 from headway.types import Prompt, TokenIds
+
+Job = tuple[SharedPrefix, list[TokenTree]]  # several trees if the mask and the logits have no room for one
 
 
 def score(
@@ -36,26 +37,20 @@ def score(
     """
 
     def size(job: Job) -> Size:
-        """A prefix that needs several trees is computed alone."""
-        nodes = max(len(tree.tokens) for tree in job.trees)
-        return Size.of(len(job.prefix.token_ids), nodes, nodes if len(job.trees) == 1 else MAX_ENTRIES)
+        """The size of the largest tree; a prefix with several trees is computed alone."""
+        prefix, trees = job
+        nodes = max(len(tree.tokens) for tree in trees)
+        return Size.of(len(prefix.token_ids), nodes, nodes if len(trees) == 1 else MAX_ENTRIES)
 
-    jobs = [Job(prefix, _trees(model, prefix, continuations)) for prefix in prefixes]
-    jobs.sort(key=lambda job: (len(job.trees), size(job).own, size(job).prefix))
+    jobs = [(prefix, _trees(model, prefix, continuations)) for prefix in prefixes]
+    jobs.sort(key=lambda job: (len(job[1]), size(job).own, size(job).prefix))
     for batch in batches(jobs, size, model):
-        cache, width = prefill(model, [job.prefix for job in batch])
-        for trees in zip(*(job.trees for job in batch), strict=True):
+        cache, width = prefill(model, [prefix for prefix, _ in batch])
+        for trees in zip(*(trees for _, trees in batch), strict=True):
             found = _follow(model, cache, width, trees, closers=closers, temperature=temperature)
             for tree, logprob in zip(trees, found, strict=True):
                 yield from ((place, logprob[ends].tolist()) for place, ends in tree.ends.items())
             shorten(cache, width)
-
-
-class Job(NamedTuple):
-    """A shared prefix and its trees: one, or as many as the mask and the logits have no room for at once."""
-
-    prefix: SharedPrefix
-    trees: list[TokenTree]
 
 
 def _trees(model: LanguageModel, prefix: SharedPrefix, continuations: Sequence[Sequence[TokenIds]]) -> list[TokenTree]:
