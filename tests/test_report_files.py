@@ -91,7 +91,7 @@ def runs(tmp_path_factory: pytest.TempPathFactory) -> Iterator[list[tuple[str, P
 def test_a_report_reads_each_branch_and_cuts_each_trace_once(
     values: ValueKind, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    settings = Settings(model="scripted", problems="countdown", limit=3, traces=2, branches=2, values=values)
+    settings = Settings.of(model="scripted", problems="countdown", limit=3, traces=2, branches=2, values=values)
     read, cuts = Counter[type](), Counter[str]()
     reading, cut = Records.__iter__, Measurement.segmenter
 

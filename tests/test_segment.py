@@ -8,11 +8,11 @@ from hypothesis import strategies as st
 from headway.core.segment import (
     MARKERS,
     PARAGRAPH,
+    block_boundaries,
     boundaries,
     by_backtracks,
     by_markers,
     by_tokens,
-    every,
     merge,
     to_tokens,
 )
@@ -241,8 +241,8 @@ def test_cuts_at_backtracks_tile_any_text(text):
 
 
 def test_blocks_of_boundaries_by_hand():
-    assert every(12, 5) == [0, 5, 10, 12]
-    assert every(10, 5) == [0, 5, 10]
-    assert every(0, 5) == [0]
+    assert block_boundaries(12, 5) == [0, 5, 10, 12]
+    assert block_boundaries(10, 5) == [0, 5, 10]
+    assert block_boundaries(0, 5) == [0]
     with pytest.raises(ValueError, match="need width >= 1"):
-        every(3, 0)
+        block_boundaries(3, 0)

@@ -7,8 +7,8 @@ from trl import GRPOConfig
 
 from headway.choices import check_options, lookup
 from headway.core.segment import Cutting, Segment
+from headway.core.tally import ValueKind
 from headway.credit import SCHEMES
-from headway.procedures.score import ValueKind
 from headway.text.tags import ThinkFormat
 from headway.types import HeadwayError
 
