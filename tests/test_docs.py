@@ -22,10 +22,10 @@ SRC = ROOT / "src"
 MARKDOWN = sorted([*ROOT.glob("*.md"), *ROOT.glob("docs/*.md")])
 DOCS = sorted([ROOT / "README.md", ROOT / "AGENTS.md", *ROOT.glob("docs/*.md")])
 PURE = sorted(
-    ".".join(file.relative_to(SRC / "headway").with_suffix("").parts).removesuffix(".__init__")
+    ".".join(file.relative_to(SRC / "headway").with_suffix("").parts)
     for room in ("core", "credit")
     for file in (SRC / "headway" / room).glob("*.py")
-    if file.parent.name == "credit" or file.stem != "__init__"
+    if file.stem != "__init__"
 )
 AUTHORS = {"Qu", "Yang", "Setlur", "Tunstall", "Beeching", "Salakhutdinov", "Kumar"}
 
