@@ -3,7 +3,6 @@
 from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 from headway.core.tally import ESTIMATORS
 from headway.problems.graders import compares, one_right
@@ -64,13 +63,13 @@ def page_run(run: OpenRun, label: str | None = None) -> PageRun:
     return PageRun(label or folder.path.resolve().name, report, made, folder.traces().take(made.order), by_id)
 
 
-def write(run: OpenRun, formats: Sequence[Format] = ()) -> dict[str, Any]:
-    """Writes report.json, report.html and what other formats are asked for, and returns the first."""
+def write(run: OpenRun, formats: Sequence[Format] = ()) -> PageRun:
+    """Writes report.json, report.html and what other formats are asked for, and returns the run as they show it."""
     made = page_run(run)
     run.run.write_json("report.json", made.report)
     run.run.write_text("report.html", render_run(made))
     write_files(run.run.path, formats, [made])
-    return made.report
+    return made
 
 
 def compare_runs(
