@@ -2,9 +2,9 @@
 
     python examples/measure_your_traces.py
 
-The first argument of `measure` is the meta-prover: the model that answers at each boundary of each trace. Here it is the
-scripted engine with known success probabilities, so that the example needs no weights and no torch. Give a folder, a hub
-name, or a server (`engine="api", base_url=...`) for your own.
+The first argument of `measure` is the meta-prover: the model that answers at each boundary of each trace. Here it is
+the scripted engine with known success probabilities, so that the example needs no weights and no torch. Give a folder,
+a hub name, or a server (`engine="api", base_url=...`) for your own.
 """
 
 import pandas as pd

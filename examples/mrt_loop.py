@@ -3,7 +3,8 @@
     python examples/mrt_loop.py [--steps 5] [--credit episode]
 
 The whole method on the built-in model and its task, without a trainer: what `headway train` does on TRL, with one
-update a step, no clipping and no reference model. Names end in the axes of their arrays: G traces of a problem, T tokens.
+update a step, no clipping and no reference model. Names end in the
+axes of their arrays: G traces of a problem, T tokens.
 """
 
 import argparse

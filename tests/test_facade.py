@@ -55,7 +55,7 @@ def test_measure_takes_frames_dicts_and_functions_and_gives_frames(tmp_path: Pat
         "scripted", PROBLEMS.to_dict("records"), out=tmp_path / "b", grader=same, segment=halves, **SMALL
     )
     assert again.frame().drop(columns="run").equals(result.frame().drop(columns="run"))
-    compared = headway.compare([result, tmp_path / "b"])
+    compared = headway.compare([result, again])
     assert set(compared.kind) == {"estimate", "difference"}
 
 

@@ -117,13 +117,12 @@ def compare(
         out: The folder of compare.json and report.html. By default a new temporary folder.
         budgets: Where accuracy and regret are compared, in completion tokens.
     """
-    paths = [
-        Path(run.path if isinstance(run, Result) else run)
-        for run in (runs.values() if isinstance(runs, Mapping) else runs)
-    ]
+    given = list(runs.values()) if isinstance(runs, Mapping) else list(runs)
+    paths = [run.path if isinstance(run, Result) else Path(run) for run in given]
     labels = list(runs) if isinstance(runs, Mapping) else [path.resolve().name for path in paths]
+    pages = [run._page if isinstance(run, Result) else path for run, path in zip(given, paths, strict=True)]
     folder = Path(out) if out is not None else Path(tempfile.mkdtemp(prefix="headway-")) / "compare"
-    compare_runs(list(zip(labels, paths, strict=True)), folder, budgets=budgets, formats=())
+    compare_runs(list(zip(labels, pages, strict=True)), folder, budgets=budgets, formats=())
     compared = json.loads((folder / "compare.json").read_text())
     return _frame(
         {"run": run["label"], "kind": kind.removesuffix("s"), **record}
