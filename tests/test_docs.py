@@ -74,7 +74,8 @@ def exists(dotted: str) -> bool:
     file = place / "__init__.py"
     if parts and (place / f"{parts[0]}.py").is_file():
         file, parts = place / f"{parts[0]}.py", parts[1:]
-    names = parsed(file)
+    stub = file.with_suffix(".pyi")  # names that are loaded when first used
+    names = parsed(file) | (parsed(stub) if stub.is_file() else {})
     for part in parts:
         if part not in names:
             return False
@@ -112,7 +113,7 @@ def test_every_dotted_name_exists(file: Path) -> None:
 
 
 def test_a_name_that_is_not_there_is_noticed() -> None:
-    assert exists("headway.credit.centred") and exists("headway.types.Trace.prefix")
+    assert exists("headway.credit.centred") and exists("headway.types.Trace.prefix") and exists("headway.regret")
     assert not exists("headway.credit.centered") and not exists("headway.nowhere.at_all")
     assert not exists("headway.types.Trace.suffix")
 
