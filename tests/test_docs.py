@@ -35,7 +35,8 @@ def each(files: list[Path]) -> Any:
 
 
 def fenced(file: Path, language: str) -> list[str]:
-    return re.findall(rf"^```{language}\n(.*?)^```$", file.read_text(encoding="utf-8"), re.MULTILINE | re.DOTALL)
+    blocks = re.findall(r"^```(\w*)\n(.*?)^```$", file.read_text(encoding="utf-8"), re.MULTILINE | re.DOTALL)
+    return [block for named, block in blocks if named == language]
 
 
 def prose(file: Path) -> str:
