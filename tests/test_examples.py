@@ -30,7 +30,7 @@ def test_a_credit_is_a_function_and_a_row(monkeypatch: pytest.MonkeyPatch) -> No
     np.testing.assert_allclose(second, [0.25 - 0, -0.25 - 0.5])
 
 
-@pytest.mark.torch
+@pytest.mark.extras
 def test_the_loop_trains_the_built_in_model(capsys: pytest.CaptureFixture[str]) -> None:
     loop = example("mrt_loop")
     loop["PROBLEMS_PER_STEP"] = 1
