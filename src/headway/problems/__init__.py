@@ -34,12 +34,7 @@ PLACE = "{problem}"  # in a prompt template
 
 
 def load_problems(
-    spec: str,
-    *,
-    limit: int | None = None,
-    seed: int = 0,
-    columns: Columns | None = None,
-    template: str | None = None,
+    spec: str, *, limit: int | None = None, seed: int = 0, columns: Columns | None = None, template: str | None = None
 ) -> ProblemSet:
     """The first `limit` problems of a set, or all of them.
 

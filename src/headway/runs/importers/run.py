@@ -118,10 +118,7 @@ def import_traces(
         if not counts["traces"]:
             raise HeadwayError(f"{path} has no completion: the requests of all its {counts['failed']} rows failed")
         resolved = settings.changed(
-            author=author,
-            problems=str(path),
-            traces=max(problems.traces.values()),
-            budget=options.budget or longest,
+            author=author, problems=str(path), traces=max(problems.traces.values()), budget=options.budget or longest
         )
         asked = list(problems.by_id.values())
         run = Run.create(folder / "run", resolved.flat(), asked, name=source.name, grader=GRADER)

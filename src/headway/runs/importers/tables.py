@@ -8,15 +8,7 @@ from typing import Any
 from headway.problems.files import read_file
 from headway.problems.rows import Row
 from headway.runs.importers.options import ImportOptions
-from headway.runs.importers.rows import (
-    CompletionRow,
-    Source,
-    answer_of,
-    content_of,
-    conversation_of,
-    stop_of,
-    text_of,
-)
+from headway.runs.importers.rows import CompletionRow, Source, answer_of, content_of, conversation_of, stop_of, text_of
 from headway.types import HeadwayError
 
 # usual names of each column, the likeliest first; `messages` last, since it often holds the completion as well
