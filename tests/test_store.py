@@ -7,8 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from headway.runs import store
-from headway.runs.records import TraceLine
-from headway.runs.store import Run
+from headway.runs.store import Run, TraceLine
 from headway.types import Attempt, Branch, HeadwayError, MetaProver, Problem, Trace
 
 REWARDS = st.none() | st.sampled_from([0.0, 1.0, 0.1 + 0.2])

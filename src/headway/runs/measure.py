@@ -8,16 +8,15 @@ from typing import Any
 from headway.core.tally import ESTIMATORS
 from headway.problems import ProblemSet
 from headway.problems.graders import load_grader
-from headway.procedures.adaptive import answer_costs, first_rounds, more_rounds
+from headway.procedures.adaptive import Of, Target, answer_costs, first_rounds, more_rounds
 from headway.procedures.prove import Prover, Rounds
 from headway.procedures.sample import sample
 from headway.report.files import Format
 from headway.report.numbers.table import RunTable
 from headway.runs import report
 from headway.runs.open_run import OpenRun, Tell
-from headway.runs.records import Records, TraceLine
 from headway.runs.settings import MAY_CHANGE, Settings, problems_of
-from headway.runs.store import Run
+from headway.runs.store import Records, Run, TraceLine
 from headway.types import BranchHead, HeadwayError, Trace
 
 
@@ -26,38 +25,28 @@ class Measurement(OpenRun):
 
     @classmethod
     def create(
-        cls,
-        path: Path,
-        settings: Settings,
-        tell: Tell = lambda stage, done, total: None,
-        *,
-        problems: ProblemSet | None = None,
+        cls, path: Path, settings: Settings, tell: Tell = lambda *_: None, *, problems: ProblemSet | None = None
     ) -> "Measurement":
-        """A new measurement, or the one at `path` to go on with; what cannot be used is refused before it is made.
+        """A new measurement, or the one at `path` to continue; what cannot be used is refused before it is made.
 
         The problems are those that the settings name, unless given.
         """
         settings.check()
-        asked = problems or problems_of(settings)
-        if not (path / "run.json").exists():
-            load_grader(settings.problems.grader) if settings.problems.grader != "auto" else None
-        run = Run.create(
-            path, settings.flat(), asked.problems, name=asked.name, grader=asked.grader,
-            may_change=MAY_CHANGE,
-        )  # fmt: skip
+        name, asked, grader = problems or problems_of(settings)
+        if settings.problems.grader != "auto" and not (path / "run.json").exists():
+            load_grader(settings.problems.grader)
+        run = Run.create(path, settings.flat(), asked, name=name, grader=grader, may_change=MAY_CHANGE)
         return cls(run, tell)
 
     def sample(self) -> None:
-        """Samples the traces that are not there yet.
+        """Samples the missing traces.
 
         Raises:
-            HeadwayError: the traces were made elsewhere.
+            HeadwayError: the traces were imported.
         """
-        s = self.settings
+        s, path = self.settings, self.run.path
         if s.author is not None:
-            raise HeadwayError(
-                f"{self.run.path} holds traces by {s.author} that were imported; there is nothing to sample"
-            )
+            raise HeadwayError(f"{path} holds traces by {s.author} that were imported; there is nothing to sample")
         done = {(t.problem_id, t.index) for t in self.run.traces().read_as(TraceLine)}
         self.advance("sample", len(done), len(self.problems.problems) * s.sampling.traces, lambda: sample(
             self.engine, self.problems.problems, self.grader, self.tags, s.sampling, done=done
@@ -70,14 +59,17 @@ class Measurement(OpenRun):
         return Prover(self.engine, self.meta_prover, by_id, grader=self.grader, segmenter=self.segmenter)
 
     def prove(self) -> None:
-        """Makes the scores and draws the branches that are not there yet, as the kind of values needs them.
+        """Makes the missing scores and branches, whichever the kind of values needs.
 
         Raises:
             HeadwayError: there are no traces, or the engine cannot do it.
         """
-        traces = self.ordered_traces()
-        target, needs = self.settings.target, ESTIMATORS[self.settings.proving.values].needs
-        if target is not None:
+        traces, s = self.ordered_traces(), self.settings.proving
+        needs = ESTIMATORS[s.values].needs
+        if s.adaptive:
+            of: Of = "values" if s.value_precision else "regret"
+            whole = self.settings.sampling.budget + self.settings.sampling.answer_tokens
+            target = Target(s.precision or s.value_precision, s.max_branches, of, whole, s.branches)
             costs = answer_costs(traces, self.prover.forced)
             self._draw(traces, first_rounds(costs, target))
             self._draw(traces, more_rounds(costs, self.run.branches().read_as(BranchHead), target))
@@ -90,7 +82,7 @@ class Measurement(OpenRun):
             self._draw(traces, {key: [range(1)] * J for key, J in boundaries.items()})
 
     def _draw(self, traces: Records[Trace], rounds: Rounds) -> None:
-        """Draws these rounds of branches, except for those that are there."""
+        """Samples the missing branches of these rounds."""
         s, seed = self.settings.proving, self.settings.sampling.seed
         marks = "scores" in ESTIMATORS[s.values].needs
         names = {key: key for key in rounds}  # one tuple a trace, not one a branch
@@ -109,11 +101,7 @@ class Measurement(OpenRun):
         return report.table(self)
 
     def report(self, formats: Sequence[Format] = ()) -> dict[str, Any]:
-        """Writes report.json, report.html and what other formats are asked for, and returns the first.
-
-        Raises:
-            HeadwayError: there are no traces or no branches.
-        """
+        """Writes report.json, report.html and the other formats, and returns the first; see `report.page_run`."""
         self._tell("report", 0, 1)
         made = report.write(self, formats)
         self._tell("report", 1, 1)

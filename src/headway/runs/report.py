@@ -1,4 +1,4 @@
-"""Reporting: run folders in, their numbers, pages and files out: of one run, or of several side by side."""
+"""Reporting: run folders in, their numbers, pages and files out, of one run or of several side by side."""
 
 from collections.abc import Sequence
 from functools import partial
@@ -24,19 +24,15 @@ from headway.types import HeadwayError, Score
 
 def table(run: OpenRun, scores: Sequence[Score] | None = None) -> RunTable:
     """The traces and branches of a run as numbers; every record is read once."""
+    folder, kind = run.run, run.settings.proving.values
     same = run.grader if compares(run.grader) else None
-    return run_table(
-        run.run.traces(),
-        run.run.branches(),
-        run.segmenter,
-        kind=run.settings.proving.values,
-        scores=run.run.scores() if scores is None else scores,
-        classify=partial(answer_classes, one_right=one_right(run.grader), same=same),
-    )
+    classify = partial(answer_classes, one_right=one_right(run.grader), same=same)
+    scores = folder.scores() if scores is None else scores
+    return run_table(folder.traces(), folder.branches(), run.segmenter, kind=kind, scores=scores, classify=classify)
 
 
 def page_run(run: OpenRun, label: str | None = None) -> PageRun:
-    """A run as pages and files show it, with its numbers, under a label (its folder's name unless given).
+    """A run with its numbers, as pages and files show it; the default label is its folder's name.
 
     Raises:
         HeadwayError: there are no branches, or no scores.
@@ -47,13 +43,8 @@ def page_run(run: OpenRun, label: str | None = None) -> PageRun:
             raise HeadwayError(f"{folder.path} has no {what} to report on; `headway prove --out {folder.path}`")
     scores, whole = list(folder.scores()), s.sampling.budget + s.sampling.answer_tokens
     made = table(run, scores)
-    report = summarize(
-        made,
-        model=s.author or s.engine.model,
-        problems=run.problems.name,
-        budget=s.sampling.budget,
-        answer_tokens=s.sampling.answer_tokens,
-    )
+    model, budget, answer_tokens = s.author or s.engine.model, s.sampling.budget, s.sampling.answer_tokens
+    report = summarize(made, model=model, problems=run.problems.name, budget=budget, answer_tokens=answer_tokens)
     report["meta_prover"] = s.engine.model
     report["branches"] = branch_counts(made)
     report["precision"] = realized(made.problems, made.curves, whole)._asdict()
@@ -65,7 +56,7 @@ def page_run(run: OpenRun, label: str | None = None) -> PageRun:
 
 
 def write(run: OpenRun, formats: Sequence[Format] = ()) -> dict[str, Any]:
-    """Writes report.json, report.html and what other formats are asked for, and returns the first."""
+    """Writes report.json, report.html and the other formats, and returns the first."""
     made = page_run(run)
     run.run.write_json("report.json", made.report)
     run.run.write_text("report.html", render_run(made))
