@@ -1,8 +1,7 @@
 """Countdown: reach a target with given numbers, each used once, by + - * and /.
 
-Easy to verify and hard to search, so thinking pays (the task of Stream of Search, arXiv:2404.03683, and TinyZero). A
-problem's reference answer is one right expression; it fixes the numbers and the target, and any other expression over
-the same numbers with the same value is also right. This module generates problems and verifies expressions.
+Easy to verify and hard to search, so thinking pays (the task of Stream of Search, arXiv:2404.03683, and TinyZero). The
+reference answer is one correct expression; every other one over the same numbers with the same value is also correct.
 """
 
 import ast
@@ -102,14 +101,18 @@ class Puzzle(NamedTuple):
 
     def terms(self) -> tuple[Term, ...]:
         """The numbers as terms."""
-        return tuple(Term(n, str(n)) for n in self.numbers)
+        return _terms(self.numbers)
+
+
+def _terms(numbers: tuple[int, ...]) -> tuple[Term, ...]:
+    return tuple(Term(n, str(n)) for n in numbers)
 
 
 def puzzle(rng: random.Random, split: Split) -> Puzzle:
     """One random puzzle of the split: 3 or 4 numbers; the target is the result of random steps, so it is solvable."""
     while True:
         numbers = tuple(rng.randint(1, LARGEST_OPERAND) for _ in range(rng.choice((3, 4))))
-        terms = tuple(Term(n, str(n)) for n in numbers)
+        terms = _terms(numbers)
         while len(terms) > 1 and (choices := steps(terms)):
             terms = take(terms, rng.choice(choices))
         if len(terms) > 1:
@@ -150,8 +153,7 @@ def evaluate(expression: str) -> tuple[Fraction, tuple[int, ...]]:
             numbers.append(node.value)
             return Fraction(node.value)
         if isinstance(node, ast.BinOp) and type(node.op) in _OPERATORS:
-            result = _OPERATORS[type(node.op)](value(node.left), value(node.right))
-            return Fraction(result)
+            return Fraction(_OPERATORS[type(node.op)](value(node.left), value(node.right)))
         raise ValueError(f"only whole numbers, + - * / and brackets are allowed: {expression!r}")
 
     try:
@@ -161,20 +163,19 @@ def evaluate(expression: str) -> tuple[Fraction, tuple[int, ...]]:
 
 
 def solutions(reference: str, *, most: int = MOST_SOLUTIONS) -> list[str]:
-    """The right expressions over the reference's numbers, the reference first, written as steps write them.
+    """At most `most` correct expressions over the reference's numbers: the reference, then those that `steps` make.
 
-    Those whose intermediate results are whole numbers from 1 to `LARGEST_RESULT`, the larger operand first; at most
-    `most`. For more than `MOST_NUMBERS` numbers, or a reference that is no expression, only the reference itself.
+    For more than `MOST_NUMBERS` numbers, or a reference that is no expression, only the reference itself.
     """
     try:
         target, numbers = evaluate(reference)
     except ValueError:
-        return [reference]
-    if len(numbers) > MOST_NUMBERS:
+        numbers = ()
+    if not 0 < len(numbers) <= MOST_NUMBERS:
         return [reference]
     found = {reference: None}
     seen: set[tuple[Term, ...]] = set()
-    open_ends = [tuple(Term(n, str(n)) for n in numbers)]
+    open_ends = [_terms(numbers)]
     while open_ends and len(found) < most:
         terms = tuple(sorted(open_ends.pop()))
         if terms in seen:

@@ -1,6 +1,7 @@
 """Files of rows: JSONL, CSV and Parquet, read row by row."""
 
 import csv
+import itertools
 import json
 from collections.abc import Iterator
 from pathlib import Path
@@ -20,15 +21,14 @@ def read_file(path: Path) -> Iterator[Row]:
     Raises:
         HeadwayError: the file cannot be read; says where.
     """
-    readers = {".csv": _csv, ".parquet": read_parquet}
-    return readers.get(path.suffix.lower(), _jsonl)(path)
+    return {".csv": _csv, ".parquet": read_parquet}.get(path.suffix.lower(), _jsonl)(path)
 
 
 def _jsonl(path: Path) -> Iterator[Row]:
     with path.open("rb") as lines:
-        number = 0
-        while line := lines.readline(MAX_LINE_BYTES):
-            number += 1
+        for number in itertools.count(1):
+            if not (line := lines.readline(MAX_LINE_BYTES)):
+                return
             place = f"{path}, line {number}"
             if len(line) == MAX_LINE_BYTES:
                 raise HeadwayError(f"{place}: longer than {MAX_LINE_BYTES} bytes; expected one JSON object per line")

@@ -24,9 +24,7 @@ class HubSet(NamedTuple):
         """
         found = re.fullmatch(r"([^:@]+)(?::([^:@]+))?(?:@([^:@]+))?", spec)
         if found is None:
-            raise HeadwayError(
-                f"'hub:{spec}' is not a data set; expected hub:owner/name, :config and @split if needed"
-            )
+            raise HeadwayError(f"'hub:{spec}' is no data set; expected hub:owner/name, :config and @split if needed")
         return cls(*found.groups())
 
     def __str__(self) -> str:
@@ -37,8 +35,7 @@ def load_hub(source: HubSet) -> Any:
     """A split of a data set, from the hub or its cache; the only split where none is named.
 
     Raises:
-        HeadwayError: the hub cannot be reached, it has no such data set, configuration or split, or there are several
-            splits to choose from.
+        HeadwayError: the data set, configuration or split cannot be loaded, or there are several splits.
     """
     import datasets
 

@@ -1,4 +1,4 @@
-"""Known sets: the place of each on the Hugging Face hub, its size, its prompt and its reference answers.
+"""Named benchmarks: the place of each on the Hugging Face hub, its size, its prompt and its reference answers.
 
 Names, splits, columns and sizes were checked against the sets' cards on the hub and lighteval's and others' task
 definitions (docs/measuring.md says which); the sizes are checked again whenever a set is loaded.
@@ -27,10 +27,10 @@ def after_hashes(answer: str) -> str:
 
 
 class Preset(NamedTuple):
-    """A known set.
+    """A named benchmark.
 
-    `size` is the number of rows of its data set. `reference` extracts the answer from the answer's column.
-    `skip_unanswered` leaves out the rows whose answer is empty.
+    `size` is its number of rows. `reference` extracts the answer from the answer's column. `skip_unanswered` leaves
+    out the rows whose answer is empty.
     """
 
     source: HubSet

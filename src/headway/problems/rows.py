@@ -9,13 +9,14 @@ from headway.types import HeadwayError, Problem
 Row = tuple[str, Mapping[str, object]]
 """The place of a row (a line of a file, a row of a data set), and its columns."""
 
+Reference = Callable[[str], str]
 EXACT_INTEGERS = 2.0**53  # floats up to here represent integers exactly
 
 
 class Columns(NamedTuple):
     """The columns of the question, its reference answer and its id.
 
-    Without a column for the id, it is the column `id` if a row has one, else the row's number (from 0).
+    Where `id` is None, the id is in the column `id` if a row has one, else it is the row's number (from 0).
     """
 
     prompt: str = "prompt"
@@ -24,12 +25,7 @@ class Columns(NamedTuple):
 
 
 def to_problems(
-    rows: Iterable[Row],
-    columns: Columns,
-    *,
-    where: str,
-    limit: int | None = None,
-    reference: Callable[[str], str] = str,
+    rows: Iterable[Row], columns: Columns, *, where: str, limit: int | None = None, reference: Reference = str
 ) -> list[Problem]:
     """The problems of rows, at most `limit`; `reference` extracts the answer from the answer's column.
 
@@ -52,7 +48,7 @@ def to_problems(
     return list(problems.values())
 
 
-def _problem(row: Mapping[str, object], columns: Columns, number: int, reference: Callable[[str], str]) -> Problem:
+def _problem(row: Mapping[str, object], columns: Columns, number: int, reference: Reference) -> Problem:
     if missing := [name for name in columns if name is not None and name not in row]:
         there = ", ".join(f"'{name}'" for name in row) or "none"
         raise ValueError(
