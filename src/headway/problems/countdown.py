@@ -170,8 +170,8 @@ def solutions(reference: str, *, most: int = MOST_SOLUTIONS) -> list[str]:
     try:
         target, numbers = evaluate(reference)
     except ValueError:
-        numbers = ()
-    if not 0 < len(numbers) <= MOST_NUMBERS:
+        return [reference]
+    if len(numbers) > MOST_NUMBERS:
         return [reference]
     found = {reference: None}
     seen: set[tuple[Term, ...]] = set()

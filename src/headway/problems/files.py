@@ -1,7 +1,6 @@
 """Files of rows: JSONL, CSV and Parquet, read row by row."""
 
 import csv
-import itertools
 import json
 from collections.abc import Iterator
 from pathlib import Path
@@ -26,9 +25,7 @@ def read_file(path: Path) -> Iterator[Row]:
 
 def _jsonl(path: Path) -> Iterator[Row]:
     with path.open("rb") as lines:
-        for number in itertools.count(1):
-            if not (line := lines.readline(MAX_LINE_BYTES)):
-                return
+        for number, line in enumerate(iter(lambda: lines.readline(MAX_LINE_BYTES), b""), start=1):
             place = f"{path}, line {number}"
             if len(line) == MAX_LINE_BYTES:
                 raise HeadwayError(f"{place}: longer than {MAX_LINE_BYTES} bytes; expected one JSON object per line")

@@ -2,8 +2,8 @@
 
 A verifier needs the entry of the problem. Task, seed and number generate it again; they are the problem's id.
 
-Some verifiers evaluate the model's text as Python. Those of one version were reviewed for that: they get only text that
-matches the patterns below, other answers are wrong without being evaluated, and other versions are refused.
+Some verifiers evaluate the model's text as Python. Those of one version were reviewed for that: they get only text
+that matches the patterns below, other answers are wrong without being evaluated, and other versions are refused.
 """
 
 import functools

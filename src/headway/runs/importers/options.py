@@ -9,8 +9,8 @@ from headway.text.tags import ThinkTags
 class ImportOptions(Options, frozen=True):
     """How a file of completions is read; the columns are those of JSONL and Parquet, by default found by their names.
 
-    `untagged` says what a completion without think tags is. auto: a thought that was cut off, if another completion of
-    the file closes a thinking that it did not open; otherwise an answer.
+    `untagged`: auto is thinking that was cut off, if another completion of the file closes thinking that it did not
+    open; otherwise an answer.
     """
 
     author: Annotated[str | None, Option("Model that wrote the completions, if the file does not name it.")] = None

@@ -1,6 +1,7 @@
 """Completions as a file holds them, one a row, and what each kind of field may hold.
 
-Knows nothing of tokens, tags or models. Files are hostile: each value is checked, and errors name its place.
+Knows nothing of tokens, tags or models. Files are hostile: each function checks a value and raises a HeadwayError that
+names its place.
 """
 
 from collections.abc import Iterator
@@ -38,11 +39,7 @@ class Source(NamedTuple):
 
 
 def text_of(value: object, what: str, place: str) -> str:
-    """A string that can be written as UTF-8, or a number as one.
-
-    Raises:
-        HeadwayError: it is something else.
-    """
+    """A string that can be written as UTF-8, or a number as one."""
     if isinstance(value, int | float) and not isinstance(value, bool):
         return str(value)
     if not isinstance(value, str):
@@ -55,12 +52,9 @@ def text_of(value: object, what: str, place: str) -> str:
 
 
 def content_of(content: object, what: str, place: str) -> tuple[str | None, str | None]:
-    """The reasoning and the text of a message's content: text, or a list of parts of type `text` and `reasoning`.
+    """The reasoning and the text (or None) of a message's content: text, or parts of type `text` and `reasoning`.
 
-    Each is None where there is none.
-
-    Raises:
-        HeadwayError: a part is something else (an image), or its reasoning is hidden.
+    Other parts (images) and hidden reasoning are refused.
     """
     if content is None or isinstance(content, str):
         return None, None if content is None else text_of(content, what, place)
@@ -81,11 +75,7 @@ def content_of(content: object, what: str, place: str) -> tuple[str | None, str 
 
 
 def conversation_of(value: object, place: str) -> tuple[Message, ...]:
-    """A prompt (the user's turn) or a list of messages.
-
-    Raises:
-        HeadwayError: it is neither, or it is empty or has calls of tools.
-    """
+    """A prompt (the user's turn) or a list of messages, without calls of tools."""
     if not isinstance(value, list):
         return ({"role": "user", "content": text_of(value, "the prompt", place)},)
     messages: list[Message] = []
@@ -102,11 +92,7 @@ def conversation_of(value: object, place: str) -> tuple[Message, ...]:
 
 
 def answer_of(value: object, place: str) -> str:
-    """A reference answer: the content of a solution's box, the text after its `####` (GSM8K), or all of it.
-
-    Raises:
-        HeadwayError: it is missing, or there are several.
-    """
+    """A reference answer: the content of a solution's box, the text after its `####` (GSM8K), or all of it."""
     if isinstance(value, list) and len(value) == 1:
         value = value[0]
     if isinstance(value, list) and value:
