@@ -3,10 +3,9 @@
 import inspect
 import os
 import sys
-from collections.abc import Callable, Collection, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Collection, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, get_type_hints
+from typing import Annotated, Any, get_type_hints
 
 import typer
 from msgspec import NODEFAULT, structs
@@ -17,9 +16,6 @@ from headway.runs.importers.options import ImportOptions
 from headway.runs.settings import PARTS, Settings
 from headway.terminal import console, print_report, progress
 from headway.types import HeadwayError
-
-if TYPE_CHECKING:
-    from headway.runs.measure import Measurement
 
 app = typer.Typer(
     help="Make every thinking token count: measure how a reasoning model uses test-time compute, and train it.",
@@ -64,26 +60,13 @@ def takes(groups: Mapping[str, type[Options]], *, but: Collection[str] = ()) -> 
     return with_flags
 
 
-@contextmanager
-def measurement_in(out: Path, options: Mapping[str, Any] | None = None) -> "Iterator[Measurement]":
-    """The measurement in a run folder, made or continued with these options; without options, the one it holds."""
-    from headway.runs.measure import Measurement
-    from headway.runs.store import Run
-
-    with progress() as tell:
-        if options is None:
-            made = Measurement(Run.load(out), tell)
-        else:
-            made = Measurement.create(out, Settings.of(**options), tell)
-        with made:
-            yield made
-
-
 @app.command()
 @takes(PARTS)
 def measure(out: Out, **options: Any) -> None:
     """Sample traces, prove them and report: accuracy at every budget, regret, progress."""
-    with measurement_in(out, options) as measurement:
+    from headway.runs.measure import Measurement
+
+    with progress() as tell, Measurement.create(out, Settings.of(**options), tell) as measurement:
         report = measurement.all()
     print_report(report, out)
 
@@ -92,7 +75,9 @@ def measure(out: Out, **options: Any) -> None:
 @takes(PARTS)
 def sample(out: Out, **options: Any) -> None:
     """Only sample traces; the same flags as measure."""
-    with measurement_in(out, options) as measurement:
+    from headway.runs.measure import Measurement
+
+    with progress() as tell, Measurement.create(out, Settings.of(**options), tell) as measurement:
         measurement.sample()
     typer.echo(f"next: headway prove --out {out}")
 
@@ -126,7 +111,9 @@ def import_(
 @app.command()
 def prove(out: Out) -> None:
     """Sample forced answers at each boundary of a run's traces."""
-    with measurement_in(out) as measurement:
+    from headway.runs.measure import Measurement
+
+    with progress() as tell, Measurement.load(out, tell) as measurement:
         measurement.prove()
     typer.echo(f"next: headway report --out {out}")
 
@@ -135,9 +122,10 @@ def prove(out: Out) -> None:
 def report(out: Out, formats: Formats = None) -> None:
     """Write a run's report.json and report.html, and other formats."""
     from headway.report.files import parse_formats
+    from headway.runs.measure import Measurement
 
     asked = parse_formats(formats or [])
-    with measurement_in(out) as measurement:
+    with progress() as tell, Measurement.load(out, tell) as measurement:
         content = measurement.report(asked)
     print_report(content, out)
 

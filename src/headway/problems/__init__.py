@@ -1,6 +1,6 @@
 """Sources of problems: files, data sets of the Hugging Face hub, named benchmarks, and generated sets.
 
-`files` and `hub` read rows, `rows` makes problems of them, and `presets` lists the named benchmarks.
+`rows` and `hub` read rows, `rows` makes problems of them, and `presets` lists the named benchmarks.
 """
 
 from pathlib import Path
@@ -9,10 +9,9 @@ from typing import NamedTuple
 import msgspec
 
 from headway.problems import countdown, gym
-from headway.problems.files import read_file
 from headway.problems.hub import HubSet, load_hub, read_hub
 from headway.problems.presets import PRESETS, Preset
-from headway.problems.rows import Columns, to_problems
+from headway.problems.rows import Columns, read_file, to_problems
 from headway.types import HeadwayError, Problem
 
 __all__ = ["Columns", "ProblemSet", "load_problems"]

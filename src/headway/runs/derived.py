@@ -31,7 +31,7 @@ def extend_run(source: Path, out: Path, *, rounds: int, round_tokens: int, tell:
         HeadwayError: a number is below 1, `source` has no traces, or `out` is another run.
     """
     _at_least_one(rounds=rounds, round_tokens=round_tokens)
-    with Measurement(Run.load(source)) as old:
+    with Measurement.load(source) as old:
         traces, s = old.ordered_traces(), old.settings
         extended = Extended(str(source.resolve()), rounds, round_tokens)
         settings = s.changed(budget=s.sampling.budget + rounds * round_tokens, extended=extended)
@@ -53,7 +53,7 @@ def linearize_run(
     """
     asked = {"chains": chains, "rounds": rounds, "round_tokens": round_tokens, "window": window}
     _at_least_one(**asked)
-    with Measurement(Run.load(path), tell) as run:
+    with Measurement.load(path, tell) as run:
         run.ordered_traces()
         _same(run.run, asked)
         s, problems = run.settings, run.problems.problems

@@ -3,6 +3,7 @@
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import ExitStack
 from functools import cached_property
+from pathlib import Path
 from typing import Self, TypeVar
 
 import msgspec
@@ -29,7 +30,7 @@ class OpenRun:
         HeadwayError: the settings are not those of this version.
     """
 
-    def __init__(self, run: Run, tell: Tell = lambda stage, done, total: None) -> None:
+    def __init__(self, run: Run, tell: Tell = lambda *_: None) -> None:
         self.run = run
         try:
             self.settings = Settings.of(**run.settings)
@@ -37,6 +38,11 @@ class OpenRun:
             raise HeadwayError(f"{run.path / 'run.json'}: {error}; measure again into a new folder") from error
         self._tell = tell
         self._stack = ExitStack()
+
+    @classmethod
+    def load(cls, path: Path, tell: Tell = lambda *_: None) -> Self:
+        """The run at a path."""
+        return cls(Run.load(path), tell)
 
     def __enter__(self) -> Self:
         return self

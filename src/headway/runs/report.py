@@ -80,7 +80,7 @@ def compare_runs(
     """
     made = []
     for label, path in runs:
-        with OpenRun(Run.load(path)) as run:
+        with OpenRun.load(path) as run:
             made.append(page_run(run, label))
     whole, tables = made[0].report["budget"], [(run.label, run.table) for run in made]
     comparison = compare([(run.label, run.table, run.report) for run in made], budgets or (whole // 2, whole))

@@ -33,6 +33,7 @@ Record = Trace | Branch | Score | Attempt
 FILES: dict[type, str] = {
     Trace: "traces.jsonl", Branch: "branches.jsonl", Score: "scores.jsonl", Attempt: "attempts.jsonl"
 }  # fmt: skip
+Lines = Int[np.ndarray, " n"]
 T = TypeVar("T")
 Other = TypeVar("Other")
 
@@ -64,8 +65,8 @@ class Records(Sequence[Any], Generic[T]):
         file: Path,
         kind: type[T],
         *,
-        ends: Int[np.ndarray, " lines"] | None = None,
-        lines: Int[np.ndarray, " n"] | None = None,
+        ends: Lines | None = None,
+        lines: Lines | None = None,
     ) -> None:
         self._file, self._kind, self._decoder = file, kind, msgspec.json.Decoder(kind)
         self._ends = _line_ends(file) if ends is None else ends
@@ -75,7 +76,7 @@ class Records(Sequence[Any], Generic[T]):
         """The same lines as another type, such as one with fewer fields: the other fields cost no memory."""
         return Records(self._file, kind, ends=self._ends, lines=self._lines)
 
-    def take(self, positions: Sequence[int] | Int[np.ndarray, " n"]) -> "Records[T]":
+    def take(self, positions: Sequence[int] | Lines) -> "Records[T]":
         """The records at these positions, in this order."""
         return self[np.asarray(positions, dtype=int)]
 
@@ -91,8 +92,8 @@ class Records(Sequence[Any], Generic[T]):
     @overload
     def __getitem__(self, position: int) -> T: ...
     @overload
-    def __getitem__(self, position: slice | Int[np.ndarray, " n"]) -> "Records[T]": ...
-    def __getitem__(self, position: int | slice | Int[np.ndarray, " n"]) -> "T | Records[T]":
+    def __getitem__(self, position: slice | Lines) -> "Records[T]": ...
+    def __getitem__(self, position: int | slice | Lines) -> "T | Records[T]":
         chosen = self._lines[position]
         if isinstance(chosen, np.ndarray):
             return Records(self._file, self._kind, ends=self._ends, lines=chosen)
@@ -105,12 +106,11 @@ class Records(Sequence[Any], Generic[T]):
         try:
             return self._decoder.decode(file.read(int(self._ends[line]) - start))
         except (msgspec.DecodeError, ValueError) as error:
-            raise HeadwayError(
-                f"{self._file}, line {line + 1}: {error}; delete the line (it will be made again) or the file"
-            ) from error
+            place = f"{self._file}, line {line + 1}"
+            raise HeadwayError(f"{place}: {error}; delete the line (it is made again) or the file") from error
 
 
-def _line_ends(file: Path) -> Int[np.ndarray, " lines"]:
+def _line_ends(file: Path) -> Lines:
     """The byte after each line's end."""
     ends, start = [np.empty(0, dtype=int)], 0
     if file.exists():

@@ -7,7 +7,7 @@ from typing import Any
 
 import msgspec
 
-from headway.problems.files import read_parquet
+from headway.problems.rows import read_parquet
 from headway.runs.importers.rows import CompletionRow, Source, answer_of, conversation_of, text_of
 from headway.types import HeadwayError
 

@@ -9,8 +9,8 @@ from typing import NamedTuple
 
 import msgspec
 
-from headway.problems.files import read_parquet
 from headway.problems.graders import load_grader
+from headway.problems.rows import read_parquet
 from headway.procedures.sample import grade_traces
 from headway.runs.importers import inspect_logs, lighteval, tables
 from headway.runs.importers.options import ImportOptions

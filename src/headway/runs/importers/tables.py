@@ -5,8 +5,7 @@ from itertools import chain
 from pathlib import Path
 from typing import Any
 
-from headway.problems.files import read_file
-from headway.problems.rows import Row
+from headway.problems.rows import Row, read_file
 from headway.runs.importers.options import ImportOptions
 from headway.runs.importers.rows import CompletionRow, Source, answer_of, content_of, conversation_of, stop_of, text_of
 from headway.types import HeadwayError
