@@ -41,11 +41,7 @@ def declared(group: type) -> dict[str, Option]:
 
 
 def lookup(table: Mapping[K, T], key: K, what: str) -> T:
-    """The entry of a table of choices.
-
-    Raises:
-        HeadwayError: there is no such entry; names the choices and the nearest one.
-    """
+    """The entry of a table of choices; without one, a HeadwayError that names the choices and the nearest one."""
     if key not in table:
         raise HeadwayError(f"{what} must be {_listed(list(table), key)}")
     return table[key]

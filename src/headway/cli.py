@@ -35,11 +35,9 @@ SETTLED_BY_FILE = {"problems", "prompt_template", "limit", "traces", "temperatur
 
 
 def takes(groups: Mapping[str, type[Options]], *, but: Collection[str] = ()) -> Callable[[Command], Command]:
-    """Gives a command that takes `**options` a flag for each option of the groups, in a panel for each group.
+    """Gives a command that takes `**options` a flag for each option of the groups (by titles of panels) but some.
 
-    Args:
-        groups: The options of each panel, by its title; of several options with one name, the first counts.
-        but: Options to leave out.
+    Of several options with one name the first counts.
     """
 
     def with_flags(command: Command) -> Command:

@@ -186,11 +186,7 @@ def judge_math(answer: str, reference: str) -> bool | None:
 
 
 def load_grader(name: str) -> Grader:
-    """The grader of a name.
-
-    Raises:
-        HeadwayError: there is no such grader, or its library is not installed.
-    """
+    """The grader of a name; a HeadwayError if there is none, or if its library is not installed."""
     return lookup(GRADERS, name, "grader")()
 
 

@@ -66,11 +66,7 @@ def problems(task: str, n: int, *, seed: int = 0) -> Iterator[Problem]:
 
 
 def entry_id(problem: Problem) -> str:
-    """The problem's id, which generates its entry again.
-
-    Raises:
-        HeadwayError: the problem is not from a `gym:` set.
-    """
+    """The id of a problem of a `gym:` set (of another, a HeadwayError), which generates its entry again."""
     if not _ID.fullmatch(problem.id):
         raise HeadwayError(f"the gym grader needs the problems of a gym: set, got one with the id '{problem.id}'")
     return problem.id

@@ -17,11 +17,7 @@ class HubSet(NamedTuple):
 
     @classmethod
     def parse(cls, spec: str) -> "HubSet":
-        """The data set of `owner/name[:config][@split]`.
-
-        Raises:
-            HeadwayError: the text is not of this form.
-        """
+        """The data set of `owner/name[:config][@split]`; another text is a HeadwayError."""
         found = re.fullmatch(r"([^:@]+)(?::([^:@]+))?(?:@([^:@]+))?", spec)
         if found is None:
             raise HeadwayError(f"'hub:{spec}' is no data set; expected hub:owner/name, :config and @split if needed")

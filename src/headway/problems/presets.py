@@ -15,11 +15,7 @@ BOXED = "{problem}\n\nPlease reason step by step, and put your final answer with
 
 
 def after_hashes(answer: str) -> str:
-    """GSM8K's reference: the number after the `####` that ends its solution, without thousands commas.
-
-    Raises:
-        ValueError: there is no `####`.
-    """
+    """GSM8K's reference: the number after its solution's `####` (ValueError without), without thousands commas."""
     _, mark, number = answer.rpartition("####")
     if not mark:
         raise ValueError(f"expected a solution that ends with '#### ' and the answer, got {answer[-80:]!r}")

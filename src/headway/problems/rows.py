@@ -19,12 +19,9 @@ ROWS_AT_ONCE = 64  # of a Parquet file
 
 
 def read_file(path: Path) -> Iterator[Row]:
-    """The rows of a file: CSV and Parquet by their suffix, JSONL otherwise.
+    """The rows of a file: CSV and Parquet by their suffix, JSONL otherwise; what cannot be read is a HeadwayError.
 
     Numbers in a CSV file stay text, so that an answer `025` keeps its zero.
-
-    Raises:
-        HeadwayError: the file cannot be read; says where.
     """
     return {".csv": _csv, ".parquet": read_parquet}.get(path.suffix.lower(), _jsonl)(path)
 
@@ -60,11 +57,7 @@ def _csv(path: Path) -> Iterator[Row]:
 
 
 def read_parquet(path: Path, columns: list[str] | None = None) -> Iterator[Row]:
-    """The rows of a Parquet file, with these columns or all.
-
-    Raises:
-        HeadwayError: it cannot be read.
-    """
+    """The rows of a Parquet file, with these columns or all; what cannot be read is a HeadwayError."""
     import pyarrow as pa
     import pyarrow.parquet as pq
 

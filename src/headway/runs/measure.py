@@ -39,11 +39,7 @@ class Measurement(OpenRun):
         return cls(run, tell)
 
     def sample(self) -> None:
-        """Samples the missing traces.
-
-        Raises:
-            HeadwayError: the traces were imported.
-        """
+        """Samples the missing traces; a HeadwayError where the traces were imported."""
         s, path = self.settings, self.run.path
         if s.author is not None:
             raise HeadwayError(f"{path} holds traces by {s.author} that were imported; there is nothing to sample")
@@ -59,11 +55,7 @@ class Measurement(OpenRun):
         return Prover(self.engine, self.meta_prover, by_id, grader=self.grader, segmenter=self.segmenter)
 
     def prove(self) -> None:
-        """Makes the missing scores and branches, whichever the kind of values needs.
-
-        Raises:
-            HeadwayError: there are no traces, or the engine cannot do it.
-        """
+        """Makes the missing scores and branches, whichever the kind of values needs."""
         traces, s = self.ordered_traces(), self.settings.proving
         needs = ESTIMATORS[s.values].needs
         if s.adaptive:

@@ -90,11 +90,7 @@ class OpenRun:
         return cut(trace, self.settings.cutting)
 
     def ordered_traces(self) -> Records[Trace]:
-        """The traces by problem and index, on disk.
-
-        Raises:
-            HeadwayError: there are none.
-        """
+        """The traces by problem and index, on disk; a HeadwayError where there are none."""
         there = self.run.traces()
         keys = [(t.problem_id, t.index) for t in there.read_as(TraceLine)]
         if not keys:

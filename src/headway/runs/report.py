@@ -34,8 +34,7 @@ def table(run: OpenRun, scores: Sequence[Score] | None = None) -> RunTable:
 def page_run(run: OpenRun, label: str | None = None) -> PageRun:
     """A run with its numbers, as pages and files show it; the default label is its folder's name.
 
-    Raises:
-        HeadwayError: there are no branches, or no scores.
+    Missing traces, branches or scores are a HeadwayError.
     """
     folder, s = run.run, run.settings
     for what, there in (("scores", folder.scores()), ("branches", folder.branches())):

@@ -62,16 +62,13 @@ class EngineSpec(Options, frozen=True):
         return find_think_tags(tokenizer, think_open=opens, think_close=closes, think_format=self.think_format)
 
     def vllm_arguments(self) -> dict[str, Any]:
-        """vLLM's own arguments.
-
-        Raises:
-            HeadwayError: they are no JSON object.
-        """
+        """vLLM's own arguments; text that is no JSON object is a HeadwayError."""
         try:
             return msgspec.json.decode(self.vllm_args or "{}", type=dict[str, Any])
         except msgspec.DecodeError as error:
+            example = '{"tensor_parallel_size": 2}'
             raise HeadwayError(
-                f"--vllm-args {self.vllm_args!r}: {error}; expected JSON such as '{{\"tensor_parallel_size\": 2}}'"
+                f"--vllm-args {self.vllm_args!r}: {error}; expected JSON such as '{example}'"
             ) from error
 
 
@@ -113,7 +110,7 @@ class Proving(Options, frozen=True):
             raise HeadwayError(f"{options} use the variance of branches; got --values {self.values}")
         if self.adaptive and self.branches < 2:
             raise HeadwayError(
-                f"adaptive proving needs at least --branches 2, got {self.branches}: one has no variance"
+                f"adaptive proving needs --branches 2 or more, got {self.branches}: one has no variance"
             )
 
 

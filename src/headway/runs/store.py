@@ -48,16 +48,8 @@ class TraceLine(msgspec.Struct, frozen=True):
 class Records(Sequence[Any], Generic[T]):
     """The records of a file as it is now, decoded on each access; a slice is a view of the same kind.
 
-    Only the positions of the lines are in memory. Lines that are appended later are not seen.
-
-    Args:
-        file: Whole lines of JSON, or no file yet.
-        kind: The type of a line; decoding is as strict as this type.
-        ends: The byte after each line's end, if known.
-        lines: Which lines, in which order; all by default.
-
-    Raises:
-        HeadwayError: on reading a line that is not such a record; names file and line.
+    Only the positions of the lines are in memory. Lines that are appended later are not seen. Reading a line that is
+    not of type `kind` is a HeadwayError that names file and line.
     """
 
     def __init__(
@@ -70,7 +62,7 @@ class Records(Sequence[Any], Generic[T]):
     ) -> None:
         self._file, self._kind, self._decoder = file, kind, msgspec.json.Decoder(kind)
         self._ends = _line_ends(file) if ends is None else ends
-        self._lines = np.arange(len(self._ends)) if lines is None else lines
+        self._lines = np.arange(len(self._ends)) if lines is None else lines  # which, in which order
 
     def read_as(self, kind: type[Other]) -> "Records[Other]":
         """The same lines as another type, such as one with fewer fields: the other fields cost no memory."""
@@ -143,19 +135,12 @@ class Run:
     ) -> "Run":
         """A new run with these settings and a copy of these problems, or the one at `path` to continue.
 
-        A run that holds no traces yet, because its model could not be loaded, say, is made anew.
-
-        Args:
-            path: The folder.
-            settings: The settings, as options by name.
-            problems: The problems.
-            name: Name of the problems in reports.
-            grader: The grader that fits them.
-            may_change: Settings whose new values a continued run takes over.
+        A run that holds no traces yet, because its model could not be loaded, say, is made anew. A continued run takes
+        over the new values of the settings in `may_change`.
 
         Raises:
-            HeadwayError: the folder holds a run with other settings (says which differ) or other problems (says which
-                is the first that differs), or something else.
+            HeadwayError: the folder holds a run with other settings (says which) or other problems (says which is the
+                first), or something else.
         """
         # settings as they are read back: tuples are lists, NaN is None
         now = json.loads(msgspec.json.encode(settings))
@@ -183,11 +168,7 @@ class Run:
 
     @classmethod
     def load(cls, path: Path) -> "Run":
-        """The run at a path.
-
-        Raises:
-            HeadwayError: there is none, or another version of Headway wrote it in another form.
-        """
+        """The run at a path; a HeadwayError if there is none or if it has the form of another version."""
         file = path / "run.json"
         if not file.is_file():
             raise HeadwayError(f"{path} is not a run folder (no run.json); `headway measure --out {path}` makes one")

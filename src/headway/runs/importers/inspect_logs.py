@@ -59,11 +59,7 @@ class _Sample(msgspec.Struct):
 
 
 def open_log(path: Path) -> Source:
-    """The rows of a log: one for each sample, epoch and choice.
-
-    Raises:
-        HeadwayError: it is no log of inspect; later, a sample is malformed.
-    """
+    """The rows of a log: one for each sample, epoch and choice; malformed content is a HeadwayError."""
     log, samples = _open_eval(path) if path.suffix == ".eval" else _open_json(path)
     rows = (row for place, sample in samples for row in _of_sample(place, sample))
     return Source(log.eval.task, log.eval.model, rows)

@@ -53,11 +53,7 @@ class _Detail(msgspec.Struct):
 
 
 def open_details(path: Path) -> Source:
-    """The rows of a details file; its folders name the model: `details/MODEL/TIME`.
-
-    Raises:
-        HeadwayError: it holds no row; later, a row is malformed.
-    """
+    """The rows of a details file, whose folders name the model: `details/MODEL/TIME`; malformed ones are an error."""
     records = read_parquet(path, columns=sorted(COLUMNS))
     details = ((place, _converted(place, record)) for place, record in records)
     if (first := next(details, None)) is None:

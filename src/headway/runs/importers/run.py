@@ -110,11 +110,7 @@ def import_traces(
 
 
 def open_source(path: Path, options: ImportOptions) -> Source:
-    """The rows of a file, by its suffix: `.eval` and `.json` are inspect's, `.parquet` a table or lighteval's.
-
-    Raises:
-        HeadwayError: there is no such file, or its content does not match its suffix.
-    """
+    """The rows of a file, by its suffix: `.eval` and `.json` are inspect's, `.parquet` a table or lighteval's."""
     if not path.is_file():
         raise HeadwayError(f"no file '{path}'; expected .jsonl, .parquet, details of lighteval or a log of inspect")
     if path.suffix in (".eval", ".json"):

@@ -24,11 +24,7 @@ ColumnNames = dict[str, str | None]  # the column of each kind in NAMES, where t
 
 
 def open_table(path: Path, options: ImportOptions) -> Source:
-    """The rows of a JSONL or Parquet file.
-
-    Raises:
-        HeadwayError: it is empty or has no such column (says which were found); later, a row is malformed.
-    """
+    """The rows of a JSONL or Parquet file; no row, a missing column and a malformed row are each a HeadwayError."""
     records = read_file(path)
     if (first := next(records, None)) is None:
         raise HeadwayError(f"{path} holds no row; expected completions, one a row, with their prompts and answers")

@@ -109,8 +109,7 @@ class Problems:
     def of(self, row: CompletionRow) -> TraceKey:
         """The trace's key: its problem's id, and how many traces of the problem came before.
 
-        Raises:
-            HeadwayError: an earlier row of the problem has another prompt or reference answer.
+        Another prompt or reference answer than in an earlier row of the problem is an error.
         """
         prompt = question_of(row.conversation)
         name = row.id if row.id is not None else self._numbered.setdefault(prompt, str(len(self._numbered) + 1))
