@@ -12,7 +12,7 @@ from msgspec import NODEFAULT, structs
 
 from headway import __version__
 from headway.choices import Options, declared
-from headway.runs.importers.options import ImportOptions
+from headway.runs.importers.rows import ImportOptions
 from headway.runs.settings import PARTS, Settings
 from headway.terminal import console, print_report, progress
 from headway.types import HeadwayError

@@ -1,6 +1,6 @@
 """Sources of problems: files, data sets of the Hugging Face hub, named benchmarks, and generated sets.
 
-`rows` and `hub` read rows, `rows` makes problems of them, and `presets` lists the named benchmarks.
+`rows` and `hub` read rows, `rows` makes problems of them, and `hub` lists the named benchmarks.
 """
 
 from pathlib import Path
@@ -9,8 +9,7 @@ from typing import NamedTuple
 import msgspec
 
 from headway.problems import countdown, gym
-from headway.problems.hub import HubSet, load_hub, read_hub
-from headway.problems.presets import PRESETS, Preset
+from headway.problems.hub import PRESETS, HubSet, Preset, load_hub, read_hub
 from headway.problems.rows import Columns, read_file, to_problems
 from headway.types import HeadwayError, Problem
 

@@ -17,7 +17,7 @@ from headway.engines.loading import load_tokenizer, model_path
 from headway.engines.scripted import Characters, ScriptedEngine, ramps
 from headway.problems import Columns, ProblemSet, load_problems
 from headway.problems.graders import GRADERS
-from headway.problems.presets import PRESETS
+from headway.problems.hub import PRESETS
 from headway.procedures.sample import Sampling
 from headway.text.tags import ThinkFormat, ThinkTags, find_think_tags
 from headway.types import Engine, HeadwayError, Tokenizer
@@ -242,5 +242,6 @@ ENGINES: dict[str, Opener] = {SCRIPTED: _scripted, "api": _api, "vllm": _vllm, "
 def open_tokenizer(settings: Settings) -> Tokenizer:
     """The tokenizer of a model, without the model."""
     s = settings.engine
-    scripted, name = s.name == SCRIPTED, s.tokenizer or s.model
-    return Characters() if scripted else load_tokenizer(name, trust_remote_code=s.trust_remote_code)
+    if s.name == SCRIPTED:
+        return Characters()
+    return load_tokenizer(s.tokenizer or s.model, trust_remote_code=s.trust_remote_code)

@@ -52,14 +52,7 @@ class Records(Sequence[Any], Generic[T]):
     not of type `kind` is a HeadwayError that names file and line.
     """
 
-    def __init__(
-        self,
-        file: Path,
-        kind: type[T],
-        *,
-        ends: Lines | None = None,
-        lines: Lines | None = None,
-    ) -> None:
+    def __init__(self, file: Path, kind: type[T], *, ends: Lines | None = None, lines: Lines | None = None) -> None:
         self._file, self._kind, self._decoder = file, kind, msgspec.json.Decoder(kind)
         self._ends = _line_ends(file) if ends is None else ends
         self._lines = np.arange(len(self._ends)) if lines is None else lines  # which, in which order

@@ -1,17 +1,52 @@
-"""Completions as a file holds them, one a row, and what each kind of field may hold.
+"""Completions as a file holds them, one a row: how the file is read, and what each kind of field may hold.
 
 Knows nothing of tokens, tags or models. Files are hostile: each function checks a value and raises a HeadwayError that
 names its place.
 """
 
 from collections.abc import Iterator
-from typing import Any, Literal, NamedTuple
+from typing import Annotated, Any, Literal, NamedTuple
 
+from headway.choices import Option, Options
 from headway.text.answers import BOX, extract_answer
+from headway.text.tags import ThinkTags
 from headway.types import HeadwayError, Message
 
 Stop = Literal["stop", "length"]
 LENGTH = {"length", "max_tokens", "max_length", "model_length"}
+
+
+class ImportOptions(Options, frozen=True):
+    """How a file of completions is read; the columns are those of JSONL and Parquet, by default found by their names.
+
+    `untagged`: auto is thinking that was cut off, if another completion of the file closes thinking that it did not
+    open; otherwise an answer.
+    """
+
+    author: Annotated[str | None, Option("Model that wrote the completions, if the file does not name it.")] = None
+    budget: Annotated[
+        int | None,
+        Option("Maximum thinking tokens of a trace; longer ones are cut. Default: the longest trace.", least=1),
+    ] = None
+    prompt_column: Annotated[str | None, Option("Column of the prompt or messages.")] = None
+    completion_column: Annotated[str | None, Option("Column of the completion or completions.")] = None
+    answer_column: Annotated[str | None, Option("Column of the reference answer.")] = None
+    id_column: Annotated[str | None, Option("Column that identifies the problem.")] = None
+    reasoning_column: Annotated[str | None, Option("Column of the thinking, if separate.")] = None
+    author_think_open: Annotated[str, Option("Text that opens the thinking in the file.")] = "<think>"
+    author_think_close: Annotated[str, Option("Text that closes the thinking in the file.")] = "</think>"
+    untagged: Annotated[Literal["auto", "answer", "thought"], Option("What a completion without think tags is.")] = (
+        "auto"
+    )
+
+    @property
+    def author_tags(self) -> ThinkTags:
+        """The think tags of the author."""
+        return ThinkTags(self.author_think_open, self.author_think_close)
+
+    def column(self, kind: str) -> str | None:
+        """The column that was named for a kind of content, if any."""
+        return getattr(self, f"{kind}_column", None)
 
 
 class CompletionRow(NamedTuple):

@@ -13,8 +13,7 @@ from headway.problems.graders import load_grader
 from headway.problems.rows import read_parquet
 from headway.procedures.sample import grade_traces
 from headway.runs.importers import inspect_logs, lighteval, tables
-from headway.runs.importers.options import ImportOptions
-from headway.runs.importers.rows import Source
+from headway.runs.importers.rows import ImportOptions, Source
 from headway.runs.importers.traces import Problems, closes_unopened, divide, encode
 from headway.runs.open_run import Tell
 from headway.runs.settings import Settings, open_tokenizer
@@ -24,6 +23,7 @@ from headway.types import HeadwayError
 
 GRADER = "math-verify"
 ROWS_AT_ONCE = 64
+BY_NAME = ImportOptions()  # columns are found by their names
 
 
 class Imported(NamedTuple):
@@ -43,12 +43,7 @@ class Imported(NamedTuple):
 
 
 def import_traces(
-    path: Path,
-    out: Path,
-    settings: Settings,
-    options: ImportOptions = ImportOptions(),  # noqa: B008 (frozen)
-    *,
-    tell: Tell = lambda *_: None,
+    path: Path, out: Path, settings: Settings, options: ImportOptions = BY_NAME, *, tell: Tell = lambda *_: None
 ) -> Imported:
     """Makes the run folder `out`, new or empty, of the completions in a file; the model of `settings` proves them.
 

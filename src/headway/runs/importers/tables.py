@@ -6,8 +6,16 @@ from pathlib import Path
 from typing import Any
 
 from headway.problems.rows import Row, read_file
-from headway.runs.importers.options import ImportOptions
-from headway.runs.importers.rows import CompletionRow, Source, answer_of, content_of, conversation_of, stop_of, text_of
+from headway.runs.importers.rows import (
+    CompletionRow,
+    ImportOptions,
+    Source,
+    answer_of,
+    content_of,
+    conversation_of,
+    stop_of,
+    text_of,
+)
 from headway.types import HeadwayError
 
 # usual names of each column, the likeliest first; `messages` last, since it often holds the completion as well
