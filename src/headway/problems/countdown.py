@@ -101,18 +101,14 @@ class Puzzle(NamedTuple):
 
     def terms(self) -> tuple[Term, ...]:
         """The numbers as terms."""
-        return _terms(self.numbers)
-
-
-def _terms(numbers: tuple[int, ...]) -> tuple[Term, ...]:
-    return tuple(Term(n, str(n)) for n in numbers)
+        return tuple(Term(n, str(n)) for n in self.numbers)
 
 
 def puzzle(rng: random.Random, split: Split) -> Puzzle:
     """One random puzzle of the split: 3 or 4 numbers; the target is the result of random steps, so it is solvable."""
     while True:
         numbers = tuple(rng.randint(1, LARGEST_OPERAND) for _ in range(rng.choice((3, 4))))
-        terms = _terms(numbers)
+        terms = tuple(Term(n, str(n)) for n in numbers)
         while len(terms) > 1 and (choices := steps(terms)):
             terms = take(terms, rng.choice(choices))
         if len(terms) > 1:
@@ -175,7 +171,7 @@ def solutions(reference: str, *, most: int = MOST_SOLUTIONS) -> list[str]:
         return [reference]
     found = {reference: None}
     seen: set[tuple[Term, ...]] = set()
-    open_ends = [_terms(numbers)]
+    open_ends = [tuple(Term(n, str(n)) for n in numbers)]
     while open_ends and len(found) < most:
         terms = tuple(sorted(open_ends.pop()))
         if terms in seen:

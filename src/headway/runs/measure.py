@@ -12,7 +12,6 @@ from headway.procedures.adaptive import Of, Target, answer_costs, first_rounds, 
 from headway.procedures.prove import Prover, Rounds
 from headway.procedures.sample import sample
 from headway.report.files import Format
-from headway.report.numbers.table import RunTable
 from headway.runs import report
 from headway.runs.open_run import OpenRun, Tell
 from headway.runs.settings import MAY_CHANGE, Settings, problems_of
@@ -87,10 +86,6 @@ class Measurement(OpenRun):
         self.advance("prove", len(done), wanted, lambda: self.prover.draw(
             traces, seed=seed, mark_known=marks, done=done, rounds=rounds
         ))  # fmt: skip
-
-    def table(self) -> RunTable:
-        """The traces and branches as numbers."""
-        return report.table(self)
 
     def report(self, formats: Sequence[Format] = ()) -> dict[str, Any]:
         """Writes report.json, report.html and the other formats, and returns the first; see `report.page_run`."""

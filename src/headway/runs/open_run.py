@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import ExitStack
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Self, TypeVar
 
@@ -10,12 +10,14 @@ import msgspec
 
 from headway.core.segment import cut
 from headway.problems import ProblemSet
-from headway.problems.graders import load_grader
+from headway.problems.graders import compares, load_grader, one_right
+from headway.report.numbers.table import RunTable, run_table
 from headway.runs.settings import Settings, open_engine, problems_of
 from headway.runs.store import Record, Records, Run, TraceLine
+from headway.text.equivalence import answer_classes
 from headway.text.prompts import meta_prover
 from headway.text.tags import ThinkTags
-from headway.types import Engine, Episode, Grader, HeadwayError, MetaProver, Trace
+from headway.types import Engine, Episode, Grader, HeadwayError, MetaProver, Score, Trace
 
 Tell = Callable[[str, int, int], None]
 T = TypeVar("T")
@@ -88,6 +90,13 @@ class OpenRun:
     def segmenter(self, trace: Trace) -> list[Episode]:
         """Cuts a trace as the settings say."""
         return cut(trace, self.settings.cutting)
+
+    def table(self, scores: Sequence[Score] | None = None) -> RunTable:
+        """The traces and branches as numbers; every record is read once."""
+        run, grader, kind = self.run, self.grader, self.settings.proving.values
+        same, scores = grader if compares(grader) else None, run.scores() if scores is None else scores
+        classify = partial(answer_classes, one_right=one_right(grader), same=same)
+        return run_table(run.traces(), run.branches(), self.segmenter, kind=kind, scores=scores, classify=classify)
 
     def ordered_traces(self) -> Records[Trace]:
         """The traces by problem and index, on disk; a HeadwayError where there are none."""

@@ -1,34 +1,22 @@
 """Reporting: run folders in, their numbers, pages and files out, of one run or of several side by side."""
 
 from collections.abc import Sequence
-from functools import partial
 from pathlib import Path
 from typing import Any
 
 from headway.core.tally import ESTIMATORS
-from headway.problems.graders import compares, one_right
 from headway.procedures.adaptive import realized
 from headway.report.files import Format, write_files
 from headway.report.numbers.comparison import compare, markdown_table, regret_against_best, token_efficiency
 from headway.report.numbers.diagnosis import diagnose
 from headway.report.numbers.evaluation import evaluate
 from headway.report.numbers.parity import as_authors
-from headway.report.numbers.table import RunTable, branch_counts, run_table, summarize, value_quality
+from headway.report.numbers.table import branch_counts, summarize, value_quality
 from headway.report.page.explorer import PageRun
 from headway.report.page.render import render_compare, render_run
 from headway.runs.open_run import OpenRun
 from headway.runs.store import Run
-from headway.text.equivalence import answer_classes
-from headway.types import HeadwayError, Score
-
-
-def table(run: OpenRun, scores: Sequence[Score] | None = None) -> RunTable:
-    """The traces and branches of a run as numbers; every record is read once."""
-    folder, kind = run.run, run.settings.proving.values
-    same = run.grader if compares(run.grader) else None
-    classify = partial(answer_classes, one_right=one_right(run.grader), same=same)
-    scores = folder.scores() if scores is None else scores
-    return run_table(folder.traces(), folder.branches(), run.segmenter, kind=kind, scores=scores, classify=classify)
+from headway.types import HeadwayError
 
 
 def page_run(run: OpenRun, label: str | None = None) -> PageRun:
@@ -41,7 +29,7 @@ def page_run(run: OpenRun, label: str | None = None) -> PageRun:
         if what in ESTIMATORS[s.proving.values].needs and not there:
             raise HeadwayError(f"{folder.path} has no {what} to report on; `headway prove --out {folder.path}`")
     scores, whole = list(folder.scores()), s.sampling.budget + s.sampling.answer_tokens
-    made = table(run, scores)
+    made = run.table(scores)
     model, budget, answer_tokens = s.author or s.engine.model, s.sampling.budget, s.sampling.answer_tokens
     report = summarize(made, model=model, problems=run.problems.name, budget=budget, answer_tokens=answer_tokens)
     report["meta_prover"] = s.engine.model

@@ -13,6 +13,7 @@ from headway.text.tags import ThinkTags
 from headway.types import HeadwayError, Message
 
 Stop = Literal["stop", "length"]
+Untagged = Literal["auto", "answer", "thought"]
 LENGTH = {"length", "max_tokens", "max_length", "model_length"}
 
 
@@ -24,10 +25,7 @@ class ImportOptions(Options, frozen=True):
     """
 
     author: Annotated[str | None, Option("Model that wrote the completions, if the file does not name it.")] = None
-    budget: Annotated[
-        int | None,
-        Option("Maximum thinking tokens of a trace; longer ones are cut. Default: the longest trace.", least=1),
-    ] = None
+    budget: Annotated[int | None, Option("Thinking tokens at which traces are cut; default: no cut.", least=1)] = None
     prompt_column: Annotated[str | None, Option("Column of the prompt or messages.")] = None
     completion_column: Annotated[str | None, Option("Column of the completion or completions.")] = None
     answer_column: Annotated[str | None, Option("Column of the reference answer.")] = None
@@ -35,18 +33,12 @@ class ImportOptions(Options, frozen=True):
     reasoning_column: Annotated[str | None, Option("Column of the thinking, if separate.")] = None
     author_think_open: Annotated[str, Option("Text that opens the thinking in the file.")] = "<think>"
     author_think_close: Annotated[str, Option("Text that closes the thinking in the file.")] = "</think>"
-    untagged: Annotated[Literal["auto", "answer", "thought"], Option("What a completion without think tags is.")] = (
-        "auto"
-    )
+    untagged: Annotated[Untagged, Option("What a completion without think tags is.")] = "auto"
 
     @property
     def author_tags(self) -> ThinkTags:
         """The think tags of the author."""
         return ThinkTags(self.author_think_open, self.author_think_close)
-
-    def column(self, kind: str) -> str | None:
-        """The column that was named for a kind of content, if any."""
-        return getattr(self, f"{kind}_column", None)
 
 
 class CompletionRow(NamedTuple):

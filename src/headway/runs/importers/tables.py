@@ -44,7 +44,7 @@ def find_columns(options: ImportOptions, there: list[str], path: Path) -> Column
     """The columns to read, as named or else found by their names; a missing one is an error."""
     found: ColumnNames = {}
     for kind, names in NAMES.items():
-        name = options.column(kind)
+        name = getattr(options, f"{kind}_column", None)
         if name is not None and name not in there:
             raise HeadwayError(f"{path} has no column '{name}'; it has {', '.join(there)}")
         found[kind] = name or next((known for known in names if known in there), None)
