@@ -67,9 +67,8 @@ def load_problems(
     asked = own if template is None else template
     if asked is None:
         return made
-    return made._replace(
-        problems=[msgspec.structs.replace(p, prompt=asked.replace(PLACE, p.prompt)) for p in made.problems]
-    )
+    problems = [msgspec.structs.replace(p, prompt=asked.replace(PLACE, p.prompt)) for p in made.problems]
+    return made._replace(problems=problems)
 
 
 def _read(spec: str, limit: int | None, columns: Columns) -> ProblemSet:

@@ -102,10 +102,8 @@ def check_installed() -> None:
     except metadata.PackageNotFoundError as error:
         raise HeadwayError(f"gym: problems need reasoning-gym; {INSTALL}") from error
     if version != CHECKED_VERSION:
-        raise HeadwayError(
-            f"gym: problems need reasoning-gym {CHECKED_VERSION}, got {version}: its verifiers may run what a model "
-            f"wrote, and were checked in that version; {INSTALL}"
-        )
+        need = f"gym: problems need reasoning-gym {CHECKED_VERSION}, got {version}"
+        raise HeadwayError(f"{need}: verifiers may run a model's text, and were checked in that version; {INSTALL}")
 
 
 @functools.lru_cache(maxsize=1)

@@ -49,8 +49,8 @@ def load_hub(source: HubSet) -> Any:
     except Exception as error:  # of the network, the hub or the file formats, which share no class
         reason = " ".join(str(error).split("\n")[:2]) or type(error).__name__
         raise HeadwayError(
-            f"cannot load the data set '{source}': {reason}; expected hub:owner/name[:config][@split] on the hub or in "
-            "its cache (HF_HOME); a private one needs HF_TOKEN. A JSONL, CSV or Parquet file needs no hub"
+            f"cannot load the data set '{source}': {reason}; expected hub:owner/name[:config][@split], on the hub or "
+            "in its cache (HF_HOME); a private one needs HF_TOKEN. A JSONL, CSV or Parquet file needs no hub"
         ) from error
     finally:
         if bars:

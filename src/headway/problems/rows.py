@@ -110,10 +110,8 @@ def to_problems(
 def _problem(row: Mapping[str, object], columns: Columns, number: int, reference: Reference) -> Problem:
     if missing := [name for name in columns if name is not None and name not in row]:
         there = ", ".join(f"'{name}'" for name in row) or "none"
-        raise ValueError(
-            f"no column '{missing[0]}'; the columns are {there}; expected {_named(columns)}; give other names with "
-            "--prompt-column, --answer-column and --id-column"
-        )
+        flags = "give other names with --prompt-column, --answer-column and --id-column"
+        raise ValueError(f"no column '{missing[0]}'; the columns are {there}; expected {_named(columns)}; {flags}")
     prompt = row[columns.prompt]
     if not isinstance(prompt, str):
         raise ValueError(f"'{columns.prompt}' must hold a text, got {prompt!r:.80}")

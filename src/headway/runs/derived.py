@@ -81,7 +81,7 @@ def linearized(attempts: Iterable[Attempt], *, one_right: bool) -> dict[str, lis
         chains.setdefault((attempt.problem_id, attempt.index), []).append((attempt, kind))
     problems = [problem for problem, _ in chains]
     curves: dict[str, list[dict[str, Any]]] = {"last_answer": [], "majority": []}
-    for r in range(max((len(own) for own in chains.values()), default=0)):
+    for r in range(max(map(len, chains.values()), default=0)):
         so_far = [own[: r + 1] for own in chains.values()]
         tokens = float(np.mean([own[-1][0].tokens for own in so_far]))
         for name, accuracy in (("last_answer", _last), ("majority", _majority)):
@@ -108,10 +108,8 @@ def _same(run: Run, asked: dict[str, int]) -> None:
     if not (saved := msgspec.json.decode(file.read_bytes()) if file.exists() else {}):
         run.write_json(RESULT, asked)
     elif (there := {name: saved.get(name) for name in asked}) != asked:
-        raise HeadwayError(
-            f"{run.path} holds attempts with other numbers ({there}, now {asked}); give the same, or delete "
-            f"attempts.jsonl and {RESULT}"
-        )
+        differ = f"{run.path} holds attempts with other numbers ({there}, now {asked})"
+        raise HeadwayError(f"{differ}; give the same, or delete attempts.jsonl and {RESULT}")
 
 
 def _at_least_one(**numbers: int) -> None:

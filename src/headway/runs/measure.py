@@ -11,9 +11,10 @@ from headway.problems.graders import load_grader
 from headway.procedures.adaptive import Of, Target, answer_costs, first_rounds, more_rounds
 from headway.procedures.prove import Prover, Rounds
 from headway.procedures.sample import sample
-from headway.report.files import Format
-from headway.runs import report
+from headway.report.files import Format, write_files
+from headway.report.page.render import render_run
 from headway.runs.open_run import OpenRun, Tell
+from headway.runs.report import page_run
 from headway.runs.settings import MAY_CHANGE, Settings, problems_of
 from headway.runs.store import Records, Run, TraceLine
 from headway.types import BranchHead, HeadwayError, Trace
@@ -88,11 +89,14 @@ class Measurement(OpenRun):
         ))  # fmt: skip
 
     def report(self, formats: Sequence[Format] = ()) -> dict[str, Any]:
-        """Writes report.json, report.html and the other formats, and returns the first; see `report.page_run`."""
+        """Writes report.json, report.html and the other formats, and returns the first; see `page_run`."""
         self._tell("report", 0, 1)
-        made = report.write(self, formats)
+        made = page_run(self)
+        self.run.write_json("report.json", made.report)
+        self.run.write_text("report.html", render_run(made))
+        write_files(self.run.path, formats, [made])
         self._tell("report", 1, 1)
-        return made
+        return made.report
 
     def all(self) -> dict[str, Any]:
         """Sample, prove, report."""

@@ -2,7 +2,6 @@
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 from headway.core.tally import ESTIMATORS
 from headway.procedures.adaptive import realized
@@ -13,10 +12,12 @@ from headway.report.numbers.evaluation import evaluate
 from headway.report.numbers.parity import as_authors
 from headway.report.numbers.table import branch_counts, summarize, value_quality
 from headway.report.page.explorer import PageRun
-from headway.report.page.render import render_compare, render_run
+from headway.report.page.render import render_compare
 from headway.runs.open_run import OpenRun
 from headway.runs.store import Run
 from headway.types import HeadwayError
+
+Labelled = Sequence[tuple[str, Path]]
 
 
 def page_run(run: OpenRun, label: str | None = None) -> PageRun:
@@ -42,23 +43,10 @@ def page_run(run: OpenRun, label: str | None = None) -> PageRun:
     return PageRun(label or folder.path.resolve().name, report, made, folder.traces().take(made.order), by_id)
 
 
-def write(run: OpenRun, formats: Sequence[Format] = ()) -> dict[str, Any]:
-    """Writes report.json, report.html and the other formats, and returns the first."""
-    made = page_run(run)
-    run.run.write_json("report.json", made.report)
-    run.run.write_text("report.html", render_run(made))
-    write_files(run.run.path, formats, [made])
-    return made.report
-
-
 def compare_runs(
-    runs: Sequence[tuple[str, Path]],
-    out: Path,
-    *,
-    budgets: Sequence[int] | None = None,
-    formats: Sequence[Format] = ("png",),
+    runs: Labelled, out: Path, *, budgets: Sequence[int] | None = None, formats: Sequence[Format] = ("png",)
 ) -> str:
-    """Puts run folders side by side into `out`: compare.json, report.html, files of the formats; returns a table.
+    """Puts labelled run folders side by side into `out`: compare.json, report.html, other formats; returns a table.
 
     Accuracy and regret are compared at the given budgets, or at half and all of the first run's.
 

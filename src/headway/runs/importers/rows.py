@@ -93,10 +93,8 @@ def content_of(content: object, what: str, place: str) -> tuple[str | None, str 
         if kind not in ("text", "reasoning"):
             raise HeadwayError(f"{place}: {what} has a part of type {kind!r}; Headway reads text only")
         if part.get("redacted"):
-            raise HeadwayError(
-                f"{place}: the reasoning was hidden by the model's server, so there is no trace to measure; import "
-                "completions whose thinking can be read"
-            )
+            hidden = "the reasoning was hidden by the model's server, so there is no trace to measure"
+            raise HeadwayError(f"{place}: {hidden}; import completions whose thinking can be read")
         said[kind] = said.get(kind, "") + text_of(part.get(kind), what, place)
     return said.get("reasoning"), said.get("text")
 

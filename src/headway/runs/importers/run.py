@@ -76,10 +76,10 @@ def import_traces(
         staged = Run(folder, {})
         while rows := list(islice(source.rows, ROWS_AT_ONCE)):
             answered = [row for row in rows if row.text is not None or row.thinking is not None]
-            split = [divide(row, author_tags, untagged=untagged) for row in answered]
             encoded = [
-                encode(tokenizer, row, parts, tags, key=problems.of(row), budget=options.budget)
-                for row, parts in zip(answered, split, strict=True)
+                encode(tokenizer, row, split, tags, key=problems.of(row), budget=options.budget)
+                for row in answered
+                for split in [divide(row, author_tags, untagged=untagged)]
             ]
             # no answer, or thinking that is not closed, is a reward of 0
             answers = [msgspec.structs.replace(e.trace, answer=e.answer and extract_answer(e.answer)) for e in encoded]

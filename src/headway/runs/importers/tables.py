@@ -47,15 +47,13 @@ def find_columns(options: ImportOptions, there: list[str], path: Path) -> Column
         name = getattr(options, f"{kind}_column", None)
         if name is not None and name not in there:
             raise HeadwayError(f"{path} has no column '{name}'; it has {', '.join(there)}")
-        found[kind] = name or next((known for known in names if known in there), None)
+        found[kind] = name or next((usual for usual in names if usual in there), None)
     if found["completion"] is None and found["prompt"] == "messages":
         found["completion"] = "messages"
     for kind in NEEDED:
         if found[kind] is None:
-            raise HeadwayError(
-                f"{path} has no column for the {kind}: it has {', '.join(there)}, and Headway looks for "
-                f"{', '.join(NAMES[kind])}; name it with --{kind}-column"
-            )
+            known = f"it has {', '.join(there)}, and Headway looks for {', '.join(NAMES[kind])}"
+            raise HeadwayError(f"{path} has no column for the {kind}: {known}; name it with --{kind}-column")
     return found
 
 

@@ -120,9 +120,7 @@ class Problems:
         known = self.by_id.setdefault(name, problem)
         for what, field in (("prompt", "prompt"), ("reference answer", "answer")):
             if (before := getattr(known, field)) != (now := getattr(problem, field)):
-                raise HeadwayError(
-                    f"{row.place}: problem '{name}' has another {what} than in an earlier row ({now[:60]!r}, before "
-                    f"{before[:60]!r}); another problem needs another id (--id-column)"
-                )
+                differ = f"another {what} than in an earlier row ({now[:60]!r}, before {before[:60]!r})"
+                raise HeadwayError(f"{row.place}: problem '{name}' has {differ}; give it another id (--id-column)")
         self.traces[name] += 1
         return name, self.traces[name] - 1
