@@ -45,7 +45,7 @@ def load_problems(
         template: The prompt, with `{problem}` in place of the question; a preset or `gym:` set has its own.
 
     Raises:
-        HeadwayError: there is no such set, or it cannot be read: where, what was got, what was expected.
+        HeadwayError: there is no such set, or it cannot be read (says where).
     """
     if limit is not None and limit < 1:
         raise HeadwayError(f"--limit must be at least 1, got {limit}")

@@ -161,7 +161,7 @@ def evaluate(expression: str) -> tuple[Fraction, tuple[int, ...]]:
 def solutions(reference: str, *, most: int = MOST_SOLUTIONS) -> list[str]:
     """At most `most` correct expressions over the reference's numbers: the reference, then those that `steps` make.
 
-    For more than `MOST_NUMBERS` numbers, or a reference that is no expression, only the reference itself.
+    Only the reference where it has more than `MOST_NUMBERS` numbers or is no expression.
     """
     try:
         target, numbers = evaluate(reference)
@@ -186,8 +186,7 @@ def solutions(reference: str, *, most: int = MOST_SOLUTIONS) -> list[str]:
 def is_solution(expression: str, reference: str) -> bool:
     """Whether an expression uses the reference's numbers, each once, and reaches its target.
 
-    Raises:
-        HeadwayError: the reference is not an expression (a wrong data set; a wrong answer is simply False).
+    A reference that is no expression (another data set) is a HeadwayError.
     """
     try:
         expected = evaluate(reference)

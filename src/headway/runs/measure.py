@@ -32,11 +32,10 @@ class Measurement(OpenRun):
         The problems are those that the settings name, unless given.
         """
         settings.check()
-        name, asked, grader = problems or problems_of(settings)
+        asked = problems or problems_of(settings)
         if settings.problems.grader != "auto" and not (path / "run.json").exists():
             load_grader(settings.problems.grader)
-        run = Run.create(path, settings.flat(), asked, name=name, grader=grader, may_change=MAY_CHANGE)
-        return cls(run, tell)
+        return cls(Run.create(path, settings.flat(), asked, may_change=MAY_CHANGE), tell)
 
     def sample(self) -> None:
         """Samples the missing traces; a HeadwayError where the traces were imported."""

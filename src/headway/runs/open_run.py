@@ -26,10 +26,8 @@ T = TypeVar("T")
 class OpenRun:
     """A run folder and what its settings name, loaded when first needed.
 
-    A context manager: leaving it ends the grader's processes and the engine's connections.
-
-    Raises:
-        HeadwayError: the settings are not those of this version.
+    A context manager: leaving it ends the grader's processes and the engine's connections. Settings that are not those
+    of this version are a HeadwayError.
     """
 
     def __init__(self, run: Run, tell: Tell = lambda *_: None) -> None:

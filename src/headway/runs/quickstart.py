@@ -36,10 +36,7 @@ def settings(model: str, size: Size, *, seed: int) -> Settings:
 def quickstart(out: Path, *, quick: bool, seed: int, tell: Tell) -> str:
     """Measures, trains and compares in `out`, continuing a stopped quickstart, and returns the comparison as a table.
 
-    base, grpo and mrt are run folders, compare holds the comparison, models the fine-tuned models.
-
-    Raises:
-        HeadwayError: `out` holds a quickstart of another size or seed.
+    A quickstart of another size or seed in `out` is a HeadwayError.
     """
     size = QUICK if quick else FULL
     runs: list[tuple[str, Path]] = []

@@ -140,11 +140,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
 
     @classmethod
     def of(cls, *, author: str | None = None, extended: Any = None, **options: Any) -> "Settings":
-        """Settings from options by name, as flags and run.json give them.
-
-        Raises:
-            HeadwayError: an option is unknown, missing or cannot be used.
-        """
+        """Settings from options by name; one that is unknown, missing or cannot be used is a HeadwayError."""
         parts: dict[str, dict[str, Any]] = {part: {} for part in PARTS}
         for name, value in options.items():
             parts[lookup(PART_OF, name, "option")][name] = value

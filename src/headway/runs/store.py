@@ -25,9 +25,11 @@ import numpy as np
 from jaxtyping import Int
 
 from headway import __version__
+from headway.problems import ProblemSet
 from headway.types import Attempt, Branch, HeadwayError, Problem, Score, Trace
 
 SCHEMA = 1
+NONE = ProblemSet("", [], "")
 SCAN_BYTES = 2**20
 Record = Trace | Branch | Score | Attempt
 FILES: dict[type, str] = {
@@ -117,14 +119,7 @@ class Run:
 
     @classmethod
     def create(
-        cls,
-        path: Path,
-        settings: dict[str, Any],
-        problems: Sequence[Problem] = (),
-        *,
-        name: str = "",
-        grader: str = "",
-        may_change: Collection[str] = (),
+        cls, path: Path, settings: dict[str, Any], asked: ProblemSet = NONE, *, may_change: Collection[str] = ()
     ) -> "Run":
         """A new run with these settings and a copy of these problems, or the one at `path` to continue.
 
@@ -146,7 +141,7 @@ class Run:
                     f"{path} holds a run with other settings ({shown}); give the same settings to continue it, or "
                     "another --out"
                 )
-            run._check_problems(problems)
+            run._check_problems(asked.problems)
             if changed:
                 run.settings = now
                 run._write_head()
@@ -154,9 +149,9 @@ class Run:
         if not there and path.exists() and (not path.is_dir() or any(path.iterdir())):
             raise HeadwayError(f"{path} exists and is not a run folder; give an empty or new folder as --out")
         path.mkdir(parents=True, exist_ok=True)
-        run = cls(path, now, {"name": name, "grader": grader})
+        run = cls(path, now, {"name": asked.name, "grader": asked.grader})
         run._write_head()
-        run._write_problems(problems)
+        run._write_problems(asked.problems)
         return run
 
     @classmethod

@@ -9,6 +9,7 @@ from typing import NamedTuple
 
 import msgspec
 
+from headway.problems import ProblemSet
 from headway.problems.graders import load_grader
 from headway.problems.rows import read_parquet
 from headway.procedures.sample import grade_traces
@@ -96,12 +97,13 @@ def import_traces(
             tell("import", counts["traces"], counts["traces"])
         if not counts["traces"]:
             raise HeadwayError(f"{path} has no completion: the requests of all its {counts['failed']} rows failed")
-        most, budget, asked = max(problems.traces.values()), options.budget or longest, list(problems.by_id.values())
+        most, budget = max(problems.traces.values()), options.budget or longest
+        asked = ProblemSet(source.name, list(problems.by_id.values()), GRADER)
         resolved = settings.changed(author=author, problems=str(path), traces=most, budget=budget)
-        run = Run.create(folder / "run", resolved.flat(), asked, name=source.name, grader=GRADER)
+        run = Run.create(folder / "run", resolved.flat(), asked)
         (folder / "traces.jsonl").replace(run.path / "traces.jsonl")
         run.path.replace(out)
-    return Imported(author, len(asked), **counts)
+    return Imported(author, len(asked.problems), **counts)
 
 
 def open_source(path: Path, options: ImportOptions) -> Source:

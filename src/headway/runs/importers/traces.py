@@ -71,9 +71,6 @@ def encode(
 
     The thinking is encoded by itself, and so is the meta-prover's closing tag with the answer: the thinking ends where
     the author's does. An end-of-text token at the end is not part of a completion.
-
-    Raises:
-        HeadwayError: the chat template refuses the conversation.
     """
     try:
         prompt = prompt_ids(tokenizer, row.conversation, tags)
