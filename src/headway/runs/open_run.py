@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterable, Sequence
 from contextlib import ExitStack
 from functools import cached_property, partial
 from pathlib import Path
-from typing import Self, TypeVar
+from typing import TypeVar
 
 import msgspec
 
@@ -21,6 +21,7 @@ from headway.types import Engine, Episode, Grader, HeadwayError, MetaProver, Sco
 
 Tell = Callable[[str, int, int], None]
 T = TypeVar("T")
+Opened = TypeVar("Opened", bound="OpenRun")
 
 
 class OpenRun:
@@ -40,11 +41,11 @@ class OpenRun:
         self._stack = ExitStack()
 
     @classmethod
-    def load(cls, path: Path, tell: Tell = lambda *_: None) -> Self:
+    def load(cls: type[Opened], path: Path, tell: Tell = lambda *_: None) -> Opened:
         """The run at a path."""
         return cls(Run.load(path), tell)
 
-    def __enter__(self) -> Self:
+    def __enter__(self: Opened) -> Opened:
         return self
 
     def __exit__(self, *_: object) -> None:
