@@ -35,7 +35,7 @@ Record = Trace | Branch | Score | Attempt
 FILES: dict[type, str] = {
     Trace: "traces.jsonl", Branch: "branches.jsonl", Score: "scores.jsonl", Attempt: "attempts.jsonl"
 }  # fmt: skip
-Lines = Int[np.ndarray, " n"]
+Lines = Int[np.ndarray, " _"]
 T = TypeVar("T")
 Other = TypeVar("Other")
 
