@@ -15,7 +15,7 @@ from headway.choices import declared, lookup
 from headway.core.segment import CUTS, Cutting
 from headway.credit import SCHEMES
 from headway.procedures.sample import Sampling
-from headway.runs.importers.options import ImportOptions
+from headway.runs.importers.rows import ImportOptions
 from headway.runs.settings import ENGINES, PART_OF, PARTS, EngineSpec, Extended, Settings
 from headway.text.tags import FORMATS
 from headway.training import MRTConfig, TrainArguments, main

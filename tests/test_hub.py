@@ -15,8 +15,7 @@ import pytest
 import yaml
 
 from headway.problems import Columns, load_problems
-from headway.problems.hub import HubSet
-from headway.problems.presets import BOXED, PRESETS
+from headway.problems.hub import BOXED, PRESETS, HubSet
 from headway.types import HeadwayError, Problem
 
 Rows = list[dict[str, Any]]

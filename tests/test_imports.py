@@ -12,8 +12,7 @@ import pytest
 import tiny
 from headway import cli
 from headway.engines.scripted import Characters
-from headway.runs.importers.options import ImportOptions
-from headway.runs.importers.rows import CompletionRow, answer_of
+from headway.runs.importers.rows import CompletionRow, ImportOptions, answer_of
 from headway.runs.importers.run import Imported, import_traces
 from headway.runs.importers.traces import SplitCompletion, divide, encode
 from headway.runs.measure import Measurement

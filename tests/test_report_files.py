@@ -20,10 +20,9 @@ from headway.report.numbers.diagnosis import token_use
 from headway.report.numbers.table import band, run_table
 from headway.report.quantities import usage_rows
 from headway.runs.measure import Measurement
-from headway.runs.records import Records
 from headway.runs.report import compare_runs, page_run
 from headway.runs.settings import Settings
-from headway.runs.store import Run
+from headway.runs.store import Records, Run
 from headway.types import Branch, Episode, HeadwayError, Trace
 
 

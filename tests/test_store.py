@@ -6,9 +6,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from headway.problems import ProblemSet
 from headway.runs import store
-from headway.runs.records import TraceLine
-from headway.runs.store import Run
+from headway.runs.store import Run, TraceLine
 from headway.types import Attempt, Branch, HeadwayError, MetaProver, Problem, Trace
 
 REWARDS = st.none() | st.sampled_from([0.0, 1.0, 0.1 + 0.2])
@@ -154,19 +154,20 @@ def test_what_may_change_is_taken_over_and_nothing_else(tmp_path):
 
 
 def test_a_run_without_traces_has_nothing_to_lose_and_takes_other_settings(tmp_path):
-    Run.create(tmp_path, {"model": "tinny"}, PROBLEMS[:2])
-    run = Run.create(tmp_path, {"model": "tiny"}, PROBLEMS)
+    Run.create(tmp_path, {"model": "tinny"}, SUMS._replace(problems=PROBLEMS[:2]))
+    run = Run.create(tmp_path, {"model": "tiny"}, SUMS)
     assert Run.load(tmp_path).settings == run.settings == {"model": "tiny"} and run.problems() == PROBLEMS
 
 
 PROBLEMS = [Problem("1", "2 + 2?", "4"), Problem("2", "½ \u202e of\n3?", "1.5"), Problem("3", "1 + 1?", "2")]
+SUMS = ProblemSet("sums", PROBLEMS, "numeric")
 
 
 def test_a_run_keeps_its_problems_their_name_and_grader(tmp_path):
-    Run.create(tmp_path / "run", {}, PROBLEMS, name="sums", grader="numeric")
+    Run.create(tmp_path / "run", {}, SUMS)
     run = Run.load(tmp_path / "run")
     assert run.problems() == PROBLEMS and run.problem_set == {"name": "sums", "grader": "numeric"}
-    assert Run.create(tmp_path / "run", {}, PROBLEMS, name="sums", grader="numeric").problems() == PROBLEMS
+    assert Run.create(tmp_path / "run", {}, SUMS).problems() == PROBLEMS
 
 
 @pytest.mark.parametrize(
@@ -181,19 +182,19 @@ def test_a_run_keeps_its_problems_their_name_and_grader(tmp_path):
     ids=["prompt", "answer", "fewer", "more", "order"],
 )
 def test_other_problems_are_an_error_that_names_the_first(tmp_path, now, says):
-    Run.create(tmp_path, {}, PROBLEMS).append([trace()])
+    Run.create(tmp_path, {}, SUMS).append([trace()])
     before = (tmp_path / "problems.jsonl").read_bytes()
     with pytest.raises(HeadwayError) as error:
-        Run.create(tmp_path, {}, now)
+        Run.create(tmp_path, {}, SUMS._replace(problems=now))
     assert f"made with other problems; the first that differs is {says}" in str(error.value)
     assert (tmp_path / "problems.jsonl").read_bytes() == before
 
 
 def test_a_stop_before_the_problems_were_written_is_mended(tmp_path):
-    Run.create(tmp_path, {}, PROBLEMS)
+    Run.create(tmp_path, {}, SUMS)
     (tmp_path / "problems.jsonl").unlink()
     assert Run.load(tmp_path).problems() == []
-    assert Run.create(tmp_path, {}, PROBLEMS).problems() == PROBLEMS
+    assert Run.create(tmp_path, {}, SUMS).problems() == PROBLEMS
 
 
 def test_a_folder_of_something_else_is_left_alone(tmp_path):

@@ -1,6 +1,7 @@
 """Options: declared once, checked wherever they come from, and looked up in tables that raise."""
 
 import math
+import operator
 from collections.abc import Iterable, Mapping
 from difflib import get_close_matches
 from typing import Any, Literal, NamedTuple, TypeVar, get_args, get_origin, get_type_hints
@@ -14,7 +15,7 @@ T = TypeVar("T")
 
 
 class Option(NamedTuple):
-    """What an annotation says of an option beside its type: its help text, and the bounds of its number."""
+    """What an annotation says of an option beside its type: its help text, and the bounds of a number."""
 
     help: str
     least: float | None = None
@@ -22,15 +23,14 @@ class Option(NamedTuple):
     most: float | None = None
 
 
+BOUNDS = (("at least", operator.ge), ("above", operator.gt), ("at most", operator.le))  # in the order of the fields
+
+
 class Options(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """A group of options, each declared once: `name: Annotated[type, Option(help, ...)] = default`."""
 
     def check(self) -> None:
-        """Refuses values that cannot be used.
-
-        Raises:
-            HeadwayError: names the option, what was got and what is expected.
-        """
+        """Refuses values that cannot be used: see `check_options`."""
         check_options(self)
 
 
@@ -41,22 +41,14 @@ def declared(group: type) -> dict[str, Option]:
 
 
 def lookup(table: Mapping[K, T], key: K, what: str) -> T:
-    """The entry of a table of choices.
-
-    Raises:
-        HeadwayError: there is no such entry; names the choices and the nearest one.
-    """
+    """The entry of a table of choices; without one, a HeadwayError that names the choices and the nearest one."""
     if key not in table:
         raise HeadwayError(f"{what} must be {_listed(list(table), key)}")
     return table[key]
 
 
 def check_options(options: object, *, names: Iterable[str] | None = None) -> None:
-    """Refuses values that are not of their declared type or out of bounds: an unknown choice, null, NaN, a text.
-
-    Args:
-        options: An instance of a class with annotated fields.
-        names: The fields to check; all by default.
+    """Refuses fields (all, or those of `names`) of the wrong type or out of bounds: an unknown choice, null, NaN.
 
     Raises:
         HeadwayError: names the option, what was got and what is expected.
@@ -64,22 +56,16 @@ def check_options(options: object, *, names: Iterable[str] | None = None) -> Non
     hints, bounds = get_type_hints(type(options)), declared(type(options))
     for name in hints if names is None else names:
         value = getattr(options, name)
-        _check(name, value, hints[name])
-        if name in bounds and value is not None:
-            _check_bounds(name, value, bounds[name])
+        _check_type(name, value, hints[name])
+        if name not in bounds or value is None:
+            continue
+        _, *limits = bounds[name]
+        for limit, (words, holds) in zip(limits, BOUNDS, strict=True):
+            if limit is not None and not holds(value, limit):
+                raise HeadwayError(f"{name} must be {words} {limit}, got {value}")
 
 
-def _check_bounds(name: str, value: Any, bounds: Option) -> None:
-    for words, bound, holds in (
-        ("at least", bounds.least, bounds.least is None or value >= bounds.least),
-        ("above", bounds.above, bounds.above is None or value > bounds.above),
-        ("at most", bounds.most, bounds.most is None or value <= bounds.most),
-    ):
-        if not holds:
-            raise HeadwayError(f"{name} must be {words} {bound}, got {value}")
-
-
-def _check(name: str, value: Any, hint: Any) -> None:
+def _check_type(name: str, value: Any, hint: Any) -> None:
     choices = [choice for part in (hint, *get_args(hint)) if get_origin(part) is Literal for choice in get_args(part)]
     optional = type(None) in get_args(hint)
     if choices and not (value in choices or (value is None and optional)):

@@ -12,7 +12,7 @@ from msgspec import NODEFAULT, structs
 
 from headway import __version__
 from headway.choices import Options, declared
-from headway.runs.importers.options import ImportOptions
+from headway.runs.importers.rows import ImportOptions
 from headway.runs.settings import PARTS, Settings
 from headway.terminal import console, print_report, progress
 from headway.types import HeadwayError
@@ -30,15 +30,14 @@ Formats = Annotated[
     typer.Option("--format", help="Also write csv, parquet, md, png, svg or pdf; separate several by commas."),
 ]
 Command = Callable[..., None]
+KEYWORD, NONE = inspect.Parameter.KEYWORD_ONLY, inspect.Parameter.empty
 SETTLED_BY_FILE = {"problems", "prompt_template", "limit", "traces", "temperature", "top_p"}  # of an import
 
 
 def takes(groups: Mapping[str, type[Options]], *, but: Collection[str] = ()) -> Callable[[Command], Command]:
-    """Gives a command that takes `**options` a flag for each option of the groups, in a panel for each group.
+    """Gives a command that takes `**options` a flag for each option of the groups (by titles of panels) but some.
 
-    Args:
-        groups: Titles of panels, and the options in them; the first of several options of a name counts.
-        but: Options that are left out.
+    Of several options with one name the first counts.
     """
 
     def with_flags(command: Command) -> Command:
@@ -46,19 +45,12 @@ def takes(groups: Mapping[str, type[Options]], *, but: Collection[str] = ()) -> 
         for title, group in groups.items():
             hints, options = get_type_hints(group), declared(group)
             for field in structs.fields(group):
-                if field.name in but:
-                    continue
-                flag = typer.Option(help=options[field.name].help, rich_help_panel=title.capitalize())
-                flags.setdefault(
-                    field.name,
-                    inspect.Parameter(
-                        field.name,
-                        inspect.Parameter.KEYWORD_ONLY,
-                        default=inspect.Parameter.empty if field.default is NODEFAULT else field.default,
-                        annotation=Annotated[hints[field.name], flag],
-                    ),
-                )
-        made = [p.replace(kind=p.KEYWORD_ONLY) for p in flags.values()]
+                name, default = field.name, NONE if field.default is NODEFAULT else field.default
+                if name not in flags and name not in but:
+                    flag = typer.Option(help=options[name].help, rich_help_panel=title.capitalize())
+                    typed: Any = Annotated[hints[name], flag]
+                    flags[name] = inspect.Parameter(name, KEYWORD, default=default, annotation=typed)
+        made = [p.replace(kind=KEYWORD) for p in flags.values()]
         command.__signature__ = inspect.Signature(made)  # type: ignore[attr-defined]
         command.__annotations__ = {p.name: p.annotation for p in made}
         return command
@@ -116,11 +108,10 @@ def import_(
 
 @app.command()
 def prove(out: Out) -> None:
-    """Draw forced answers at each boundary of a run's traces."""
+    """Sample forced answers at each boundary of a run's traces."""
     from headway.runs.measure import Measurement
-    from headway.runs.store import Run
 
-    with progress() as tell, Measurement(Run.load(out), tell) as measurement:
+    with progress() as tell, Measurement.load(out, tell) as measurement:
         measurement.prove()
     typer.echo(f"next: headway report --out {out}")
 
@@ -130,10 +121,9 @@ def report(out: Out, formats: Formats = None) -> None:
     """Write a run's report.json and report.html, and other formats."""
     from headway.report.files import parse_formats
     from headway.runs.measure import Measurement
-    from headway.runs.store import Run
 
     asked = parse_formats(formats or [])
-    with progress() as tell, Measurement(Run.load(out), tell) as measurement:
+    with progress() as tell, Measurement.load(out, tell) as measurement:
         content = measurement.report(asked)
     print_report(content, out)
 
@@ -155,9 +145,7 @@ def extend(
 
 @app.command()
 def linearize(
-    run: Annotated[
-        Path, typer.Argument(help="Run folder: its model and problems are used, its traces vote for comparison.")
-    ],
+    run: Annotated[Path, typer.Argument(help="Run folder, whose model and problems are used and whose traces vote.")],
     chains: Annotated[int, typer.Option(help="Chains per problem.")] = 4,
     rounds: Annotated[int, typer.Option(help="Rounds per chain.")] = 8,
     round_tokens: Annotated[int, typer.Option(help="Maximum tokens of a round.")] = 1024,
@@ -196,9 +184,7 @@ def train(context: typer.Context) -> None:
 
 @app.command()
 def quickstart(
-    out: Annotated[Path, typer.Option(help="Folder for the runs base, grpo, mrt and compare.")] = Path(
-        "runs/quickstart"
-    ),
+    out: Annotated[Path, typer.Option(help="Folder for base, grpo, mrt and compare.")] = Path("runs/quickstart"),
     quick: Annotated[bool, typer.Option("--quick", help="Two minutes, with larger standard errors.")] = False,
     seed: Annotated[int, typer.Option(help="Seed of all runs.")] = 0,
 ) -> None:

@@ -16,10 +16,10 @@ from headway.problems.graders import InPlace
 from headway.problems.rows import to_problems
 from headway.report.files import estimates, trace_rows
 from headway.report.text import visible
-from headway.runs.importers.options import ImportOptions
+from headway.runs.importers.rows import ImportOptions
 from headway.runs.importers.run import import_traces
 from headway.runs.measure import Measurement
-from headway.runs.report import compare_runs, write
+from headway.runs.report import compare_runs
 from headway.runs.settings import Settings
 from headway.runs.store import Run
 from headway.types import Engine, Episode, Grader, HeadwayError, Problem, Trace
@@ -34,7 +34,7 @@ class Result:
     """A measurement: its folder, its report, and both as pandas frames."""
 
     def __init__(self, measurement: Measurement) -> None:
-        self._page = write(measurement)
+        self._page = measurement.write()
         self.path: Path = measurement.run.path
         self.report: dict[str, Any] = self._page.report
 

@@ -35,7 +35,7 @@ def progress() -> Iterator[Callable[[str, int, int], None]]:
 
 
 def lines(seconds: float = 30.0) -> Callable[[str, int, int], None]:
-    """Prints each stage's start, its end, and its progress every so many seconds."""
+    """Prints the start and the end of each stage, and its progress at this interval."""
     last = ("", 0.0)
 
     def tell(stage: str, done: int, total: int) -> None:
@@ -60,6 +60,6 @@ def print_report(report: dict[str, Any], run: Path) -> None:
     out.print(table)
     counts = ", ".join(f"{n} {outcome.replace('_', ' ')}" for outcome, n in report["counts"].items())
     out.print(f"{report['n_traces']} traces of {report['n_problems']} problems: {counts}")
-    drawn, added = report["branches"]["branches"], report["precision"]["regret"]
-    out.print(f"{drawn} branches; they add {number(added, 4)} to the standard error of the regret")
+    branches, added = report["branches"]["branches"], report["precision"]["regret"]
+    out.print(f"{branches} branches; they add {number(added, 4)} to the standard error of the regret")
     out.print(f"report: {run / 'report.html'}", soft_wrap=True)

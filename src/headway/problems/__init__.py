@@ -1,19 +1,16 @@
-"""Sources of problems: files, data sets of the Hugging Face hub, known sets, and generated sets.
+"""Sources of problems: files, data sets of the Hugging Face hub, named benchmarks, and generated sets.
 
-`files` and `hub` read rows, `rows` makes problems of them, and `presets` lists the known sets.
+`rows` and `hub` read rows, `rows` makes problems of them, and `hub` lists the named benchmarks.
 """
 
-from collections.abc import Sequence
 from pathlib import Path
-from typing import Literal, NamedTuple
+from typing import NamedTuple
 
 import msgspec
 
 from headway.problems import countdown, gym
-from headway.problems.files import read_file
-from headway.problems.hub import HubSet, load_hub, read_hub
-from headway.problems.presets import PRESETS, Preset
-from headway.problems.rows import Columns, to_problems
+from headway.problems.hub import PRESETS, HubSet, Preset, load_hub, read_hub
+from headway.problems.rows import Columns, read_file, to_problems
 from headway.types import HeadwayError, Problem
 
 __all__ = ["Columns", "ProblemSet", "load_problems"]
@@ -27,75 +24,66 @@ class ProblemSet(NamedTuple):
     grader: str
 
 
-NAMED = ("countdown", "countdown-train")
-NAMED_SIZE = 200
+COUNTDOWN: dict[str, countdown.Split] = {"countdown": "heldout", "countdown-train": "train"}
+GENERATED = 200  # problems of a generated set without a limit
 HUB, GYM = "hub:", "gym:"
 PLACE = "{problem}"  # in a prompt template
 
 
 def load_problems(
-    spec: str,
-    *,
-    limit: int | None = None,
-    seed: int = 0,
-    columns: Columns | None = None,
-    template: str | None = None,
+    spec: str, *, limit: int | None = None, seed: int = 0, columns: Columns | None = None, template: str | None = None
 ) -> ProblemSet:
     """The first `limit` problems of a set, or all of them.
 
     Args:
         spec: What `--problems` takes: a JSONL, CSV or Parquet file; `hub:owner/name[:config][@split]` (or a folder in
-            place of the name); a preset such as `aime24`; `countdown` (held-out problems of the embedded default's
-            task) or `countdown-train`; `gym:TASK` (reasoning-gym). Generated sets are endless; without a limit, their
-            first 200.
-        limit: Maximum number of problems.
+            place of the name); a preset such as `aime24`; `countdown` (held-out problems) or `countdown-train`;
+            `gym:TASK` (reasoning-gym).
+        limit: Maximum number of problems; by default all, or the first 200 of a generated set.
         seed: Seed of a `gym:` set.
         columns: The columns of a file or a hub data set; other sets have their own.
         template: The prompt, with `{problem}` in place of the question; a preset or `gym:` set has its own.
 
     Raises:
-        HeadwayError: there is no such set, or it cannot be read: where, what was got, what was expected.
+        HeadwayError: there is no such set, or it cannot be read (says where).
     """
     if limit is not None and limit < 1:
         raise HeadwayError(f"--limit must be at least 1, got {limit}")
     if template is not None and PLACE not in template:
         raise HeadwayError(f"--prompt-template needs {PLACE} in place of the question, got {template!r}")
-    if spec not in NAMED and spec not in PRESETS and not spec.startswith(GYM):
-        made, own = _read(spec, limit, columns or Columns()), None
-    elif columns is not None:
+    if columns is not None and (spec in COUNTDOWN or spec in PRESETS or spec.startswith(GYM)):
         raise HeadwayError(f"'{spec}' has its own columns; --prompt-column and the like are for files and hub: sets")
-    else:
-        made, own = _known(spec, limit, seed)
-    return made._replace(problems=_asked(made.problems, own if template is None else template))
-
-
-def _known(spec: str, limit: int | None, seed: int) -> tuple[ProblemSet, str | None]:
-    """The problems of a preset or a generated set, and its prompt template."""
+    own = None
     if spec in PRESETS:
-        preset = PRESETS[spec]
-        return ProblemSet(spec, _of_preset(spec, preset, limit), "math-verify"), preset.template
-    if spec.startswith(GYM):
-        made = gym.problems(spec.removeprefix(GYM), limit or NAMED_SIZE, seed=seed)
-        return ProblemSet(spec, list(made), "gym"), gym.TEMPLATE
-    split: Literal["heldout", "train"] = "heldout" if spec == "countdown" else "train"
-    return ProblemSet(spec, list(countdown.problems(limit or NAMED_SIZE, split=split)), "countdown"), None
+        own = PRESETS[spec].template
+        made = ProblemSet(spec, _of_preset(spec, PRESETS[spec], limit), "math-verify")
+    elif spec.startswith(GYM):
+        own = gym.TEMPLATE
+        made = ProblemSet(spec, list(gym.problems(spec.removeprefix(GYM), limit or GENERATED, seed=seed)), "gym")
+    elif spec in COUNTDOWN:
+        made = ProblemSet(spec, list(countdown.problems(limit or GENERATED, split=COUNTDOWN[spec])), "countdown")
+    else:
+        made = _read(spec, limit, columns or Columns())
+    asked = own if template is None else template
+    if asked is None:
+        return made
+    problems = [msgspec.structs.replace(p, prompt=asked.replace(PLACE, p.prompt)) for p in made.problems]
+    return made._replace(problems=problems)
 
 
 def _read(spec: str, limit: int | None, columns: Columns) -> ProblemSet:
     """The problems of a file or of a data set of the hub."""
     if spec.startswith(HUB):
         source = HubSet.parse(spec.removeprefix(HUB))
-        data = load_hub(source)
-        problems = to_problems(read_hub(source, data, columns), columns, where=source.name, limit=limit)
-        return ProblemSet(spec.removeprefix(HUB), problems, "math-verify")
-    path = Path(spec)
-    if not path.is_file():
-        known = ", ".join([*NAMED, *PRESETS])
+        name, where, rows = spec.removeprefix(HUB), source.name, read_hub(source, load_hub(source), columns)
+    elif Path(spec).is_file():
+        name, where, rows = Path(spec).stem, spec, read_file(Path(spec))
+    else:
         raise HeadwayError(
-            f"no problem file or named set '{spec}'; named sets are {known}; hub:owner/name reads a data set of the "
-            "Hugging Face hub, gym:TASK makes problems with reasoning-gym"
+            f"no problem file or named set '{spec}'; named sets are {', '.join([*COUNTDOWN, *PRESETS])}; "
+            "hub:owner/name reads a data set of the Hugging Face hub, gym:TASK makes problems with reasoning-gym"
         )
-    return ProblemSet(path.stem, to_problems(read_file(path), columns, where=spec, limit=limit), "math-verify")
+    return ProblemSet(name, to_problems(rows, columns, where=where, limit=limit), "math-verify")
 
 
 def _of_preset(name: str, preset: Preset, limit: int | None) -> list[Problem]:
@@ -110,10 +98,3 @@ def _of_preset(name: str, preset: Preset, limit: int | None) -> list[Problem]:
         rows = ((place, row) for place, row in rows if row.get(preset.columns.answer))
     problems = to_problems(rows, preset.columns, where=preset.source.name, limit=limit, reference=preset.reference)
     return [msgspec.structs.replace(p, id=f"{name}/{p.id}") for p in problems]
-
-
-def _asked(problems: Sequence[Problem], template: str | None) -> list[Problem]:
-    """The problems as the template asks them."""
-    if template is None:
-        return list(problems)
-    return [msgspec.structs.replace(p, prompt=template.replace(PLACE, p.prompt)) for p in problems]

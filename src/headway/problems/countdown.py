@@ -1,8 +1,7 @@
 """Countdown: reach a target with given numbers, each used once, by + - * and /.
 
-Easy to verify and hard to search, so thinking pays (the task of Stream of Search, arXiv:2404.03683, and TinyZero). A
-problem's reference answer is one right expression; it fixes the numbers and the target, and any other expression over
-the same numbers with the same value is also right. This module generates problems and verifies expressions.
+Easy to verify and hard to search, so thinking pays (the task of Stream of Search, arXiv:2404.03683, and TinyZero). The
+reference answer is one correct expression; every other one over the same numbers with the same value is also correct.
 """
 
 import ast
@@ -150,8 +149,7 @@ def evaluate(expression: str) -> tuple[Fraction, tuple[int, ...]]:
             numbers.append(node.value)
             return Fraction(node.value)
         if isinstance(node, ast.BinOp) and type(node.op) in _OPERATORS:
-            result = _OPERATORS[type(node.op)](value(node.left), value(node.right))
-            return Fraction(result)
+            return Fraction(_OPERATORS[type(node.op)](value(node.left), value(node.right)))
         raise ValueError(f"only whole numbers, + - * / and brackets are allowed: {expression!r}")
 
     try:
@@ -161,10 +159,9 @@ def evaluate(expression: str) -> tuple[Fraction, tuple[int, ...]]:
 
 
 def solutions(reference: str, *, most: int = MOST_SOLUTIONS) -> list[str]:
-    """The right expressions over the reference's numbers, the reference first, written as steps write them.
+    """At most `most` correct expressions over the reference's numbers: the reference, then those that `steps` make.
 
-    Those whose intermediate results are whole numbers from 1 to `LARGEST_RESULT`, the larger operand first; at most
-    `most`. For more than `MOST_NUMBERS` numbers, or a reference that is no expression, only the reference itself.
+    Only the reference where it has more than `MOST_NUMBERS` numbers or is no expression.
     """
     try:
         target, numbers = evaluate(reference)
@@ -189,8 +186,7 @@ def solutions(reference: str, *, most: int = MOST_SOLUTIONS) -> list[str]:
 def is_solution(expression: str, reference: str) -> bool:
     """Whether an expression uses the reference's numbers, each once, and reaches its target.
 
-    Raises:
-        HeadwayError: the reference is not an expression (a wrong data set; a wrong answer is simply False).
+    A reference that is no expression (another data set) is a HeadwayError.
     """
     try:
         expected = evaluate(reference)

@@ -1,9 +1,8 @@
-"""Graders: which answers are right. They get the text after the thinking and nothing else.
+"""Graders: which answers are correct. They get the text after the thinking and nothing else.
 
 `exact`, `numeric` and `countdown` are bounded by construction (a length limit and linear work) and run in place.
 `math-verify` and the verifiers of `gym` parse free text, which can hang or exhaust the memory: they run in worker
-processes that are killed at a deadline and respawned. An undecided answer is None. A new grader is a class or function
-and one row in `GRADERS`.
+processes that are killed at a deadline and replaced. A new grader is a class or function and one row in `GRADERS`.
 """
 
 import logging
@@ -26,7 +25,7 @@ from headway.text.known_answers import Candidates, written
 from headway.types import Grader, HeadwayError, Problem
 
 logger = logging.getLogger(__name__)
-
+Judge = Callable[[str, str], bool | None]
 
 MAX_ANSWER_CHARS = 2000
 DEADLINE_S = 5.0
@@ -48,7 +47,13 @@ def exact(answer: str, reference: str) -> bool:
 
 def numeric(answer: str, reference: str) -> bool:
     """Whether the last number in the answer equals the reference, to a relative 1e-9; thousands commas are allowed."""
-    return (found := _last_number(answer)) is not None and math.isclose(found, _reference_number(reference))
+    found = _last_number(answer)
+    if found is None:
+        return False
+    expected = _last_number(reference)
+    if expected is None:
+        raise HeadwayError(f"the numeric grader needs a number as reference, got {reference!r}; try --grader exact")
+    return math.isclose(found, expected)
 
 
 def _last_number(text: str) -> float | None:
@@ -56,22 +61,11 @@ def _last_number(text: str) -> float | None:
     return float(found[-1].replace(",", "")) if found else None
 
 
-def _reference_number(reference: str) -> float:
-    number = _last_number(reference)
-    if number is None:
-        raise HeadwayError(
-            f"the numeric grader needs a number as reference answer, got {reference!r}; try --grader exact"
-        )
-    return number
-
-
 class InPlace:
-    """A grader of plain functions that are bounded by construction.
+    """A grader of a plain function of the answer and the reference, which is bounded by construction.
 
-    Args:
-        is_right: Whether an answer is right, from the answer and the reference.
-        one_right: Whether all right answers to a problem are the same answer.
-        candidates: The right answers to a problem as a model may write them, for values by likelihood.
+    `one_right`: all correct answers to a problem are the same answer. `candidates`: the correct answers to a problem
+    as a model may write them, for values by likelihood.
     """
 
     def __init__(
@@ -80,24 +74,21 @@ class InPlace:
         self._is_right, self.one_right, self.candidates = is_right, one_right, candidates
 
     def grade(self, items: Sequence[tuple[Problem, str]]) -> list[float | None]:
-        """1.0 or 0.0 for each (problem, answer text); too long an answer is wrong."""
-        return [
-            float(len(answer) <= MAX_ANSWER_CHARS and self._is_right(answer, problem.answer))
-            for problem, answer in items
-        ]
+        """1.0 or 0.0 for each (problem, answer); too long an answer is wrong."""
+        return [float(len(answer) <= MAX_ANSWER_CHARS and self._is_right(answer, p.answer)) for p, answer in items]
 
 
 class Pooled:
     """A grader in worker processes. A worker past its deadline is killed and replaced.
 
     Use it as a context manager, or call `close`; processes start with the first call. The judge gets the answer and
-    the `reference` of the problem. `compares`: it can also compare two wrong answers, and all right answers to a
+    the `reference` of the problem. `compares`: it can also compare two wrong answers, and all correct answers to a
     problem are the same answer.
     """
 
     def __init__(
         self,
-        judge: Callable[[str, str], bool | None],
+        judge: Judge,
         *,
         workers: int = 2,
         deadline_s: float = DEADLINE_S,
@@ -105,10 +96,7 @@ class Pooled:
         compares: bool = False,
     ) -> None:
         self.compares = self.one_right = compares
-        self._judge = judge
-        self._reference = reference
-        self._deadline_s = deadline_s
-        self._workers = workers
+        self._judge, self._reference, self._deadline_s, self._workers = judge, reference, deadline_s, workers
         self._pool: ProcessPool | None = None
 
     def __enter__(self) -> "Pooled":
@@ -125,9 +113,9 @@ class Pooled:
             self._pool = None
 
     def grade(self, items: Sequence[tuple[Problem, str]]) -> list[float | None]:
-        """Grades each distinct (reference, answer) once; None where the judge is undecided or failed."""
-        keys = [(self._reference(problem), answer) for problem, answer in items]
-        rewards: dict[tuple[str, str], float | None] = {key: 0.0 for key in keys if len(key[1]) > MAX_ANSWER_CHARS}
+        """Grades each distinct (answer, reference) once; None where the judge is undecided or failed."""
+        keys = [(answer, self._reference(problem)) for problem, answer in items]
+        rewards: dict[tuple[str, str], float | None] = {key: 0.0 for key in keys if len(key[0]) > MAX_ANSWER_CHARS}
         for attempt in reversed(range(ATTEMPTS)):
             try:
                 self._judge_all([key for key in dict.fromkeys(keys) if key not in rewards], rewards)
@@ -140,7 +128,7 @@ class Pooled:
         return [rewards[key] for key in keys]
 
     def _judge_all(self, keys: Sequence[tuple[str, str]], rewards: dict[tuple[str, str], float | None]) -> None:
-        """Puts the verdict on each (reference, answer) into `rewards`, until the pool breaks."""
+        """Puts the verdict on each (answer, reference) into `rewards`, until the pool breaks."""
         if not keys:
             return
         if self._pool is not None and not self._pool.active:
@@ -148,26 +136,22 @@ class Pooled:
         if self._pool is None:
             import multiprocessing
 
-            # spawn: a fork of a process that runs torch's threads can hang
-            context = multiprocessing.get_context("spawn")
-            self._pool = ProcessPool(
-                max_workers=self._workers, initializer=_start_worker, initargs=(self._judge,), context=context
-            )
+            spawn = multiprocessing.get_context("spawn")  # a fork of a process that runs torch's threads can hang
+            self._pool = ProcessPool(self._workers, initializer=_start_worker, initargs=[self._judge], context=spawn)
         pool = self._pool
-        futures = [pool.schedule(self._judge, args=(key[1], key[0]), timeout=self._deadline_s) for key in keys]
+        futures = [pool.schedule(self._judge, args=key, timeout=self._deadline_s) for key in keys]
         for key, future in zip(keys, futures, strict=True):
-            verdict: bool | None = None
             try:
                 verdict = future.result()
+                rewards[key] = None if verdict is None else float(verdict)
             except BrokenProcessPool:
                 raise
-            except Exception as error:
-                # too slow, out of memory, ended, or failed at this answer: undecided
-                logger.debug("undecided answer %r: %r", key[1][:80], error)
-            rewards[key] = None if verdict is None else float(verdict)
+            except Exception as error:  # too slow, out of memory, ended, or failed at this answer: undecided
+                logger.debug("undecided answer %r: %r", key[0][:80], error)
+                rewards[key] = None
 
 
-def _start_worker(judge: Callable[[str, str], bool | None]) -> None:
+def _start_worker(judge: Judge) -> None:
     import resource
 
     sys.stdout = open(os.devnull, "w", encoding="utf-8")  # noqa: SIM115  (open for the worker's life) judges print
@@ -176,26 +160,18 @@ def _start_worker(judge: Callable[[str, str], bool | None]) -> None:
     with suppress(Exception):
         judge("1", "1")
     # beyond what is in use: a worker imports the script that started it, and torch maps gigabytes of addresses
-    most = _address_space() + WORKER_MEMORY_BYTES
+    most = WORKER_MEMORY_BYTES
+    with suppress(OSError, ValueError):  # not every system says what is in use
+        most += int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
     resource.setrlimit(resource.RLIMIT_AS, (most, most))
-
-
-def _address_space() -> int:
-    """The address space of this process in bytes; 0 where unknown."""
-    import resource
-
-    try:
-        return int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
-    except (OSError, ValueError):
-        return 0
 
 
 def judge_math(answer: str, reference: str) -> bool | None:
     """Whether math-verify finds the answer equal to the reference; None if it cannot read the reference.
 
-    Both are parsed as expressions. An answer in words is also searched for its number or formula; an expression is
-    not, since the last number of `8n^2 + 1` is no answer. `4.5e33` is a number. Math-verify's own timeouts are off:
-    they use signals, and here the process is killed instead.
+    Both are parsed as expressions; `4.5e33` is a number. An answer in words is also searched for its number or
+    formula; an expression is not, since the last number of `8n^2 + 1` is no answer. Math-verify's own timeouts are
+    off: they use signals, and here the process is killed instead.
     """
     from math_verify import parse, verify
 
@@ -210,16 +186,12 @@ def judge_math(answer: str, reference: str) -> bool | None:
 
 
 def load_grader(name: str) -> Grader:
-    """The grader of a name.
-
-    Raises:
-        HeadwayError: there is no such grader, or its library is not installed.
-    """
+    """The grader of a name; a HeadwayError if there is none, or if its library is not installed."""
     return lookup(GRADERS, name, "grader")()
 
 
 def one_right(grader: Grader) -> bool:
-    """Whether all right answers to a problem are the same answer for this grader; False unless it says so."""
+    """Whether all correct answers to a problem are the same answer for this grader; False unless it says so."""
     return bool(getattr(grader, "one_right", False))
 
 

@@ -1,11 +1,9 @@
-"""Procedural problems of reasoning-gym, graded by its own verifiers.
+"""Generated problems of reasoning-gym, graded by its own verifiers.
 
-A verifier needs the entry of the problem. Task, seed and number generate it again, so they are the problem's id, and a
-grading worker needs nothing else.
+A verifier needs the entry of the problem. Task, seed and number generate it again; they are the problem's id.
 
-Some verifiers evaluate the model's text as Python. Those of one version were reviewed (and are tested) for that: the
-patterns below are the only text they get, other answers are wrong without being evaluated, and other versions are
-refused.
+Some verifiers evaluate the model's text as Python. Those of one version were reviewed for that: they get only text
+that matches the patterns below, other answers are wrong without being evaluated, and other versions are refused.
 """
 
 import functools
@@ -63,18 +61,12 @@ def problems(task: str, n: int, *, seed: int = 0) -> Iterator[Problem]:
         if not isinstance(answer, str) or not answer.strip():
             raise HeadwayError(f"gym:{task} cannot be measured: it has problems without a reference answer")
         if "\n" in answer.strip():
-            raise HeadwayError(
-                f"gym:{task} cannot be measured: its answers have several lines, a forced answer has one"
-            )
+            raise HeadwayError(f"gym:{task} cannot be measured: its answers have several lines, a forced answer one")
         yield Problem(f"{task}/{seed}/{number}", entry["question"], answer)
 
 
 def entry_id(problem: Problem) -> str:
-    """The problem's id, which generates its entry again.
-
-    Raises:
-        HeadwayError: it is not one of a `gym:` set.
-    """
+    """The id of a problem of a `gym:` set (of another, a HeadwayError), which generates its entry again."""
     if not _ID.fullmatch(problem.id):
         raise HeadwayError(f"the gym grader needs the problems of a gym: set, got one with the id '{problem.id}'")
     return problem.id
@@ -83,15 +75,14 @@ def entry_id(problem: Problem) -> str:
 def judge(answer: str, problem_id: str) -> bool:
     """Whether a verifier gives the answer to the problem of this id its full score.
 
-    A partial score is wrong, and so is an answer at which the verifier raises: verifiers differ in whether they catch
-    text that they cannot parse.
+    A partial score is wrong, and so is an answer at which the verifier raises: some raise on text they cannot parse.
 
     Raises:
         HeadwayError: the score is out of range, so that the answer counts as undecided; or there is no such problem.
     """
     _library()  # imports at a worker's first call, whatever its arguments
-    task, of_seed, of_number = problem_id.split("/")
-    seed, number = int(of_seed), int(of_number)
+    task, *numbers = problem_id.split("/")
+    seed, number = map(int, numbers)
     if task in EVALUATED and not EVALUATED[task].fullmatch(answer):
         return False
     made, entry = _made(task, seed), _entry(task, seed, number)
@@ -105,20 +96,14 @@ def judge(answer: str, problem_id: str) -> bool:
 
 
 def check_installed() -> None:
-    """Refuses an installation without reasoning-gym in the checked version.
-
-    Raises:
-        HeadwayError: it is missing or of another version.
-    """
+    """Raises a HeadwayError where reasoning-gym is missing or not of the checked version."""
     try:
         version = metadata.version("reasoning-gym")
     except metadata.PackageNotFoundError as error:
         raise HeadwayError(f"gym: problems need reasoning-gym; {INSTALL}") from error
     if version != CHECKED_VERSION:
-        raise HeadwayError(
-            f"gym: problems need reasoning-gym {CHECKED_VERSION}, got {version}: its verifiers may run what a model "
-            f"wrote, and were checked in that version; {INSTALL}"
-        )
+        need = f"gym: problems need reasoning-gym {CHECKED_VERSION}, got {version}"
+        raise HeadwayError(f"{need}: verifiers may run a model's text, and were checked in that version; {INSTALL}")
 
 
 @functools.lru_cache(maxsize=1)

@@ -1,11 +1,18 @@
-"""Data sets of the Hugging Face hub, or folders of data files, through `datasets`."""
+"""Data sets of the Hugging Face hub, or folders of data files, through `datasets`; the named benchmarks among them.
+
+Names, splits, columns and sizes of the benchmarks were checked against the sets' cards on the hub and lighteval's and
+others' task definitions (docs/measuring.md says which); the sizes are checked again whenever a set is loaded.
+"""
 
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
 
 from headway.problems.rows import Columns, Row
 from headway.types import HeadwayError
+
+# As the model cards of DeepSeek-R1 and Qwen3 advise. The paper's prompt is the problem: --prompt-template '{problem}'.
+BOXED = "{problem}\n\nPlease reason step by step, and put your final answer within \\boxed{}."
 
 
 class HubSet(NamedTuple):
@@ -17,16 +24,10 @@ class HubSet(NamedTuple):
 
     @classmethod
     def parse(cls, spec: str) -> "HubSet":
-        """The data set of `owner/name[:config][@split]`.
-
-        Raises:
-            HeadwayError: the text is not of this form.
-        """
+        """The data set of `owner/name[:config][@split]`; another text is a HeadwayError."""
         found = re.fullmatch(r"([^:@]+)(?::([^:@]+))?(?:@([^:@]+))?", spec)
         if found is None:
-            raise HeadwayError(
-                f"'hub:{spec}' is not a data set; expected hub:owner/name, :config and @split if needed"
-            )
+            raise HeadwayError(f"'hub:{spec}' is no data set; expected hub:owner/name, :config and @split if needed")
         return cls(*found.groups())
 
     def __str__(self) -> str:
@@ -37,8 +38,7 @@ def load_hub(source: HubSet) -> Any:
     """A split of a data set, from the hub or its cache; the only split where none is named.
 
     Raises:
-        HeadwayError: the hub cannot be reached, it has no such data set, configuration or split, or there are several
-            splits to choose from.
+        HeadwayError: the data set, configuration or split cannot be loaded, or there are several splits.
     """
     import datasets
 
@@ -49,9 +49,8 @@ def load_hub(source: HubSet) -> Any:
     except Exception as error:  # of the network, the hub or the file formats, which share no class
         reason = " ".join(str(error).split("\n")[:2]) or type(error).__name__
         raise HeadwayError(
-            f"cannot load the data set '{source}': {reason}; expected hub:owner/name[:config][@split] and a way to "
-            "the hub, or the data set in its cache (HF_HOME); a private one needs HF_TOKEN. A JSONL, CSV or Parquet "
-            "file of the problems needs no hub"
+            f"cannot load the data set '{source}': {reason}; expected hub:owner/name[:config][@split], on the hub or "
+            "in its cache (HF_HOME); a private one needs HF_TOKEN. A JSONL, CSV or Parquet file needs no hub"
         ) from error
     finally:
         if bars:
@@ -72,3 +71,39 @@ def read_hub(source: HubSet, data: Any, columns: Columns) -> Iterator[Row]:
         yield f"the data set '{source}'", dict.fromkeys(there)  # all of its columns, for the error message
     for number, row in enumerate(data.select_columns([c for c in there if c in wanted])):
         yield f"the data set '{source}', row {number}", row
+
+
+def after_hashes(answer: str) -> str:
+    """GSM8K's reference: the number after its solution's `####` (ValueError without), without thousands commas."""
+    _, mark, number = answer.rpartition("####")
+    if not mark:
+        raise ValueError(f"expected a solution that ends with '#### ' and the answer, got {answer[-80:]!r}")
+    return number.strip().replace(",", "")
+
+
+class Preset(NamedTuple):
+    """A named benchmark.
+
+    `size` is its number of rows. `reference` extracts the answer from the answer's column. `skip_unanswered` leaves
+    out the rows whose answer is empty.
+    """
+
+    source: HubSet
+    size: int
+    columns: Columns
+    reference: Callable[[str], str] = str
+    skip_unanswered: bool = False
+    template: str = BOXED
+
+
+_PROBLEM, _QUESTION = Columns("problem"), Columns("question")
+
+PRESETS = {
+    "aime24": Preset(HubSet("HuggingFaceH4/aime_2024", split="train"), 30, _PROBLEM),
+    "aime25": Preset(HubSet("math-ai/aime25", split="test"), 30, _PROBLEM),
+    "amc": Preset(HubSet("AI-MO/aimo-validation-amc", split="train"), 83, _PROBLEM),
+    "math500": Preset(HubSet("HuggingFaceH4/MATH-500", split="test"), 500, Columns("problem", id="unique_id")),
+    "minerva": Preset(HubSet("math-ai/minervamath", split="test"), 272, _QUESTION),
+    "gsm8k": Preset(HubSet("openai/gsm8k", "main", "test"), 1319, _QUESTION, reference=after_hashes),
+    "omni-math": Preset(HubSet("KbsdJames/Omni-MATH", split="test"), 4428, _PROBLEM, skip_unanswered=True),
+}

@@ -1,4 +1,4 @@
-"""Runs made from runs: extended past the end of their traces, or put beside one long chain that forgets."""
+"""Runs made from runs: with extended traces, or compared with one long chain that has a sliding window."""
 
 from collections.abc import Iterable
 from pathlib import Path
@@ -16,9 +16,8 @@ from headway.report.numbers.evaluation import by_k, trace_votes
 from headway.report.numbers.table import entry
 from headway.runs.measure import Measurement
 from headway.runs.open_run import Tell
-from headway.runs.records import TraceLine
 from headway.runs.settings import Extended
-from headway.runs.store import Run
+from headway.runs.store import Run, TraceLine
 from headway.text.equivalence import answer_classes
 from headway.types import Attempt, HeadwayError
 
@@ -26,18 +25,16 @@ RESULT = "linearized.json"
 
 
 def extend_run(source: Path, out: Path, *, rounds: int, round_tokens: int, tell: Tell = lambda *_: None) -> None:
-    """Writes a run whose traces are those of `source`, extended; goes on where it stopped.
+    """Writes a run whose traces are those of `source`, extended; a stopped one is continued.
 
     Raises:
-        HeadwayError: a number cannot be, or `source` has no traces, or `out` is another run.
+        HeadwayError: a number is below 1, `source` has no traces, or `out` is another run.
     """
     _at_least_one(rounds=rounds, round_tokens=round_tokens)
-    with Measurement(Run.load(source)) as old:
+    with Measurement.load(source) as old:
         traces, s = old.ordered_traces(), old.settings
-        settings = s.changed(
-            budget=s.sampling.budget + rounds * round_tokens,
-            extended=Extended(str(source.resolve()), rounds, round_tokens),
-        )
+        extended = Extended(str(source.resolve()), rounds, round_tokens)
+        settings = s.changed(budget=s.sampling.budget + rounds * round_tokens, extended=extended)
         with Measurement.create(out, settings, tell, problems=old.problems) as new:
             done = {(t.problem_id, t.index) for t in new.run.traces().read_as(TraceLine)}
             by_id, extension = {p.id: p for p in new.problems.problems}, Extension(rounds, round_tokens, s.sampling)
@@ -49,14 +46,14 @@ def extend_run(source: Path, out: Path, *, rounds: int, round_tokens: int, tell:
 def linearize_run(
     path: Path, *, chains: int, rounds: int, round_tokens: int, window: int, tell: Tell = lambda *_: None
 ) -> Path:
-    """Runs chains on a run's problems and writes them against its traces' majority to linearized.json; goes on.
+    """Runs chains on a run's problems and compares them with its traces' majority in linearized.json.
 
     Raises:
-        HeadwayError: a number cannot be, the run has no traces, or it holds attempts that were asked for otherwise.
+        HeadwayError: a number is below 1, the run has no traces, or it holds attempts that were made with others.
     """
     asked = {"chains": chains, "rounds": rounds, "round_tokens": round_tokens, "window": window}
     _at_least_one(**asked)
-    with Measurement(Run.load(path), tell) as run:
+    with Measurement.load(path, tell) as run:
         run.ordered_traces()
         _same(run.run, asked)
         s, problems = run.settings, run.problems.problems
@@ -72,10 +69,10 @@ def linearize_run(
 
 
 def linearized(attempts: Iterable[Attempt], *, one_right: bool) -> dict[str, list[dict[str, Any]]]:
-    """Accuracy against total tokens after each round: by a chain's last answer, and by a vote over its answers so far.
+    """Accuracy against total tokens after each round: of a chain's last answer, and of a vote over its answers so far.
 
-    A round without an answer leaves the last one standing; a chain without any is wrong. A chain whose answers so far
-    could not all be decided is left out of that round.
+    A chain without an answer is wrong. The last answer is missing where it is undecided, the vote where one of the
+    answers so far is.
     """
     chains: dict[tuple[str, int], list[tuple[Attempt, int]]] = {}
     ordered = sorted(attempts, key=lambda a: (a.problem_id, a.index, a.round))
@@ -84,19 +81,17 @@ def linearized(attempts: Iterable[Attempt], *, one_right: bool) -> dict[str, lis
         chains.setdefault((attempt.problem_id, attempt.index), []).append((attempt, kind))
     problems = [problem for problem, _ in chains]
     curves: dict[str, list[dict[str, Any]]] = {"last_answer": [], "majority": []}
-    for r in range(max((len(own) for own in chains.values()), default=0)):
+    for r in range(max(map(len, chains.values()), default=0)):
         so_far = [own[: r + 1] for own in chains.values()]
         tokens = float(np.mean([own[-1][0].tokens for own in so_far]))
-        last = np.array([_last(own) for own in so_far])
-        voted = np.array([_majority(own) for own in so_far])
-        for name, values in (("last_answer", last), ("majority", voted)):
-            curves[name].append({"round": r + 1, "tokens": tokens, **entry(stats.mean(values, problems))})
+        for name, accuracy in (("last_answer", _last), ("majority", _majority)):
+            mean = stats.mean(np.array([accuracy(own) for own in so_far]), problems)
+            curves[name].append({"round": r + 1, "tokens": tokens, **entry(mean)})
     return curves
 
 
 def _last(own: list[tuple[Attempt, int]]) -> float:
-    answered = [a for a, _ in own if a.answer is not None]
-    reward = answered[-1].reward if answered else 0.0
+    reward = next((a.reward for a, _ in reversed(own) if a.answer is not None), 0.0)
     return np.nan if reward is None else reward
 
 
@@ -108,17 +103,13 @@ def _majority(own: list[tuple[Attempt, int]]) -> float:
 
 
 def _same(run: Run, asked: dict[str, int]) -> None:
-    """Writes down what was asked for, or refuses to go on with something else."""
+    """Saves the numbers, or refuses to continue with others."""
     file = run.path / RESULT
-    there = msgspec.json.decode(file.read_bytes()) if file.exists() else {}
-    if not there:
+    if not (saved := msgspec.json.decode(file.read_bytes()) if file.exists() else {}):
         run.write_json(RESULT, asked)
-    elif any(there.get(name) != number for name, number in asked.items()):
-        kept = {name: there.get(name) for name in asked}
-        raise HeadwayError(
-            f"{run.path} holds attempts with other numbers ({kept}, now {asked}); give the same, or delete "
-            f"attempts.jsonl and {RESULT}"
-        )
+    elif (there := {name: saved.get(name) for name in asked}) != asked:
+        differ = f"{run.path} holds attempts with other numbers ({there}, now {asked})"
+        raise HeadwayError(f"{differ}; give the same, or delete attempts.jsonl and {RESULT}")
 
 
 def _at_least_one(**numbers: int) -> None:

@@ -8,17 +8,17 @@ from typing import Any
 from headway.core.tally import ESTIMATORS
 from headway.problems import ProblemSet
 from headway.problems.graders import load_grader
-from headway.procedures.adaptive import answer_costs, first_rounds, more_rounds
+from headway.procedures.adaptive import Of, Target, answer_costs, first_rounds, more_rounds
 from headway.procedures.forced import Segmenter
 from headway.procedures.prove import Prover, Rounds
 from headway.procedures.sample import sample
-from headway.report.files import Format
-from headway.report.numbers.table import RunTable
-from headway.runs import report
+from headway.report.files import Format, write_files
+from headway.report.page.explorer import PageRun
+from headway.report.page.render import render_run
 from headway.runs.open_run import OpenRun, Tell
-from headway.runs.records import Records, TraceLine
+from headway.runs.report import page_run
 from headway.runs.settings import MAY_CHANGE, Settings, problems_of
-from headway.runs.store import Run
+from headway.runs.store import Records, Run, TraceLine
 from headway.types import BranchHead, Grader, HeadwayError, Trace
 
 
@@ -30,37 +30,28 @@ class Measurement(OpenRun):
         cls,
         path: Path,
         settings: Settings,
-        tell: Tell = lambda stage, done, total: None,
+        tell: Tell = lambda *_: None,
         *,
         problems: ProblemSet | None = None,
         grader: Grader | None = None,
         segmenter: Segmenter | None = None,
     ) -> "Measurement":
-        """A new measurement, or the one at `path` to go on with; what cannot be used is refused before it is made.
+        """A new measurement, or the one at `path` to continue; what cannot be used is refused before it is made.
 
         The problems, the grader and the cut are those that the settings name, unless given.
         """
         settings.check()
         asked = problems or problems_of(settings)
-        if not (path / "run.json").exists() and grader is None and settings.problems.grader != "auto":
+        if settings.problems.grader != "auto" and grader is None and not (path / "run.json").exists():
             load_grader(settings.problems.grader)
-        run = Run.create(
-            path, settings.flat(), asked.problems, name=asked.name, grader=asked.grader,
-            may_change=MAY_CHANGE,
-        )  # fmt: skip
+        run = Run.create(path, settings.flat(), asked, may_change=MAY_CHANGE)
         return cls(run, tell, grader=grader, segmenter=segmenter)
 
     def sample(self) -> None:
-        """Samples the traces that are not there yet.
-
-        Raises:
-            HeadwayError: the traces were made elsewhere.
-        """
-        s = self.settings
+        """Samples the missing traces; a HeadwayError where the traces were imported."""
+        s, path = self.settings, self.run.path
         if s.author is not None:
-            raise HeadwayError(
-                f"{self.run.path} holds traces by {s.author} that were imported; there is nothing to sample"
-            )
+            raise HeadwayError(f"{path} holds traces by {s.author} that were imported; there is nothing to sample")
         done = {(t.problem_id, t.index) for t in self.run.traces().read_as(TraceLine)}
         self.advance("sample", len(done), len(self.problems.problems) * s.sampling.traces, lambda: sample(
             self.engine, self.problems.problems, self.grader, self.tags, s.sampling, done=done
@@ -73,14 +64,13 @@ class Measurement(OpenRun):
         return Prover(self.engine, self.meta_prover, by_id, grader=self.grader, segmenter=self.segmenter)
 
     def prove(self) -> None:
-        """Makes the scores and draws the branches that are not there yet, as the kind of values needs them.
-
-        Raises:
-            HeadwayError: there are no traces, or the engine cannot do it.
-        """
-        traces = self.ordered_traces()
-        target, needs = self.settings.target, ESTIMATORS[self.settings.proving.values].needs
-        if target is not None:
+        """Makes the missing scores and branches, whichever the kind of values needs."""
+        traces, s = self.ordered_traces(), self.settings.proving
+        needs = ESTIMATORS[s.values].needs
+        if s.adaptive:
+            of: Of = "values" if s.value_precision else "regret"
+            whole = self.settings.sampling.budget + self.settings.sampling.answer_tokens
+            target = Target(s.precision or s.value_precision, s.max_branches, of, whole, s.branches)
             costs = answer_costs(traces, self.prover.forced)
             self._draw(traces, first_rounds(costs, target))
             self._draw(traces, more_rounds(costs, self.run.branches().read_as(BranchHead), target))
@@ -93,7 +83,7 @@ class Measurement(OpenRun):
             self._draw(traces, {key: [range(1)] * J for key, J in boundaries.items()})
 
     def _draw(self, traces: Records[Trace], rounds: Rounds) -> None:
-        """Draws these rounds of branches, except for those that are there."""
+        """Samples the missing branches of these rounds."""
         s, seed = self.settings.proving, self.settings.sampling.seed
         marks = "scores" in ESTIMATORS[s.values].needs
         names = {key: key for key in rounds}  # one tuple a trace, not one a branch
@@ -107,20 +97,19 @@ class Measurement(OpenRun):
             traces, seed=seed, mark_known=marks, done=done, rounds=rounds
         ))  # fmt: skip
 
-    def table(self) -> RunTable:
-        """The traces and branches as numbers."""
-        return report.table(self)
-
-    def report(self, formats: Sequence[Format] = ()) -> dict[str, Any]:
-        """Writes report.json, report.html and what other formats are asked for, and returns the first.
-
-        Raises:
-            HeadwayError: there are no traces or no branches.
-        """
+    def write(self, formats: Sequence[Format] = ()) -> PageRun:
+        """Writes report.json, report.html and the other formats; see `page_run`."""
         self._tell("report", 0, 1)
-        made = report.write(self, formats).report
+        made = page_run(self)
+        self.run.write_json("report.json", made.report)
+        self.run.write_text("report.html", render_run(made))
+        write_files(self.run.path, formats, [made])
         self._tell("report", 1, 1)
         return made
+
+    def report(self, formats: Sequence[Format] = ()) -> dict[str, Any]:
+        """The content of report.json, after all files of the report are written."""
+        return self.write(formats).report
 
     def all(self) -> dict[str, Any]:
         """Sample, prove, report."""

@@ -2,39 +2,40 @@
 
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import ExitStack
-from functools import cached_property
+from functools import cached_property, partial
+from pathlib import Path
 from typing import TypeVar
 
 import msgspec
 
 from headway.core.segment import cut
 from headway.problems import ProblemSet
-from headway.problems.graders import load_grader
+from headway.problems.graders import compares, load_grader, one_right
 from headway.procedures.forced import Segmenter
-from headway.runs.records import Records, TraceLine
+from headway.report.numbers.table import RunTable, run_table
 from headway.runs.settings import Settings, open_engine, problems_of
-from headway.runs.store import Run
+from headway.runs.store import Record, Records, Run, TraceLine
+from headway.text.equivalence import answer_classes
 from headway.text.prompts import meta_prover
-from headway.text.tags import ThinkTags, find_think_tags
-from headway.types import Attempt, Branch, Engine, Episode, Grader, HeadwayError, MetaProver, Score, Trace
+from headway.text.tags import ThinkTags
+from headway.types import Engine, Episode, Grader, HeadwayError, MetaProver, Score, Trace
 
 Tell = Callable[[str, int, int], None]
+T = TypeVar("T")
 Opened = TypeVar("Opened", bound="OpenRun")
 
 
 class OpenRun:
-    """A run folder and what its settings name; models, problems and graders are loaded when first needed.
+    """A run folder and what its settings name, loaded when first needed.
 
-    A context manager: leaving it ends the grader's processes and the engine's connections.
-
-    Raises:
-        HeadwayError: the settings are not those of this version.
+    A context manager: leaving it ends the grader's processes and the engine's connections. Settings that are not those
+    of this version are a HeadwayError.
     """
 
     def __init__(
         self,
         run: Run,
-        tell: Tell = lambda stage, done, total: None,
+        tell: Tell = lambda *_: None,
         *,
         grader: Grader | None = None,
         segmenter: Segmenter | None = None,
@@ -54,6 +55,11 @@ class OpenRun:
                 )
         self._stack = ExitStack()
 
+    @classmethod
+    def load(cls: type[Opened], path: Path, tell: Tell = lambda *_: None) -> Opened:
+        """The run at a path."""
+        return cls(Run.load(path), tell)
+
     def __enter__(self: Opened) -> Opened:
         return self
 
@@ -63,18 +69,15 @@ class OpenRun:
     @cached_property
     def problems(self) -> ProblemSet:
         """The problems that the run was made with, from its own copy."""
-        kept, about = self.run.problems(), self.run.problem_set
-        if kept and about:
-            return ProblemSet(about["name"], kept, about["grader"])
+        saved, about = self.run.problems(), self.run.problem_set
+        if saved and about:
+            return ProblemSet(about["name"], saved, about["grader"])
         return problems_of(self.settings)  # an older version made the run
 
     @cached_property
     def engine(self) -> Engine:
         """The model behind its engine."""
-        engine = open_engine(self.settings, self.problems)
-        if hasattr(engine, "close"):
-            self._stack.callback(engine.close)
-        return engine
+        return self._closing(open_engine(self.settings, self.problems))
 
     @cached_property
     def grader(self) -> Grader:
@@ -82,18 +85,17 @@ class OpenRun:
         if self._given is not None:
             return self._given
         named = self.settings.problems.grader
-        grader = load_grader(self.problems.grader if named == "auto" else named)
-        if hasattr(grader, "close"):
-            self._stack.callback(grader.close)
-        return grader
+        return self._closing(load_grader(self.problems.grader if named == "auto" else named))
+
+    def _closing(self, opened: T) -> T:
+        if hasattr(opened, "close"):
+            self._stack.callback(opened.close)
+        return opened
 
     @cached_property
     def tags(self) -> ThinkTags:
         """The think tags."""
-        s = self.settings.engine
-        return find_think_tags(
-            self.engine.tokenizer, think_open=s.think_open, think_close=s.think_close, think_format=s.think_format
-        )
+        return self.settings.engine.think_tags(self.engine.tokenizer)
 
     @property
     def meta_prover(self) -> MetaProver:
@@ -105,32 +107,26 @@ class OpenRun:
         """Cuts a trace as the settings say."""
         return self._segmenter(trace) if self._segmenter else cut(trace, self.settings.cutting)
 
-    def ordered_traces(self) -> Records[Trace]:
-        """The traces by problem and index, on disk.
+    def table(self, scores: Sequence[Score] | None = None) -> RunTable:
+        """The traces and branches as numbers; every record is read once."""
+        run, grader, kind = self.run, self.grader, self.settings.proving.values
+        same, scores = grader if compares(grader) else None, run.scores() if scores is None else scores
+        classify = partial(answer_classes, one_right=one_right(grader), same=same)
+        return run_table(run.traces(), run.branches(), self.segmenter, kind=kind, scores=scores, classify=classify)
 
-        Raises:
-            HeadwayError: there are none.
-        """
+    def ordered_traces(self) -> Records[Trace]:
+        """The traces by problem and index, on disk; a HeadwayError where there are none."""
         there = self.run.traces()
         keys = [(t.problem_id, t.index) for t in there.read_as(TraceLine)]
         if not keys:
             raise HeadwayError(f"{self.run.path} has no traces; `headway sample` makes them")
         return there.take(sorted(range(len(keys)), key=keys.__getitem__))
 
-    def advance(
-        self,
-        stage: str,
-        made: int,
-        total: int,
-        chunks: Callable[[], Iterable[Sequence[Trace | Branch | Score | Attempt]]],
-    ) -> None:
-        """Appends the records that a stage makes to the run, and reports how far it is.
+    def advance(self, stage: str, made: int, total: int, chunks: Callable[[], Iterable[Sequence[Record]]]) -> None:
+        """Appends the records that a stage makes to the run, and reports the stage's progress.
 
-        Args:
-            stage: Its name.
-            made: The records that are there.
-            total: The records that are asked for; where they are there, `chunks` is not called and nothing is opened.
-            chunks: Makes the records that are missing.
+        `made` of the `total` records are there; `chunks` makes the others. Without others it is not called, so that
+        nothing is opened.
         """
         self._tell(stage, made, total)
         if made >= total:

@@ -29,25 +29,14 @@ QUICK = Size(problems=40, traces=4, branches=2, tokens=80_000)
 
 def settings(model: str, size: Size, *, seed: int) -> Settings:
     """The settings of each measurement: held-out problems, twice the thinking budget of training."""
-    return Settings.of(
-        model=model,
-        problems="countdown",
-        limit=size.problems,
-        traces=size.traces,
-        branches=size.branches,
-        budget=2 * TRAINED_BUDGET,
-        answer_tokens=16,
-        seed=seed,
-    )
+    options: dict[str, Any] = {"limit": size.problems, "traces": size.traces, "branches": size.branches, "seed": seed}
+    return Settings.of(model=model, problems="countdown", budget=2 * TRAINED_BUDGET, answer_tokens=16, **options)
 
 
 def quickstart(out: Path, *, quick: bool, seed: int, tell: Tell) -> str:
     """Measures, trains and compares in `out`, continuing a stopped quickstart, and returns the comparison as a table.
 
-    Folders: base, grpo and mrt are runs, compare holds the comparison, models the fine-tuned models.
-
-    Raises:
-        HeadwayError: `out` holds a quickstart of another size or seed.
+    A quickstart of another size or seed in `out` is a HeadwayError.
     """
     size = QUICK if quick else FULL
     runs: list[tuple[str, Path]] = []
@@ -56,9 +45,8 @@ def quickstart(out: Path, *, quick: bool, seed: int, tell: Tell) -> str:
         if name != "base":
             model = str(out / "models" / name)
             fine_tune(name, Path(model), size, seed=seed, tell=tell)
-        with Measurement.create(
-            out / name, settings(model, size, seed=seed), lambda stage, *n, of=name: tell(f"{of}: {stage}", *n)
-        ) as measurement:
+        asked, tell_of = settings(model, size, seed=seed), lambda stage, *n, of=name: tell(f"{of}: {stage}", *n)
+        with Measurement.create(out / name, asked, tell_of) as measurement:
             measurement.all()
         runs.append((name, out / name))
     return compare_runs(runs, out / "compare", budgets=(TRAINED_BUDGET, 2 * TRAINED_BUDGET))
@@ -66,20 +54,14 @@ def quickstart(out: Path, *, quick: bool, seed: int, tell: Tell) -> str:
 
 def fine_tune(name: str, folder: Path, size: Size, *, seed: int, tell: Tell) -> None:
     """Fine-tunes the built-in model by the package's recipe of this name, unless done before."""
-    made = folder / "quickstart.txt"
-    asked = f"seed {seed}, {size.tokens} tokens\n"
+    made, asked = folder / "quickstart.txt", f"seed {seed}, {size.tokens} tokens\n"
     if made.exists():
-        if made.read_text() != asked:
-            raise HeadwayError(
-                f"{folder} was made with {made.read_text().strip()}, not {asked.strip()}; give another --out"
-            )
+        if (there := made.read_text()) != asked:
+            raise HeadwayError(f"{folder} was made with {there.strip()}, not {asked.strip()}; give another --out")
         return
     from headway.training import main
 
     recipe = str(files("headway") / "builtin" / f"{name}.yaml")
-    flags: dict[str, Any] = {"output_dir": folder, "seed": seed, "max_generated_tokens": size.tokens}
-    main(
-        ["--config", recipe, *(part for flag, value in flags.items() for part in (f"--{flag}", str(value)))],
-        tell=lambda done, total: tell(f"{name}: train", done, total),
-    )
+    flags = ["--output_dir", str(folder), "--seed", str(seed), "--max_generated_tokens", str(size.tokens)]
+    main(["--config", recipe, *flags], tell=lambda done, total: tell(f"{name}: train", done, total))
     made.write_text(asked)

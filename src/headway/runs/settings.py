@@ -1,12 +1,11 @@
 """The options of a measurement, in parts, and opening what they name: problems, engine, tokenizer.
 
-Each option is declared once, as a field of a part: its name is the same as a flag (`--max-episodes`), in run.json and
-in Python.
+An option is a field of a part; its name is the same in Python, in run.json and as a flag (`--max-episodes`).
 """
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal, get_type_hints
+from typing import Annotated, Any, Literal, get_type_hints
 
 import msgspec
 
@@ -18,20 +17,17 @@ from headway.engines.loading import load_tokenizer, model_path
 from headway.engines.scripted import Characters, ScriptedEngine, ramps
 from headway.problems import Columns, ProblemSet, load_problems
 from headway.problems.graders import GRADERS
-from headway.problems.presets import PRESETS
+from headway.problems.hub import PRESETS
 from headway.procedures.sample import Sampling
-from headway.text.tags import ThinkFormat
+from headway.text.tags import ThinkFormat, ThinkTags, find_think_tags
 from headway.types import Engine, HeadwayError, Tokenizer
-
-if TYPE_CHECKING:
-    from headway.procedures.adaptive import Of, Target
 
 EngineName = Literal["auto", "hf", "scripted", "vllm", "api"]
 SCRIPTED = "scripted"
-MOST_BRANCHES = "Total branches; those beyond the first round go where they reduce the error most."
+MOST_BRANCHES = "Total branches; those after the first round go where they reduce the error most."
 SETS = (
-    f"JSONL, CSV or Parquet file; a known set ({', '.join(PRESETS)}, countdown); hub:owner/name[:config][@split]; "
-    "gym:TASK of reasoning-gym."
+    f"JSONL, CSV or Parquet file; a named benchmark ({', '.join(PRESETS)}, countdown); "
+    "hub:owner/name[:config][@split]; gym:TASK of reasoning-gym."
 )
 SERVED_BY = {"base_url": "api", "tokenizer": "api", "vllm_args": "vllm"}  # options of one engine only
 
@@ -60,17 +56,19 @@ class EngineSpec(Options, frozen=True):
         """The engine to open: auto is the scripted one for the model `scripted`, transformers otherwise."""
         return (SCRIPTED if self.model == SCRIPTED else "hf") if self.engine == "auto" else self.engine
 
-    def vllm_arguments(self) -> dict[str, Any]:
-        """vLLM's own arguments.
+    def think_tags(self, tokenizer: Tokenizer) -> ThinkTags:
+        """The model's think tags, as given or detected; raises what `find_think_tags` raises."""
+        opens, closes = self.think_open, self.think_close
+        return find_think_tags(tokenizer, think_open=opens, think_close=closes, think_format=self.think_format)
 
-        Raises:
-            HeadwayError: they are no JSON object.
-        """
+    def vllm_arguments(self) -> dict[str, Any]:
+        """vLLM's own arguments; text that is no JSON object is a HeadwayError."""
         try:
             return msgspec.json.decode(self.vllm_args or "{}", type=dict[str, Any])
         except msgspec.DecodeError as error:
+            example = '{"tensor_parallel_size": 2}'
             raise HeadwayError(
-                f"--vllm-args {self.vllm_args!r}: {error}; expected JSON such as '{{\"tensor_parallel_size\": 2}}'"
+                f"--vllm-args {self.vllm_args!r}: {error}; expected JSON such as '{example}'"
             ) from error
 
 
@@ -78,7 +76,7 @@ class ProblemOptions(Options, frozen=True):
     """The problems, and the grader of their answers."""
 
     problems: Annotated[str, Option(SETS)] = "countdown"
-    limit: Annotated[int | None, Option("Use only the first problems, this many.", least=1)] = None
+    limit: Annotated[int | None, Option("Number of problems, from the first; default: all.", least=1)] = None
     prompt_column: Annotated[str | None, Option("Column of the question, if not prompt.")] = None
     answer_column: Annotated[str | None, Option("Column of the reference answer, if not answer.")] = None
     id_column: Annotated[str | None, Option("Column of the id, if not id or the row's number.")] = None
@@ -87,7 +85,7 @@ class ProblemOptions(Options, frozen=True):
 
 
 class Proving(Options, frozen=True):
-    """How the values at boundaries are estimated, and what forces an answer there."""
+    """How the value at a boundary is estimated, and what forces an answer there."""
 
     branches: Annotated[int, Option("Forced answers per boundary.", least=1)] = 4
     values: Annotated[ValueKind, Option("How values are estimated: docs/measuring.md.")] = "branches"
@@ -95,7 +93,7 @@ class Proving(Options, frozen=True):
     value_precision: Annotated[float | None, Option("Target: standard error of each value.", above=0)] = None
     max_branches: Annotated[int | None, Option(MOST_BRANCHES, above=0)] = None
     suffix: Annotated[str | None, Option("Text that forces an answer within the thinking.")] = None
-    end_suffix: Annotated[str | None, Option("Text that forces an answer after thinking that ended by itself.")] = None
+    end_suffix: Annotated[str | None, Option("Text that forces an answer after complete thinking.")] = None
 
     @property
     def adaptive(self) -> bool:
@@ -108,13 +106,11 @@ class Proving(Options, frozen=True):
         if self.precision is not None and self.value_precision is not None:
             raise HeadwayError("--precision and --value-precision are different targets; give one of them")
         if self.adaptive and self.values != "branches":
-            raise HeadwayError(
-                f"--precision, --value-precision and --max-branches use the variance of branches; got --values "
-                f"{self.values}"
-            )
+            options = "--precision, --value-precision and --max-branches"
+            raise HeadwayError(f"{options} use the variance of branches; got --values {self.values}")
         if self.adaptive and self.branches < 2:
             raise HeadwayError(
-                f"adaptive proving needs --branches of at least 2, got {self.branches}: one has no variance"
+                f"adaptive proving needs --branches 2 or more, got {self.branches}: one has no variance"
             )
 
 
@@ -127,11 +123,10 @@ class Extended(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class Settings(msgspec.Struct, frozen=True, kw_only=True):
-    """The options of a measurement; run.json holds them flat, and a run continues only with the same ones.
+    """The options of a measurement; a run continues only with the same ones.
 
-    `author` wrote the traces of a run that was imported; `model` is then the meta-prover, and options that only
-    sampling reads (limit, temperature, top_p) have no meaning. `functions` names the Python functions that replace the
-    options `grader` and `segment`: such a run needs them again to continue.
+    `author` wrote the traces of an imported run; `model` is then the meta-prover, and limit, temperature and top_p
+    have no meaning. `functions` names the Python functions that replace the options `grader` and `segment`.
     """
 
     engine: EngineSpec
@@ -148,11 +143,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     def of(
         cls, *, author: str | None = None, extended: Any = None, functions: Any = None, **options: Any
     ) -> "Settings":
-        """The settings of options by name, as flags and run.json give them.
-
-        Raises:
-            HeadwayError: an option is unknown, missing or cannot be used.
-        """
+        """Settings from options by name; one that is unknown, missing or cannot be used is a HeadwayError."""
         parts: dict[str, dict[str, Any]] = {part: {} for part in PARTS}
         for name, value in options.items():
             parts[lookup(PART_OF, name, "option")][name] = value
@@ -175,11 +166,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
         return Settings.of(**self.flat() | options)
 
     def check(self) -> None:
-        """Refuses options that cannot be used or do not go together.
-
-        Raises:
-            HeadwayError: which, and what is expected.
-        """
+        """Refuses options that cannot be used or do not go together; see `Options.check`."""
         for part in PARTS:
             getattr(self, part).check()
         given = self.flat()
@@ -188,18 +175,6 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
                 raise HeadwayError(f"--{name.replace('_', '-')} goes with --engine {engine}, got {self.engine.engine}")
         if self.engine.engine == "api":
             self.server.check_address()
-
-    @property
-    def target(self) -> "Target | None":
-        """The target of adaptive proving; None where all boundaries get the same number of branches."""
-        from headway.procedures.adaptive import Target  # slow to import
-
-        proving, sampling = self.proving, self.sampling
-        if not proving.adaptive:
-            return None
-        of: Of = "values" if proving.value_precision else "regret"
-        whole = sampling.budget + sampling.answer_tokens
-        return Target(proving.precision or proving.value_precision, proving.max_branches, of, whole, proving.branches)
 
 
 PARTS: dict[str, type[Options]] = {
@@ -215,13 +190,8 @@ def problems_of(settings: Settings) -> ProblemSet:
     """The problems that settings name."""
     p, default = settings.problems, Columns()
     columns = Columns(p.prompt_column or default.prompt, p.answer_column or default.answer, p.id_column)
-    return load_problems(
-        p.problems,
-        limit=p.limit,
-        seed=settings.sampling.seed,
-        columns=None if columns == default else columns,
-        template=p.prompt_template,
-    )
+    named, seed = None if columns == default else columns, settings.sampling.seed
+    return load_problems(p.problems, limit=p.limit, seed=seed, columns=named, template=p.prompt_template)
 
 
 def open_engine(settings: Settings, problems: ProblemSet) -> Engine:
@@ -255,8 +225,7 @@ def _vllm(settings: Settings, problems: ProblemSet) -> Engine:
         from headway.engines import vllm
     except ImportError as error:
         raise HeadwayError(f"--engine vllm: {error}; pip install 'headway[vllm]'") from error
-    s = settings.engine
-    arguments = s.vllm_arguments()
+    s, arguments = settings.engine, settings.engine.vllm_arguments()
     return vllm.load(model_path(s.model), dtype=s.dtype, trust_remote_code=s.trust_remote_code, arguments=arguments)
 
 
@@ -267,12 +236,8 @@ def _hf(settings: Settings, problems: ProblemSet) -> Engine:
     return hf.load(model_path(s.model), dtype=s.dtype, trust_remote_code=s.trust_remote_code)
 
 
-ENGINES: dict[str, Callable[[Settings, ProblemSet], Engine]] = {
-    SCRIPTED: _scripted,
-    "api": _api,
-    "vllm": _vllm,
-    "hf": _hf,
-}
+Opener = Callable[[Settings, ProblemSet], Engine]
+ENGINES: dict[str, Opener] = {SCRIPTED: _scripted, "api": _api, "vllm": _vllm, "hf": _hf}
 
 
 def open_tokenizer(settings: Settings) -> Tokenizer:

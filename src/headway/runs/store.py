@@ -1,37 +1,111 @@
 """Run folders: everything one measurement made, as lines of JSON that are appended and survive a crash.
 
-    run.json         what was asked for, the name and grader of the problem set, and the version that did it
+    run.json         the settings, the name and grader of the problem set, and the version of Headway
     problems.jsonl   one `Problem` a line: those the run was made with
     traces.jsonl     one `Trace` a line
     branches.jsonl   one `Branch` a line
+    scores.jsonl     one `Score` a line, where values need likelihoods
     attempts.jsonl   one `Attempt` a line, where chains were run (`headway linearize`)
     report.json, report.html
 
-A stage appends what it finishes; a torn last line, left by a crash, is dropped when the run is opened again. Decoding
-is strict: an unknown or missing field is an error that names file and line. NaN is null on disk. Records stay on disk
-until they are asked for: a run may be larger than memory.
+A stage appends what it finishes; an incomplete last line, left by a crash, is dropped when the file is read or
+appended to. Decoding is strict: an unknown or missing field is an error that names file and line. NaN is null on disk.
+Records are read when they are needed: a run may be larger than memory.
 """
 
 import json
-from collections.abc import Collection, Iterable, Sequence
+import mmap
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from itertools import zip_longest
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, BinaryIO, Generic, TypeVar, overload
 
 import msgspec
+import numpy as np
+from jaxtyping import Int
 
 from headway import __version__
-from headway.runs.records import Records
+from headway.problems import ProblemSet
 from headway.types import Attempt, Branch, HeadwayError, Problem, Score, Trace
 
 SCHEMA = 1
-Record = TypeVar("Record")
+NONE = ProblemSet("", [], "")
+SCAN_BYTES = 2**20
+Record = Trace | Branch | Score | Attempt
 FILES: dict[type, str] = {
-    Trace: "traces.jsonl",
-    Branch: "branches.jsonl",
-    Score: "scores.jsonl",
-    Attempt: "attempts.jsonl",
-}
+    Trace: "traces.jsonl", Branch: "branches.jsonl", Score: "scores.jsonl", Attempt: "attempts.jsonl"
+}  # fmt: skip
+Lines = Int[np.ndarray, " _"]
+T = TypeVar("T")
+Other = TypeVar("Other")
+
+
+class TraceLine(msgspec.Struct, frozen=True):
+    """Which trace a line is; `records.read_as(TraceLine)` does not decode its tokens."""
+
+    problem_id: str
+    index: int
+
+
+class Records(Sequence[Any], Generic[T]):
+    """The records of a file as it is now, decoded on each access; a slice is a view of the same kind.
+
+    Only the positions of the lines are in memory. Lines that are appended later are not seen. Reading a line that is
+    not of type `kind` is a HeadwayError that names file and line.
+    """
+
+    def __init__(self, file: Path, kind: type[T], *, ends: Lines | None = None, lines: Lines | None = None) -> None:
+        self._file, self._kind, self._decoder = file, kind, msgspec.json.Decoder(kind)
+        self._ends = _line_ends(file) if ends is None else ends
+        self._lines = np.arange(len(self._ends)) if lines is None else lines  # which, in which order
+
+    def read_as(self, kind: type[Other]) -> "Records[Other]":
+        """The same lines as another type, such as one with fewer fields: the other fields cost no memory."""
+        return Records(self._file, kind, ends=self._ends, lines=self._lines)
+
+    def take(self, positions: Sequence[int] | Lines) -> "Records[T]":
+        """The records at these positions, in this order."""
+        return self[np.asarray(positions, dtype=int)]
+
+    def __len__(self) -> int:
+        return len(self._lines)
+
+    def __iter__(self) -> Iterator[T]:
+        if len(self):
+            with self._file.open("rb") as file:
+                for line in self._lines.tolist():
+                    yield self._read(file, line)
+
+    @overload
+    def __getitem__(self, position: int) -> T: ...
+    @overload
+    def __getitem__(self, position: slice | Lines) -> "Records[T]": ...
+    def __getitem__(self, position: int | slice | Lines) -> "T | Records[T]":
+        chosen = self._lines[position]
+        if isinstance(chosen, np.ndarray):
+            return Records(self._file, self._kind, ends=self._ends, lines=chosen)
+        with self._file.open("rb") as file:
+            return self._read(file, int(chosen))
+
+    def _read(self, file: BinaryIO, line: int) -> T:
+        start = int(self._ends[line - 1]) if line else 0
+        file.seek(start)
+        try:
+            return self._decoder.decode(file.read(int(self._ends[line]) - start))
+        except (msgspec.DecodeError, ValueError) as error:
+            place = f"{self._file}, line {line + 1}"
+            raise HeadwayError(f"{place}: {error}; delete the line (it is made again) or the file") from error
+
+
+def _line_ends(file: Path) -> Lines:
+    """The byte after each line's end."""
+    ends, start = [np.empty(0, dtype=int)], 0
+    if file.exists():
+        with file.open("rb") as lines:
+            while block := lines.read(SCAN_BYTES):
+                ends.append(np.flatnonzero(np.frombuffer(block, dtype=np.uint8) == ord("\n")) + start + 1)
+                start += len(block)
+    return np.concatenate(ends)
 
 
 class Run:
@@ -41,49 +115,33 @@ class Run:
     """
 
     def __init__(self, path: Path, settings: dict[str, Any], problem_set: dict[str, str] | None = None) -> None:
-        self.path = path
-        self.settings = settings
-        self.problem_set = problem_set or {}
+        self.path, self.settings, self.problem_set = path, settings, problem_set or {}
 
     @classmethod
     def create(
-        cls,
-        path: Path,
-        settings: dict[str, Any],
-        problems: Sequence[Problem] = (),
-        *,
-        name: str = "",
-        grader: str = "",
-        may_change: Collection[str] = (),
+        cls, path: Path, settings: dict[str, Any], asked: ProblemSet = NONE, *, may_change: Collection[str] = ()
     ) -> "Run":
-        """A new run with these settings and a copy of these problems, or the one at `path` to go on with.
+        """A new run with these settings and a copy of these problems, or the one at `path` to continue.
 
-        One that holds no traces yet, because its model could not be loaded, say, is made anew.
-
-        Args:
-            path: The folder.
-            settings: What is asked for.
-            problems: The problems.
-            name: What a report calls them.
-            grader: The grader that fits them.
-            may_change: Settings that a run takes over when it goes on.
+        A run that holds no traces yet, because its model could not be loaded, say, is made anew. A continued run takes
+        over the new values of the settings in `may_change`.
 
         Raises:
-            HeadwayError: the folder holds a run with other settings (says which differ) or other problems (says which
-                is the first that differs), or something else.
+            HeadwayError: the folder holds a run with other settings (says which) or other problems (says which is the
+                first), or something else.
         """
+        # settings as they are read back: tuples are lists, NaN is None
+        now = json.loads(msgspec.json.encode(settings))
         there = (path / "run.json").exists()
         if there and (run := cls.load(path)).traces():
-            now = _as_on_disk(settings)
             changed = [k for k in sorted({*now, *run.settings}) if now.get(k) != run.settings.get(k)]
-            differ = [k for k in changed if k not in may_change]
-            if differ:
-                told = "; ".join(f"{k}: there {run.settings.get(k)!r}, now {now.get(k)!r}" for k in differ)
+            if differ := [k for k in changed if k not in may_change]:
+                shown = "; ".join(f"{k}: there {run.settings.get(k)!r}, now {now.get(k)!r}" for k in differ)
                 raise HeadwayError(
-                    f"{path} holds a run with other settings ({told}); give the same settings to go on with it, or "
+                    f"{path} holds a run with other settings ({shown}); give the same settings to continue it, or "
                     "another --out"
                 )
-            run._keep_problems(problems)
+            run._check_problems(asked.problems)
             if changed:
                 run.settings = now
                 run._write_head()
@@ -91,55 +149,47 @@ class Run:
         if not there and path.exists() and (not path.is_dir() or any(path.iterdir())):
             raise HeadwayError(f"{path} exists and is not a run folder; give an empty or new folder as --out")
         path.mkdir(parents=True, exist_ok=True)
-        run = cls(path, _as_on_disk(settings), {"name": name, "grader": grader})
+        run = cls(path, now, {"name": asked.name, "grader": asked.grader})
         run._write_head()
-        run._write_problems(problems)
+        run._write_problems(asked.problems)
         return run
 
     @classmethod
     def load(cls, path: Path) -> "Run":
-        """The run at a path.
-
-        Raises:
-            HeadwayError: there is none, or another version of Headway wrote it in another form.
-        """
+        """The run at a path; a HeadwayError if there is none or if it has the form of another version."""
         file = path / "run.json"
         if not file.is_file():
-            raise HeadwayError(
-                f"{path} is not a run folder (it has no run.json); `headway measure --out {path}` makes one"
-            )
+            raise HeadwayError(f"{path} is not a run folder (no run.json); `headway measure --out {path}` makes one")
         try:
             head = json.loads(file.read_bytes())
             schema, settings, problem_set = head["schema"], head["settings"], head.get("problem_set")
         except (ValueError, KeyError, TypeError, AttributeError) as error:
             raise HeadwayError(f"{file} cannot be read ({error}); expected what `headway measure` writes") from error
         if schema != SCHEMA:
-            raise HeadwayError(
-                f"{file} has schema {schema}, this version reads {SCHEMA}; measure again into a new folder"
-            )
+            raise HeadwayError(f"{file} has schema {schema}, this version reads {SCHEMA}; measure into a new folder")
         return cls(path, settings, problem_set)
 
     def problems(self) -> list[Problem]:
         """The problems that the run was made with; none where an older version made it."""
-        return list(self._records("problems.jsonl", Problem))
+        return list(self._records(Problem, "problems.jsonl"))
 
     def traces(self) -> Records[Trace]:
         """All traces, in the order they were made."""
-        return self._records("traces.jsonl", Trace)
+        return self._records(Trace)
 
     def branches(self) -> Records[Branch]:
         """All branches, in the order they were made."""
-        return self._records("branches.jsonl", Branch)
+        return self._records(Branch)
 
     def scores(self) -> Records[Score]:
         """All scores, in the order they were made."""
-        return self._records("scores.jsonl", Score)
+        return self._records(Score)
 
     def attempts(self) -> Records[Attempt]:
         """All attempts of chains, in the order they were made."""
-        return self._records("attempts.jsonl", Attempt)
+        return self._records(Attempt)
 
-    def append(self, records: Iterable[Trace | Branch | Score | Attempt]) -> None:
+    def append(self, records: Iterable[Record]) -> None:
         """Adds records to their file, whole lines at a time.
 
         Raises:
@@ -150,25 +200,25 @@ class Run:
             name = FILES[type(record)]
             kinds[name] = kinds.get(name, b"") + msgspec.json.encode(record) + b"\n"
         for name, lines in kinds.items():
-            file = self.path / name
-            _drop_torn_line(file)
-            with file.open("ab") as out:
+            _drop_incomplete_line(self.path / name)
+            with (self.path / name).open("ab") as out:
                 out.write(lines)
 
     def _write_problems(self, problems: Sequence[Problem]) -> None:
         self.write_text("problems.jsonl", "".join(msgspec.json.encode(p).decode() + "\n" for p in problems))
 
-    def _keep_problems(self, problems: Sequence[Problem]) -> None:
-        """Writes the copy of the problems, or compares with the one that is there."""
+    def _check_problems(self, problems: Sequence[Problem]) -> None:
+        """Compares the problems with the run's copy, or writes it where there is none."""
         if not (self.path / "problems.jsonl").exists():
             self._write_problems(problems)
             return
-        for kept, now in zip_longest(self.problems(), problems):
-            if kept != now:
+        for there, now in zip_longest(self.problems(), problems):
+            if there != now:
+                shown = [f"{p.prompt[:80]!r}, answer {p.answer[:40]!r}" if p else "none" for p in (there, now)]
                 raise HeadwayError(
-                    f"{self.path} was made with other problems; the first that differs is '{(kept or now).id}' "
-                    f"(there: {_told(kept)}; now: {_told(now)}). Give the problems it was made with to go on with it, "
-                    "or another --out"
+                    f"{self.path} was made with other problems; the first that differs is '{(there or now).id}' "
+                    f"(there: {shown[0]}; now: {shown[1]}). Give the problems it was made with to continue it, or "
+                    "another --out"
                 )
 
     def write_json(self, name: str, content: Any) -> None:
@@ -185,35 +235,18 @@ class Run:
         head = {"schema": SCHEMA, "headway": __version__, "settings": self.settings, "problem_set": self.problem_set}
         self.write_json("run.json", head)
 
-    def _records(self, name: str, kind: type[Record]) -> Records[Record]:
-        _drop_torn_line(self.path / name)
-        return Records(self.path / name, kind)
+    def _records(self, kind: type[T], name: str | None = None) -> Records[T]:
+        file = self.path / (name or FILES[kind])
+        _drop_incomplete_line(file)
+        return Records(file, kind)
 
 
-def _told(problem: Problem | None) -> str:
-    """A problem in a message."""
-    return "none" if problem is None else f"{problem.prompt[:80]!r}, answer {problem.answer[:40]!r}"
-
-
-def _as_on_disk(settings: dict[str, Any]) -> dict[str, Any]:
-    """Settings as they are read back: tuples are lists, NaN is None."""
-    return json.loads(msgspec.json.encode(settings))
-
-
-def _drop_torn_line(file: Path) -> None:
-    """Cuts off a last line that does not end: its writing was interrupted."""
-    if not file.exists():
+def _drop_incomplete_line(file: Path) -> None:
+    """Removes a last line that does not end: its writing was interrupted."""
+    if not file.exists() or not (size := file.stat().st_size):
         return
     with file.open("rb+") as lines:
-        size = lines.seek(0, 2)
-        position = size
-        while position > 0:
-            start = max(0, position - 65536)
-            lines.seek(start)
-            newline = lines.read(position - start).rfind(b"\n")
-            if newline >= 0:
-                position = start + newline + 1
-                break
-            position = start
-        if position < size:
-            lines.truncate(position)
+        with mmap.mmap(lines.fileno(), 0, access=mmap.ACCESS_READ) as content:
+            end = content.rfind(b"\n") + 1
+        if end < size:
+            lines.truncate(end)

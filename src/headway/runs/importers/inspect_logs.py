@@ -29,62 +29,43 @@ ATTACHED = "attachment://"
 T = TypeVar("T")
 
 
-class Spec(msgspec.Struct):
-    """The fields read from a log's `eval`."""
-
+# The fields that are read; a log has many more.
+class _Spec(msgspec.Struct):
     model: str
     task: str
 
 
-class Header(msgspec.Struct):
-    """The fields read from `header.json`, or from `_journal/start.json` of an unfinished log."""
-
-    eval: Spec
-
-
-class Log(msgspec.Struct):
-    """The fields read from a `.json` log; samples are decoded later."""
-
-    eval: Spec
+class _Log(msgspec.Struct):  # a `.json` log, or `header.json` of a zip, or `_journal/start.json` of an unfinished one
+    eval: _Spec
     samples: list[msgspec.Raw] = []
 
 
-class Choice(msgspec.Struct):
-    """One completion of a sample."""
-
+class _Choice(msgspec.Struct):
     message: dict[str, Any]
     stop_reason: str | None = None
 
 
-class Output(msgspec.Struct):
-    """The model's last output."""
-
-    choices: list[Choice] = []
+class _Output(msgspec.Struct):
+    choices: list[_Choice] = []
 
 
-class Sample(msgspec.Struct):
-    """The fields read from a sample."""
-
+class _Sample(msgspec.Struct):
     id: str | int
     input: str | list[dict[str, Any]]
     target: str | list[str]
     messages: list[dict[str, Any]] = []
-    output: Output = msgspec.field(default_factory=Output)
+    output: _Output = msgspec.field(default_factory=_Output)
     attachments: dict[str, str] = {}
 
 
 def open_log(path: Path) -> Source:
-    """The rows of a log: one for each sample, epoch and choice.
-
-    Raises:
-        HeadwayError: it is no log of inspect; later, a sample is malformed.
-    """
-    header, samples = _open_eval(path) if path.suffix == ".eval" else _open_json(path)
+    """The rows of a log: one for each sample, epoch and choice; malformed content is a HeadwayError."""
+    log, samples = _open_eval(path) if path.suffix == ".eval" else _open_json(path)
     rows = (row for place, sample in samples for row in _of_sample(place, sample))
-    return Source(header.eval.task, header.eval.model, rows)
+    return Source(log.eval.task, log.eval.model, rows)
 
 
-def _open_eval(path: Path) -> tuple[Header, Iterator[tuple[str, Sample]]]:
+def _open_eval(path: Path) -> tuple[_Log, Iterator[tuple[str, _Sample]]]:
     try:
         archive = zipfile.ZipFile(path)
     except (zipfile.BadZipFile, ValueError, NotImplementedError) as error:
@@ -96,20 +77,20 @@ def _open_eval(path: Path) -> tuple[Header, Iterator[tuple[str, Sample]]]:
     named = [name for name in names if name.startswith("samples/") and name.endswith(".json")]
     if not named:
         raise HeadwayError(f"{path} holds no sample; expected a log of inspect with its samples")
-    samples = ((f"{path}, {name}", _member(archive, name, Sample)) for name in named)
-    return _member(archive, head, Header), samples
+    samples = ((f"{path}, {name}", _member(archive, name, _Sample)) for name in named)
+    return _member(archive, head, _Log), samples
 
 
-def _open_json(path: Path) -> tuple[Log, Iterator[tuple[str, Sample]]]:
+def _open_json(path: Path) -> tuple[_Log, Iterator[tuple[str, _Sample]]]:
     with path.open("rb") as file:
         if not file.read(1):
             raise HeadwayError(f"{path} is empty; expected a log of inspect")
         content = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
-    log = _decode(content, Log, str(path))
+    log = _decode(content, _Log, str(path))
     if not log.samples:
         raise HeadwayError(f"{path} holds no sample; expected a log of inspect with its samples")
-    places = (f"{path}, sample {number}" for number in range(1, len(log.samples) + 1))
-    return log, ((place, _decode(raw, Sample, place)) for place, raw in zip(places, log.samples, strict=True))
+    named = ((f"{path}, sample {number}", raw) for number, raw in enumerate(log.samples, start=1))
+    return log, ((place, _decode(raw, _Sample, place)) for place, raw in named)
 
 
 def _decode(content: Any, kind: type[T], place: str) -> T:
@@ -126,11 +107,7 @@ def _decode(content: Any, kind: type[T], place: str) -> T:
 
 
 def _member(archive: zipfile.ZipFile, name: str, kind: type[T]) -> T:
-    """A member of a zip, decoded.
-
-    Raises:
-        HeadwayError: it is damaged or too large.
-    """
+    """A member of a zip, decoded."""
     place, info = f"{archive.filename}, {name}", archive.getinfo(name)
     if max(info.file_size, info.compress_size) > MAX_SAMPLE_BYTES:
         raise HeadwayError(f"{place}: more than {MAX_SAMPLE_BYTES} bytes; too large for a sample")
@@ -142,7 +119,7 @@ def _member(archive: zipfile.ZipFile, name: str, kind: type[T]) -> T:
     return _decode(content, kind, place)
 
 
-def _of_sample(place: str, sample: Sample) -> Iterator[CompletionRow]:
+def _of_sample(place: str, sample: _Sample) -> Iterator[CompletionRow]:
     """A row for each choice, or one without a completion where the request failed."""
     last = max((i for i, m in enumerate(sample.messages) if m.get("role") == "assistant"), default=None)
     conversation = conversation_of(_resolved(sample.messages[:last] or sample.input, sample.attachments), place)
@@ -157,10 +134,11 @@ def _of_sample(place: str, sample: Sample) -> Iterator[CompletionRow]:
 
 def _resolved(value: Any, attachments: dict[str, str]) -> Any:
     """A value with its attachments, the long texts that a log stores separately, put back."""
-    if isinstance(value, str) and value.startswith(ATTACHED):
-        return attachments.get(value.removeprefix(ATTACHED), value)
-    if isinstance(value, list):
-        return [_resolved(v, attachments) for v in value]
-    if isinstance(value, dict):
-        return {k: _resolved(v, attachments) for k, v in value.items()}
+    match value:
+        case str() if value.startswith(ATTACHED):
+            return attachments.get(value.removeprefix(ATTACHED), value)
+        case list():
+            return [_resolved(v, attachments) for v in value]
+        case dict():
+            return {k: _resolved(v, attachments) for k, v in value.items()}
     return value

@@ -1,16 +1,44 @@
-"""Completions as a file holds them, one a row, and what each kind of field may hold.
+"""Completions as a file holds them, one a row: how the file is read, and what each kind of field may hold.
 
-Knows nothing of tokens, tags or models. Files are hostile: each value is checked, and errors name its place.
+Knows nothing of tokens, tags or models. Files are hostile: each function checks a value and raises a HeadwayError that
+names its place.
 """
 
 from collections.abc import Iterator
-from typing import Any, Literal, NamedTuple
+from typing import Annotated, Any, Literal, NamedTuple
 
+from headway.choices import Option, Options
 from headway.text.answers import BOX, extract_answer
+from headway.text.tags import ThinkTags
 from headway.types import HeadwayError, Message
 
 Stop = Literal["stop", "length"]
+Untagged = Literal["auto", "answer", "thought"]
 LENGTH = {"length", "max_tokens", "max_length", "model_length"}
+
+
+class ImportOptions(Options, frozen=True):
+    """How a file of completions is read; the columns are those of JSONL and Parquet, by default found by their names.
+
+    `untagged`: auto is thinking that was cut off, if another completion of the file closes thinking that it did not
+    open; otherwise an answer.
+    """
+
+    author: Annotated[str | None, Option("Model that wrote the completions, if the file does not name it.")] = None
+    budget: Annotated[int | None, Option("Thinking tokens at which traces are cut; default: no cut.", least=1)] = None
+    prompt_column: Annotated[str | None, Option("Column of the prompt or messages.")] = None
+    completion_column: Annotated[str | None, Option("Column of the completion or completions.")] = None
+    answer_column: Annotated[str | None, Option("Column of the reference answer.")] = None
+    id_column: Annotated[str | None, Option("Column that identifies the problem.")] = None
+    reasoning_column: Annotated[str | None, Option("Column of the thinking, if separate.")] = None
+    author_think_open: Annotated[str, Option("Text that opens the thinking in the file.")] = "<think>"
+    author_think_close: Annotated[str, Option("Text that closes the thinking in the file.")] = "</think>"
+    untagged: Annotated[Untagged, Option("What a completion without think tags is.")] = "auto"
+
+    @property
+    def author_tags(self) -> ThinkTags:
+        """The think tags of the author."""
+        return ThinkTags(self.author_think_open, self.author_think_close)
 
 
 class CompletionRow(NamedTuple):
@@ -38,11 +66,7 @@ class Source(NamedTuple):
 
 
 def text_of(value: object, what: str, place: str) -> str:
-    """A string that can be written as UTF-8, or a number as one.
-
-    Raises:
-        HeadwayError: it is something else.
-    """
+    """A string that can be written as UTF-8, or a number as one."""
     if isinstance(value, int | float) and not isinstance(value, bool):
         return str(value)
     if not isinstance(value, str):
@@ -55,12 +79,9 @@ def text_of(value: object, what: str, place: str) -> str:
 
 
 def content_of(content: object, what: str, place: str) -> tuple[str | None, str | None]:
-    """The reasoning and the text of a message's content: text, or a list of parts of type `text` and `reasoning`.
+    """The reasoning and the text (or None) of a message's content: text, or parts of type `text` and `reasoning`.
 
-    Each is None where there is none.
-
-    Raises:
-        HeadwayError: a part is something else (an image), or its reasoning is hidden.
+    Other parts (images) and hidden reasoning are refused.
     """
     if content is None or isinstance(content, str):
         return None, None if content is None else text_of(content, what, place)
@@ -72,20 +93,14 @@ def content_of(content: object, what: str, place: str) -> tuple[str | None, str 
         if kind not in ("text", "reasoning"):
             raise HeadwayError(f"{place}: {what} has a part of type {kind!r}; Headway reads text only")
         if part.get("redacted"):
-            raise HeadwayError(
-                f"{place}: the reasoning was hidden by the model's server, so there is no trace to measure; import "
-                "completions whose thinking can be read"
-            )
+            hidden = "the reasoning was hidden by the model's server, so there is no trace to measure"
+            raise HeadwayError(f"{place}: {hidden}; import completions whose thinking can be read")
         said[kind] = said.get(kind, "") + text_of(part.get(kind), what, place)
     return said.get("reasoning"), said.get("text")
 
 
 def conversation_of(value: object, place: str) -> tuple[Message, ...]:
-    """A prompt (the user's turn) or a list of messages.
-
-    Raises:
-        HeadwayError: it is neither, or it is empty or has calls of tools.
-    """
+    """A prompt (the user's turn) or a list of messages, without calls of tools."""
     if not isinstance(value, list):
         return ({"role": "user", "content": text_of(value, "the prompt", place)},)
     messages: list[Message] = []
@@ -102,11 +117,7 @@ def conversation_of(value: object, place: str) -> tuple[Message, ...]:
 
 
 def answer_of(value: object, place: str) -> str:
-    """A reference answer: the content of a solution's box, the text after its `####` (GSM8K), or all of it.
-
-    Raises:
-        HeadwayError: it is missing, or there are several.
-    """
+    """A reference answer: the content of a solution's box, the text after its `####` (GSM8K), or all of it."""
     if isinstance(value, list) and len(value) == 1:
         value = value[0]
     if isinstance(value, list) and value:

@@ -5,11 +5,10 @@ from itertools import chain
 from pathlib import Path
 from typing import Any
 
-from headway.problems.files import read_file
-from headway.problems.rows import Row
-from headway.runs.importers.options import ImportOptions
+from headway.problems.rows import Row, read_file
 from headway.runs.importers.rows import (
     CompletionRow,
+    ImportOptions,
     Source,
     answer_of,
     content_of,
@@ -28,15 +27,12 @@ NAMES = {
     "reasoning": ("reasoning_content", "reasoning", "thinking"),
     "finish": ("finish_reason", "finish_reasons", "stop_reason"),
 }
+NEEDED = ("prompt", "completion", "answer")
 ColumnNames = dict[str, str | None]  # the column of each kind in NAMES, where there is one
 
 
 def open_table(path: Path, options: ImportOptions) -> Source:
-    """The rows of a JSONL or Parquet file.
-
-    Raises:
-        HeadwayError: it is empty or has no such column (says which were found); later, a row is malformed.
-    """
+    """The rows of a JSONL or Parquet file; no row, a missing column and a malformed row are each a HeadwayError."""
     records = read_file(path)
     if (first := next(records, None)) is None:
         raise HeadwayError(f"{path} holds no row; expected completions, one a row, with their prompts and answers")
@@ -45,35 +41,25 @@ def open_table(path: Path, options: ImportOptions) -> Source:
 
 
 def find_columns(options: ImportOptions, there: list[str], path: Path) -> ColumnNames:
-    """The columns to read: as named, else found by their names.
-
-    Raises:
-        HeadwayError: one is missing that is needed or was asked for.
-    """
+    """The columns to read, as named or else found by their names; a missing one is an error."""
     found: ColumnNames = {}
     for kind, names in NAMES.items():
-        name = options.column(kind)
+        name = getattr(options, f"{kind}_column", None)
         if name is not None and name not in there:
             raise HeadwayError(f"{path} has no column '{name}'; it has {', '.join(there)}")
-        found[kind] = name or next((known for known in names if known in there), None)
+        found[kind] = name or next((usual for usual in names if usual in there), None)
     if found["completion"] is None and found["prompt"] == "messages":
         found["completion"] = "messages"
-    for kind in ("prompt", "completion", "answer"):
+    for kind in NEEDED:
         if found[kind] is None:
-            raise HeadwayError(
-                f"{path} has no column for the {kind}: it has {', '.join(there)}, and Headway looks for "
-                f"{', '.join(NAMES[kind])}; name it with --{kind}-column"
-            )
+            known = f"it has {', '.join(there)}, and Headway looks for {', '.join(NAMES[kind])}"
+            raise HeadwayError(f"{path} has no column for the {kind}: {known}; name it with --{kind}-column")
     return found
 
 
 def read_rows(records: Iterable[Row], columns: ColumnNames) -> Iterator[CompletionRow]:
-    """The rows of records; a list of completions makes a row each.
-
-    Raises:
-        HeadwayError: a record is malformed (says where and how).
-    """
-    needed = [columns[kind] for kind in ("prompt", "completion", "answer", "id") if columns[kind] is not None]
+    """The rows of records: one for each completion; a malformed record is an error."""
+    needed = [columns[kind] for kind in (*NEEDED, "id") if columns[kind] is not None]
     for place, record in records:
         if missing := [name for name in needed if name not in record]:
             raise HeadwayError(f"{place}: no '{missing[0]}'; it has {', '.join(record) or 'nothing'}")
@@ -93,17 +79,12 @@ def read_rows(records: Iterable[Row], columns: ColumnNames) -> Iterator[Completi
         answer = answer_of(of["answer"], place)
         for i, text in enumerate(texts):
             thinking, content = completion_of(text, _at(of["reasoning"], i, len(texts)), place)
-            yield CompletionRow(
-                place, problem, conversation, answer, content, thinking, stop_of(_at(of["finish"], i, len(texts)))
-            )
+            stop = stop_of(_at(of["finish"], i, len(texts)))
+            yield CompletionRow(place, problem, conversation, answer, content, thinking, stop)
 
 
 def completion_of(value: Any, reasoning: Any, place: str) -> tuple[str | None, str | None]:
-    """The thinking (if it is in a field of its own) and the text of a completion: text, or an assistant's message.
-
-    Raises:
-        HeadwayError: there is neither.
-    """
+    """The thinking (if it is in a separate field) and the text of a completion: text, or an assistant's message."""
     content = value
     if isinstance(value, dict):
         if value.get("role") != "assistant":

@@ -21,7 +21,7 @@ class SplitCompletion(NamedTuple):
 
 
 def closes_unopened(row: CompletionRow, tags: ThinkTags) -> bool:
-    """Whether a completion closes thinking that the prompt opened; in such a file, one without tags was cut off."""
+    """Whether a completion closes thinking that the prompt opened; in its file, one without tags was cut off."""
     before, closing, _ = (row.text or "").partition(tags.close)
     return bool(closing) and not (tags.open and before.lstrip().startswith(tags.open))
 
@@ -71,28 +71,24 @@ def encode(
 
     The thinking is encoded by itself, and so is the meta-prover's closing tag with the answer: the thinking ends where
     the author's does. An end-of-text token at the end is not part of a completion.
-
-    Raises:
-        HeadwayError: the chat template refuses the conversation.
     """
     try:
         prompt = prompt_ids(tokenizer, row.conversation, tags)
     except jinja2.TemplateError as error:
-        raise HeadwayError(
-            f"{row.place}: the meta-prover's chat template refuses the conversation ({error}); give the question "
-            "alone as the prompt"
-        ) from error
+        says = f"{row.place}: the meta-prover's chat template refuses the conversation ({error})"
+        raise HeadwayError(f"{says}; give the question alone as the prompt") from error
     end = getattr(tokenizer, "eos_token", None)
     thinking = split.thinking if split.answer is not None else _without(end, split.thinking)
     answer = None if split.answer is None else _without(end, split.answer)
+    after = "" if answer is None else tags.close + answer
     thought = tokenizer.encode(thinking, add_special_tokens=False)
-    rest = [] if answer is None else tokenizer.encode(tags.close + answer, add_special_tokens=False)
+    rest = [] if answer is None else tokenizer.encode(after, add_special_tokens=False)
     stop = row.stop or ("length" if answer is None else "stop")
     if over := budget is not None and len(thought) > budget:
         thought, rest, answer, stop = thought[:budget], [], None, "length"
     text, offsets = decode_with_offsets(tokenizer, [*thought, *rest])
     trace = Trace(*key, prompt, (*thought, *rest), text, offsets, len(thought), answer is not None, stop)
-    return Encoded(trace, answer, over or text == thinking + ("" if answer is None else tags.close + answer))
+    return Encoded(trace, answer, over or text == thinking + after)
 
 
 def _without(end: str | None, text: str) -> str:
@@ -110,8 +106,7 @@ class Problems:
     def of(self, row: CompletionRow) -> TraceKey:
         """The trace's key: its problem's id, and how many traces of the problem came before.
 
-        Raises:
-            HeadwayError: the row has another prompt or reference answer than an earlier row of the problem.
+        Another prompt or reference answer than in an earlier row of the problem is an error.
         """
         prompt = question_of(row.conversation)
         name = row.id if row.id is not None else self._numbered.setdefault(prompt, str(len(self._numbered) + 1))
@@ -120,14 +115,9 @@ class Problems:
         except ValueError as error:
             raise HeadwayError(f"{row.place}: {error}") from error
         known = self.by_id.setdefault(name, problem)
-        for what, before, now in (
-            ("prompt", known.prompt, problem.prompt),
-            ("reference answer", known.answer, problem.answer),
-        ):
-            if before != now:
-                raise HeadwayError(
-                    f"{row.place}: problem '{name}' has another {what} than in an earlier row ({now[:60]!r}, before "
-                    f"{before[:60]!r}); another problem needs another id (--id-column)"
-                )
+        for what, field in (("prompt", "prompt"), ("reference answer", "answer")):
+            if (before := getattr(known, field)) != (now := getattr(problem, field)):
+                differ = f"another {what} than in an earlier row ({now[:60]!r}, before {before[:60]!r})"
+                raise HeadwayError(f"{row.place}: problem '{name}' has {differ}; give it another id (--id-column)")
         self.traces[name] += 1
         return name, self.traces[name] - 1
