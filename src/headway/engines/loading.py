@@ -1,4 +1,4 @@
-"""Where models and tokenizers are found and loaded. Importing this loads neither torch nor transformers."""
+"""Finds and loads models and tokenizers. Importing this loads neither torch nor transformers."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager

@@ -1,7 +1,4 @@
-"""Every contact with the internals of transformers, each with a check, so that another version fails loudly here.
-
-`tests/contracts/test_transformers_seam.py` has a test for each of them.
-"""
+"""Every contact with the internals of transformers; `tests/contracts/test_transformers_seam.py` tests each."""
 
 import logging
 from collections.abc import Callable, Iterator
@@ -10,6 +7,7 @@ from functools import cache
 from typing import Any
 
 import torch
+from torch import Tensor
 from transformers import DynamicCache
 from transformers.cache_utils import DynamicLayer
 from transformers.generation.stopping_criteria import StopStringCriteria
@@ -25,30 +23,24 @@ CALL = ("past_key_values", "input_ids", "attention_mask")  # how `generate` name
 class GrowingLayer(DynamicLayer):  # type: ignore[misc]
     """A cache layer that appends in place, where the layer of transformers copies all it has for every token."""
 
-    keys: torch.Tensor
-    values: torch.Tensor
-    _storage: tuple[torch.Tensor | None, ...] = (None, None)
+    keys: Tensor
+    values: Tensor
+    _storage: tuple[Tensor | None, ...] = (None, None)
 
-    def update(
-        self, key_states: torch.Tensor, value_states: torch.Tensor, *args: Any, **kwargs: Any
-    ) -> tuple[torch.Tensor, torch.Tensor]:
+    def update(self, key_states: Tensor, value_states: Tensor, *args: Any, **kwargs: Any) -> tuple[Tensor, Tensor]:
         """Appends in place where there is room, else moves to a storage that is an eighth larger."""
         if not self.is_initialized:
             self.lazy_initialization(key_states, value_states)
         begin = self.get_seq_length()
-        self._storage = (
-            _appended(self._storage[0], self.keys, key_states, begin),
-            _appended(self._storage[1], self.values, value_states, begin),
-        )
-        self.keys, self.values = (storage[..., : begin + key_states.shape[-2], :] for storage in self._storage)
+        each = zip(self._storage, (self.keys, self.values), (key_states, value_states), strict=True)
+        storage = tuple(_appended(*tensors, begin) for tensors in each)
+        self.keys, self.values = (s[..., : begin + key_states.shape[-2], :] for s in storage)
+        self._storage = storage
         return self.keys, self.values
 
 
-def _appended(storage: torch.Tensor | None, old: torch.Tensor, new: torch.Tensor, begin: int) -> torch.Tensor:
-    """The storage with `new` after `old`; another storage if it has no room, or if `old` is not its beginning.
-
-    `old` is another tensor after anything that replaced it: reordered, selected, repeated or moved rows.
-    """
+def _appended(storage: Tensor | None, old: Tensor, new: Tensor, begin: int) -> Tensor:
+    """The storage with `new` after `old`; a new one if it has no room, or if `old` was replaced (say, reordered)."""
     end = begin + new.shape[-2]
     if (
         storage is None
@@ -65,11 +57,9 @@ def _appended(storage: torch.Tensor | None, old: torch.Tensor, new: torch.Tensor
 
 def attends_to_all(cache: Any, length: int = 0) -> bool:
     """Whether each layer of a cache attends to everything before a token and holds `length` tokens."""
+    kinds = (DynamicLayer, GrowingLayer)  # a subclass of these may forget tokens
     layers = getattr(cache, "layers", [])
-    # a subclass of these may forget tokens
-    return bool(layers) and all(
-        type(layer) in (DynamicLayer, GrowingLayer) and layer.get_seq_length() == length for layer in layers
-    )
+    return bool(layers) and all(type(layer) in kinds and layer.get_seq_length() == length for layer in layers)
 
 
 def grow_in_place(cache: Any) -> None:
@@ -85,15 +75,11 @@ def shorten(cache: DynamicCache, width: int) -> None:
 
 
 class LanguageModel:
-    """A causal language model of transformers, as the engine uses it.
-
-    Args:
-        model: The model in evaluation mode, adapters included.
-        cache_bytes: How much memory the keys and values of one batch may take.
+    """A causal language model of transformers in evaluation mode, as the engine uses it.
 
     Attributes:
         full_attention: Whether every layer attends to everything before a token.
-        max_tokens: How many cache slots fit into `cache_bytes`.
+        max_tokens: For how many tokens the keys and values of one batch fit into `cache_bytes`.
     """
 
     def __init__(self, model: Any, cache_bytes: int) -> None:
@@ -125,14 +111,8 @@ class LanguageModel:
         return cache
 
     def forward(
-        self,
-        ids: torch.Tensor,
-        sees: torch.Tensor,
-        positions: torch.Tensor,
-        cache: DynamicCache | None = None,
-        *,
-        keep: int | torch.Tensor = 0,
-    ) -> torch.Tensor:
+        self, ids: Tensor, sees: Tensor, position: Tensor, cache: DynamicCache | None = None, *, keep: int | Tensor = 0
+    ) -> Tensor:
         """The logits after tokens (R, N): after all of them, the last `keep`, or those at the indices `keep`.
 
         `sees` is (R, C) where attention is causal and only padding is masked, or (R, N, C): what each token attends
@@ -143,10 +123,10 @@ class LanguageModel:
         """
         device = self.model.device
         sees = sees.to(device)
-        logits: torch.Tensor = self.model(
+        logits: Tensor = self.model(
             input_ids=ids.to(device),
             attention_mask=sees.long() if sees.ndim == 2 else additive(sees, self.model.dtype),
-            position_ids=positions.to(device),
+            position_ids=position.to(device),
             logits_to_keep=keep if isinstance(keep, int) else keep.to(device),
             **({"use_cache": False} if cache is None else {"past_key_values": cache}),
         ).logits
@@ -162,19 +142,19 @@ class LanguageModel:
 
 def _setting(config: Any, *names: str) -> Any:
     """The first of some settings that a model's configuration has."""
-    for name in names:
-        if (value := getattr(config, name, None)) is not None:
-            return value
-    raise HeadwayError(f"{type(config).__name__} has no {' or '.join(names)}; expected a decoder of transformers")
+    found = [value for name in names if (value := getattr(config, name, None)) is not None]
+    if not found:
+        raise HeadwayError(f"{type(config).__name__} has no {' or '.join(names)}; expected a decoder of transformers")
+    return found[0]
 
 
-def additive(sees: torch.Tensor, dtype: torch.dtype) -> torch.Tensor:
+def additive(sees: Tensor, dtype: torch.dtype) -> Tensor:
     """What each query attends to, (R, N, C), as the mask that is added to its attention: (R, 1, N, C)."""
     mask = torch.zeros(sees.shape, dtype=dtype, device=sees.device)
     return mask.masked_fill_(~sees, torch.finfo(dtype).min)[:, None]
 
 
-def stop_strings(tokenizer: Any, stop: tuple[str, ...]) -> Callable[[torch.Tensor], torch.Tensor]:
+def stop_strings(tokenizer: Any, stop: tuple[str, ...]) -> Callable[[Tensor], Tensor]:
     """A function that says which rows of token ids end with one of some strings."""
     criteria = StopStringCriteria(tokenizer, list(stop))
     return lambda ids: criteria(ids, None)
@@ -185,7 +165,7 @@ class Recorder:
 
     def __init__(self) -> None:
         self._cache: Any = None
-        self._ids: list[torch.Tensor] = []
+        self._ids: list[Tensor] = []
         self._mask: Any = None
         self.problem = f"no forward was given {CALL[:2]}"
 
@@ -202,7 +182,7 @@ class Recorder:
         self._ids += [] if ids is None else [ids]
         self._mask = mask
 
-    def computed(self) -> tuple[DynamicCache, torch.Tensor, torch.Tensor] | None:
+    def computed(self) -> tuple[DynamicCache, Tensor, Tensor] | None:
         """The last cache, its tokens and their mask; None, and a warning, if it does not hold exactly these."""
         if self._ids:
             ids = torch.cat(self._ids, dim=1)
@@ -225,12 +205,9 @@ def recording(model: Any) -> Iterator[Recorder]:
     if below.training and (attention or any(isinstance(m, torch.nn.Dropout) and m.p > 0 for m in below.modules())):
         recorder.problem = "dropout is active"
         yield recorder
-        return
-    hook = below.register_forward_pre_hook(recorder, with_kwargs=True)
-    try:
-        yield recorder
-    finally:
-        hook.remove()
+    else:
+        with below.register_forward_pre_hook(recorder, with_kwargs=True):
+            yield recorder
 
 
 @cache

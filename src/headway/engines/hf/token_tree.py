@@ -10,10 +10,10 @@ import torch
 from jaxtyping import Bool, Float, Int
 
 from headway.engines.hf.prefix_cache import Request
-from headway.types import TokenIds
+from headway.types import Continuations, TokenIds
 
 LOOKAHEAD = 3  # tokens of a continuation that one forward computes
-MIN_RELATIVE_LOGPROB = -math.log(1e4)  # a continuation less likely than this beside the best of its prompt is dropped
+MIN_RELATIVE_LOGPROB = -math.log(1e4)  # a continuation less likely than this, relative to the best, is dropped
 
 
 @dataclass(frozen=True)
@@ -57,9 +57,7 @@ class TokenTree:
         return np.flatnonzero(chosen)
 
 
-def build(
-    requests: Sequence[Request], continuations: Sequence[Sequence[TokenIds]] | Mapping[int, Sequence[TokenIds]]
-) -> TokenTree:
+def build(requests: Sequence[Request], continuations: Continuations | Mapping[int, Sequence[TokenIds]]) -> TokenTree:
     """The tree of requests with one shared prefix; continuations of a prompt share the tokens they begin with.
 
     An empty continuation ends at the last token of its prompt.
