@@ -23,13 +23,12 @@ logger = logging.getLogger(__name__)
 
 ANSWER_BYTES = 2**28  # of one response; a token takes some 50 with its logprob
 KEPT = "What was measured is kept, and the same command resumes"
-# the model's own distribution, whatever the server's defaults are; 'ids' and 'stop' as vLLM and SGLang spell them
-PLAIN = {"top_k": -1, "min_p": 0.0, "repetition_penalty": 1.0}
-WHOLE = {
-    "return_token_ids": True, "skip_special_tokens": False, "add_special_tokens": False,
-    "include_stop_str_in_output": True, "no_stop_trim": True,
+# the model's own distribution, whatever the server's defaults are, and all tokens, as vLLM and SGLang spell them
+PLAIN = {
+    "top_k": -1, "min_p": 0.0, "repetition_penalty": 1.0, "return_token_ids": True, "skip_special_tokens": False,
+    "add_special_tokens": False, "include_stop_str_in_output": True, "no_stop_trim": True,
 }  # fmt: skip
-REFUSALS = (openai.BadRequestError, openai.UnprocessableEntityError)
+REFUSALS = (openai.BadRequestError, openai.UnprocessableEntityError)  # of the request itself
 
 
 class _Logprobs(msgspec.Struct):
@@ -89,11 +88,7 @@ class APIEngine:
             pool.shutdown(wait=False, cancel_futures=True)  # after Ctrl-C, requests in flight end by themselves
 
     def check(self) -> None:
-        """Asks for the list of models, once.
-
-        Raises:
-            HeadwayError: nobody answers.
-        """
+        """Asks for the list of models, once; raises HeadwayError if the server does not answer."""
         try:
             self._client.with_options(max_retries=0, timeout=min(10.0, self.connection.timeout)).models.list()
         except openai.APIConnectionError as error:
@@ -108,15 +103,20 @@ class APIEngine:
     def _complete(self, prompt: TokenIds, params: SamplingParams, seed: int) -> list[Completion]:
         """The completions of one prompt, sent as ids, or as text where a server refuses ids from the start."""
         refused: Any = None
+        options: dict[str, Any] = msgspec.structs.asdict(params) | {"stop": list(params.stop) or openai.omit}
         for ids in (True, False):
             if self._takes_ids is (not ids):
                 continue
+            form = list(prompt) if ids else self.tokenizer.decode(prompt, skip_special_tokens=False)
             try:
-                form = list(prompt) if ids else self.tokenizer.decode(prompt, skip_special_tokens=False)
-                answer = self._ask(form, params, seed)
+                answer = self._client.completions.with_raw_response.create(
+                    model=self.model, prompt=form, seed=seed, logprobs=0, extra_body=PLAIN, **options
+                ).content
             except REFUSALS as refusal:
                 refused = refused or refusal
                 continue
+            except openai.APIError as error:
+                raise self._failure(error) from None
             self._takes_ids = ids
             if refused:
                 text = "%s takes no token ids (%s): prompts are sent as text, and may be encoded to other tokens"
@@ -126,18 +126,6 @@ class APIEngine:
             f"{self._server} refuses a prompt of {len(prompt)} tokens with room for {params.max_tokens} more: "
             f"{said(refused)}. {KEPT}"
         )
-
-    def _ask(self, prompt: list[int] | str, params: SamplingParams, seed: int) -> bytes:
-        """The body of the server's answer; a refusal of the request itself (400, 422) is raised as it is."""
-        options: dict[str, Any] = msgspec.structs.asdict(params) | {"stop": list(params.stop) or openai.omit}
-        try:
-            return self._client.completions.with_raw_response.create(
-                model=self.model, prompt=prompt, seed=seed, logprobs=0, extra_body=PLAIN | WHOLE, **options
-            ).content
-        except REFUSALS:
-            raise
-        except openai.APIError as error:
-            raise self._failure(error) from None
 
     def _read(self, body: bytes, prompt: TokenIds, params: SamplingParams) -> list[Completion]:
         try:
@@ -192,8 +180,7 @@ class APIEngine:
                 text = f"{self._server} did not answer within {self.connection.timeout:g} seconds, in {times}"
                 to_do = "; lower --concurrency or raise --timeout"
             case openai.APIConnectionError():
-                cause = error.__cause__ or error
-                text = f"cannot reach {self._server} in {times}: {printable(str(cause))}; is it running?"
+                text = f"cannot reach {self._server} in {times}: {said(error.__cause__ or error)}; is it running?"
             case openai.AuthenticationError() | openai.PermissionDeniedError():
                 text = f"{self._server} refuses the key ({said(error)})"
                 to_do = f"; set the environment variable {self.connection.api_key_env}, or name one by --api-key-env"
@@ -203,7 +190,7 @@ class APIEngine:
             case openai.APIStatusError():
                 text = f"{self._server} answers {error.status_code} in {times}: {said(error)}"
             case _:
-                text = f"{self._server}: {printable(str(error))}"
+                text = f"{self._server}: {said(error)}"
         return HeadwayError(f"{text}{to_do}. {KEPT}")
 
 
@@ -227,17 +214,12 @@ class _Bounded(httpx2.SyncByteStream):
         self._stream.close()
 
 
-def said(error: openai.APIStatusError) -> str:
-    """The server's own message."""
-    body = error.body
+def said(error: BaseException) -> str:
+    """What an error says, in the server's own words if it answered; short and safe to print."""
+    body = error.body if isinstance(error, openai.APIStatusError) else None
     if isinstance(body, dict):
         body = body.get("message") or body.get("detail") or body
-    return printable(str(body or error))
-
-
-def printable(text: str) -> str:
-    """A server's text, safe to print and short."""
-    return "".join(c for c in " ".join(text.split()) if c.isprintable())[:300]
+    return "".join(c for c in " ".join(str(body or error).split()) if c.isprintable())[:300]
 
 
 def load(

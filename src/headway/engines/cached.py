@@ -1,12 +1,12 @@
 """A disk cache of samples."""
 
-import hashlib
 import sqlite3
 from collections.abc import Sequence
+from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
-import msgspec
+from msgspec.msgpack import decode, encode
 
 from headway.types import Completion, Engine, HeadwayError, Likelihood, Prompts, SamplingParams
 
@@ -17,12 +17,8 @@ WAIT = 60.0  # seconds for another process to finish writing
 class CachedEngine:
     """A disk cache in front of an engine, keyed by model, prompt tokens, sampling parameters and seed.
 
-    Likelihoods, if the engine has them, are not cached.
-
-    Args:
-        engine: The engine that samples what is not in the cache.
-        folder: Where the file is, or will be; processes may share it.
-        model: Identifies the model, its weights and how it is run.
+    `model` identifies the model, its weights and how it is run. Processes may share `folder`. Likelihoods, if the
+    engine has them, are not cached.
 
     Raises:
         HeadwayError: the file is not a cache of samples.
@@ -39,21 +35,16 @@ class CachedEngine:
 
     def sample(self, prompts: Prompts, params: SamplingParams, *, seeds: Sequence[int]) -> list[list[Completion]]:
         """The samples in the cache, and the engine's for the rest, which are then in the cache."""
-        keys = [
-            hashlib.sha256(msgspec.msgpack.encode((self._model, prompt.ids, params, seed))).digest()
-            for prompt, seed in zip(prompts, seeds, strict=True)
-        ]
-        out = {
-            key: msgspec.msgpack.decode(row, type=list[Completion])
-            for key in keys
-            for [row] in self._do("SELECT completions FROM samples WHERE key = ?", key)
-        }
+        asked = [(self._model, prompt.ids, params, seed) for prompt, seed in zip(prompts, seeds, strict=True)]
+        keys = [sha256(encode(request)).digest() for request in asked]
+        rows = ((key, row) for key in keys for [row] in self._do("SELECT completions FROM samples WHERE key = ?", key))
+        out = {key: decode(row, type=list[Completion]) for key, row in rows}
         if new := [i for i, key in enumerate(keys) if key not in out]:
             sampled = self._engine.sample([prompts[i] for i in new], params, seeds=[seeds[i] for i in new])
             out |= {keys[i]: completions for i, completions in zip(new, sampled, strict=True)}
             self._do("BEGIN IMMEDIATE")
             for key in (keys[i] for i in new):
-                self._do("INSERT OR IGNORE INTO samples VALUES (?, ?)", key, msgspec.msgpack.encode(out[key]))
+                self._do("INSERT OR IGNORE INTO samples VALUES (?, ?)", key, encode(out[key]))
             self._do("COMMIT")
         return [out[key] for key in keys]
 

@@ -8,7 +8,6 @@ import hashlib
 import math
 from collections.abc import Mapping, Sequence
 from random import Random
-from typing import Literal
 
 from headway.types import Completion, Continuations, Problem, Prompts, SamplingParams, TokenIds
 
@@ -38,38 +37,30 @@ class Characters:
 
 
 class ScriptedEngine:
-    """The scripted policy on some problems; `values` has the success probability at each boundary, by problem id."""
+    """The scripted policy on some problems; `values` has the success probability at each boundary, by problem id.
+
+    A prompt that asks none of the problems raises ValueError.
+    """
 
     def __init__(self, problems: Sequence[Problem], values: Mapping[str, Sequence[float]]) -> None:
         self.tokenizer, self.values = Characters(), values
         self._problems = {problem.prompt: problem for problem in problems}
 
     def sample(self, prompts: Prompts, params: SamplingParams, *, seeds: Sequence[int]) -> list[list[Completion]]:
-        """Samples by the script.
-
-        Raises:
-            ValueError: a prompt asks none of the problems.
-        """
-        return [
-            [self._complete(prompt.ids, params, Random(f"{seed} {s}")) for s in range(params.n)]
-            for prompt, seed in zip(prompts, seeds, strict=True)
-        ]
+        """Samples by the script."""
+        each = zip(prompts, seeds, strict=True)
+        return [[self._complete(p.ids, params, Random(f"{seed} {s}")) for s in range(params.n)] for p, seed in each]
 
     def logprobs(
         self, prompts: Prompts, continuations: Continuations, *, ends: tuple[str, ...], temperature: float = 1.0
     ) -> list[list[float]]:
-        """The log-probabilities by the script: after a forced suffix there are two possible answers.
+        """The log-probabilities by the script: after a forced suffix there are two possible answers."""
+        each = zip(prompts, continuations, strict=True)
+        return [[self._logprob(prompt.ids, continuation) for continuation in some] for prompt, some in each]
 
-        Raises:
-            ValueError: a prompt asks none of the problems.
-        """
-        return [
-            [self._logprob(prompt.ids, self.tokenizer.decode(c, skip_special_tokens=False)) for c in some]
-            for prompt, some in zip(prompts, continuations, strict=True)
-        ]
-
-    def _logprob(self, prompt: TokenIds, answer: str) -> float:
+    def _logprob(self, prompt: TokenIds, continuation: TokenIds) -> float:
         problem, thinking, p = self._read(prompt)
+        answer = self.tokenizer.decode(continuation, skip_special_tokens=False)
         probability = {problem.answer: p, f"not {problem.answer}": 1 - p}.get(answer, 0.0)
         return math.log(probability) if CLOSE in thinking and probability > 0 else -math.inf
 
@@ -91,8 +82,8 @@ class ScriptedEngine:
         more = "".join((EPISODE if j else FIRST).format(j + 1) for j in steps)
         text = f"{answer}}}" if CLOSE in thinking else f"{more}{CLOSE}\n\n\\boxed{{{answer}}}"
         ids = tuple(self.tokenizer.encode(text, add_special_tokens=False))
-        stop: Literal["stop", "length"] = "stop" if len(ids) <= params.max_tokens else "length"
-        return Completion(ids[: params.max_tokens], stop, math.log(p if correct else 1 - p))
+        logprob, most = math.log(p if correct else 1 - p), params.max_tokens
+        return Completion(ids[:most], "stop" if len(ids) <= most else "length", logprob)
 
 
 def ramps(problems: Sequence[Problem], *, episodes: int = 6) -> dict[str, list[float]]:

@@ -40,17 +40,16 @@ class VLLMEngine:
             logprobs=0, skip_special_tokens=False, include_stop_str_in_output=True,  # 0: of the sampled token alone
         )  # fmt: skip
         asked = [{"prompt_token_ids": list(prompt.ids)} for prompt in prompts]
+        sampling = [vllm.SamplingParams(seed=seed, **options) for seed in seeds]
         try:
-            outputs = self._llm.generate(
-                asked, [vllm.SamplingParams(seed=seed, **options) for seed in seeds], use_tqdm=False
-            )
+            outputs = self._llm.generate(asked, sampling, use_tqdm=False)
         except (ValueError, VLLMClientError) as error:
             said = f"vLLM refuses a prompt (the longest has {longest} tokens): {str(error).strip()}"
             raise HeadwayError(said) from error
         except VLLMError as error:
             said = f"vLLM failed ({str(error).strip()}); its log above has details. What was measured is kept"
             raise HeadwayError(said) from error
-        copies = params.n if greedy else 1
+        copies = params.n // options["n"]
         return [[_completion(c, greedy=greedy) for c in output.outputs] * copies for output in outputs]
 
 

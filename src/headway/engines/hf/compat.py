@@ -14,8 +14,6 @@ from transformers.generation.stopping_criteria import StopStringCriteria
 
 from headway.types import HeadwayError
 
-logger = logging.getLogger(__name__)
-
 TREE_ATTENTION = ("sdpa", "eager")  # the implementations that take a 4-D mask as it is
 CALL = ("past_key_values", "input_ids", "attention_mask")  # how `generate` names what it gives a forward
 
@@ -33,21 +31,16 @@ class GrowingLayer(DynamicLayer):  # type: ignore[misc]
             self.lazy_initialization(key_states, value_states)
         begin = self.get_seq_length()
         each = zip(self._storage, (self.keys, self.values), (key_states, value_states), strict=True)
-        storage = tuple(_appended(*tensors, begin) for tensors in each)
+        self._storage = storage = tuple(_appended(*tensors, begin) for tensors in each)
         self.keys, self.values = (s[..., : begin + key_states.shape[-2], :] for s in storage)
-        self._storage = storage
         return self.keys, self.values
 
 
 def _appended(storage: Tensor | None, old: Tensor, new: Tensor, begin: int) -> Tensor:
     """The storage with `new` after `old`; a new one if it has no room, or if `old` was replaced (say, reordered)."""
     end = begin + new.shape[-2]
-    if (
-        storage is None
-        or storage.shape[-2] < end
-        or storage.shape[:-2] != old.shape[:-2]
-        or (storage.data_ptr(), storage.stride()) != (old.data_ptr(), old.stride())
-    ):
+    same = storage is not None and (storage.data_ptr(), storage.stride()) == (old.data_ptr(), old.stride())
+    if storage is None or not same or storage.shape[:-2] != old.shape[:-2] or storage.shape[-2] < end:
         storage = new.new_empty(*new.shape[:-2], end + end // 8 + 64, new.shape[-1])
         if begin:
             storage[..., :begin, :] = old
@@ -63,8 +56,9 @@ def attends_to_all(cache: Any, length: int = 0) -> bool:
 
 
 def grow_in_place(cache: Any) -> None:
-    """Makes the layers of an empty cache of full attention grow in place."""
-    cache.layers = [GrowingLayer() for _ in cache.layers]
+    """Makes the layers of a cache grow in place if it is empty and all have full attention."""
+    if attends_to_all(cache):
+        cache.layers = [GrowingLayer() for _ in cache.layers]
 
 
 def shorten(cache: DynamicCache, width: int) -> None:
@@ -75,11 +69,9 @@ def shorten(cache: DynamicCache, width: int) -> None:
 
 
 class LanguageModel:
-    """A causal language model of transformers in evaluation mode, as the engine uses it.
+    """A causal language model of transformers, as the engine uses it.
 
-    Attributes:
-        full_attention: Whether every layer attends to everything before a token.
-        max_tokens: For how many tokens the keys and values of one batch fit into `cache_bytes`.
+    `max_tokens` have their keys and values in `cache_bytes`; with `full_attention` every layer attends to everything.
     """
 
     def __init__(self, model: Any, cache_bytes: int) -> None:
@@ -106,8 +98,7 @@ class LanguageModel:
     def new_cache(self) -> DynamicCache:
         """An empty cache; it grows in place where all layers have full attention."""
         cache = DynamicCache(config=self.model.config)
-        if self.full_attention:
-            grow_in_place(cache)
+        grow_in_place(cache)
         return cache
 
     def forward(
@@ -177,8 +168,7 @@ class Recorder:
         if cache is not self._cache:
             self._cache, self._ids = cache, []
             self.problem = "it does not hold all tokens with full attention"
-            if attends_to_all(cache):
-                grow_in_place(cache)
+            grow_in_place(cache)
         self._ids += [] if ids is None else [ids]
         self._mask = mask
 
@@ -213,4 +203,4 @@ def recording(model: Any) -> Iterator[Recorder]:
 @cache
 def warn_once(text: str) -> None:
     """Logs a warning, the first time."""
-    logger.warning(text)
+    logging.getLogger(__name__).warning(text)

@@ -1,10 +1,8 @@
 """The decoding loop: one seed for each request, so samples do not depend on the batch; completions that end leave it.
 
-Two layouts share the loop:
-
-- *separate*: each completion is a row with its own copy of the keys and values of its prompt.
-- *together*: all completions of a shared prefix are in one row, so that its keys and values are stored once and read
-  once a step. Every completion also reads, masked, the tokens of the others, so these must be few.
+It has two layouts. *Separate*: each completion is a row with its own copy of the keys and values of its prompt.
+*Together*: all completions of a shared prefix are in one row, so that its keys and values are stored and read once.
+Every completion also reads, masked, the tokens of the others, so these must be few.
 """
 
 import math
@@ -85,8 +83,8 @@ def sample_together(model: LanguageModel, prefixes: Prefixes, params: SamplingPa
     for batch in batches(sorted(prefixes, key=lambda p: (len(p.requests), len(p.token_ids))), size, model):
         found: dict[int, list[Completion]] = defaultdict(list)
         requests = [r for prefix in batch for r in prefix.requests]
-        cache, width = prefill(model, batch)
-        queries, logits = _after_prompts(model, cache, width, batch)
+        cache, _ = prefill(model, batch)
+        queries, logits = _after_prompts(model, cache, batch)
         for first in range(0, params.n, at_once(batch[-1])):
             n = min(at_once(batch[-1]), params.n - first)
             of_request, position, sees = (x.repeat_interleave(n, 1) for x in queries)
@@ -100,13 +98,11 @@ def sample_together(model: LanguageModel, prefixes: Prefixes, params: SamplingPa
         yield from found.items()
 
 
-def _after_prompts(
-    model: LanguageModel, cache: DynamicCache, width: int, prefixes: Prefixes
-) -> tuple[Queries, Tensor]:
+def _after_prompts(model: LanguageModel, cache: DynamicCache, prefixes: Prefixes) -> tuple[Queries, Tensor]:
     """Computes the rest of each prompt: one query for each request, after its last token, and its logits."""
     trees = [build(prefix.requests, {r.place: [()] for r in prefix.requests}) for prefix in prefixes]
     nodes = as_rows([np.arange(len(tree.tokens)) for tree in trees])
-    ids, sees, position = layout(trees, width, nodes[:, :0], nodes)
+    ids, sees, position = layout(trees, cache.get_seq_length(), nodes[:, :0], nodes)
     last = torch.from_numpy(as_rows([np.array(list(tree.ends.values()))[:, 0] for tree in trees]))
     number = torch.full(last.shape, -1)
     number[last >= 0] = torch.arange(int((last >= 0).sum()))

@@ -1,8 +1,4 @@
-"""The transformers engine: sampling with a seed for each request, and one prefill for prompts that share a base.
-
-The prompts of a trace's branches are "prefix of the trace + suffix": the trace is computed once, and each prompt reads
-from its KV cache what it shares with it. Samples of one prompt share all of it.
-"""
+"""The transformers engine: sampling with a seed for each request, and one prefill for prompts that share a base."""
 
 from collections.abc import Sequence
 from functools import lru_cache, partial
@@ -23,15 +19,10 @@ CACHE_BYTES = 2**30  # of keys and values a batch may take
 
 
 class HFEngine:
-    """Samples from a transformers causal language model.
+    """Samples from a causal language model of transformers in evaluation mode, adapters included.
 
-    Args:
-        model: A causal language model in evaluation mode, adapters included; it is not changed.
-        tokenizer: Its tokenizer.
-        cache_bytes: How much memory the keys and values of one batch may take; sets the batch size.
-
-    Attributes:
-        prefix_cache: Sequences that the current model has computed already; prompts with such a base start there.
+    The keys and values of one batch take at most `cache_bytes` of memory: this sets the batch size. `prefix_cache` has
+    sequences that the current model has computed already; prompts with such a base start there.
     """
 
     def __init__(self, model: Any, tokenizer: PreTrainedTokenizerBase, *, cache_bytes: int = CACHE_BYTES) -> None:
@@ -67,9 +58,8 @@ class HFEngine:
     ) -> list[list[float]]:
         """The log-probability of each continuation of each prompt, and then of an end.
 
-        Prompts of one base, side by side, are computed together. A model whose layers do not all attend to everything
-        (sliding windows, state spaces), or whose attention takes no 4-D mask, computes each continuation with its
-        whole prompt.
+        Prompts of one base, side by side, are computed together. With sliding windows or state spaces, or attention
+        without 4-D masks, each continuation is computed with its whole prompt.
         """
         if temperature <= 0:
             raise ValueError(f"a likelihood needs a temperature above 0, got {temperature}")
@@ -98,19 +88,13 @@ class HFEngine:
         return torch.tensor([i for i in sorted({*self._ends, *found}) if i < rows], device=self.model.device)
 
 
-def load(
-    model: str | Path, *, device: str | None = None, dtype: str = "auto", trust_remote_code: bool = False
-) -> HFEngine:
-    """The engine of a model folder, hub name or `builtin:NAME`; safetensors only.
-
-    Raises:
-        HeadwayError: there is no such model, or it cannot be loaded; says why.
-    """
+def load(model: str | Path, *, dtype: str = "auto", trust_remote_code: bool = False) -> HFEngine:
+    """The engine of a model folder, hub name or `builtin:NAME`; safetensors only. HeadwayError says why it fails."""
     tokenizer = load_tokenizer(model, trust_remote_code=trust_remote_code)
     with loading(model):
         loaded = AutoModelForCausalLM.from_pretrained(
             model_path(str(model)), dtype=dtype, use_safetensors=True, trust_remote_code=trust_remote_code
         )
-    loaded.requires_grad_(False).to(device or ("cuda" if torch.cuda.is_available() else "cpu"))
+    loaded.requires_grad_(False).to("cuda" if torch.cuda.is_available() else "cpu")
     loaded.train(False)
     return HFEngine(loaded, tokenizer)

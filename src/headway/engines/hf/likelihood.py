@@ -26,10 +26,7 @@ Job = tuple[SharedPrefix, list[TokenTree]]  # several trees if the mask and the 
 def score(
     model: LanguageModel, prefixes: Prefixes, continuations: Continuations, *, closers: Tensor, temperature: float
 ) -> Iterator[tuple[int, list[float]]]:
-    """The place of each request, and the log-probability of each of its continuations and then any of `closers`.
-
-    The model must take trees.
-    """
+    """The place of each request, and the log-probability of each continuation and then a closer; needs tree masks."""
 
     def size(job: Job) -> Size:
         """The size of the largest tree; a prefix with several trees is computed alone."""

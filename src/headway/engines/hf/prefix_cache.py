@@ -95,10 +95,8 @@ def shared_prefixes(requests: Sequence[Request], cache: PrefixCache | None) -> l
     for base, group in groupby(reversed(requests), key=lambda r: r.prompt.base):
         some = list(group)
         found = cache.find(base) if cache else None
-        if found is None and len(some) == 1:
-            rest += alone(some)
-            continue
-        tokens = base[: found[1]] if found else max(some, key=lambda r: r.prompt.stop).prompt.ids
+        longest = max(some, key=lambda r: r.prompt.stop).prompt.ids if len(some) > 1 else ()  # one shares nothing
+        tokens = base[: found[1]] if found else longest
         some = [r._replace(shared=_shared(r.prompt, tokens)) for r in some]
         tokens = tokens[: max(r.shared for r in some)]
         if found:

@@ -26,9 +26,7 @@ def uniforms(seeds: np.ndarray, step: int) -> np.ndarray:
 
 
 def distribution(logits: torch.Tensor, params: SamplingParams) -> torch.Tensor:
-    """The probability of each token after temperature and top-p, (rows, vocabulary)."""
-    if params.temperature == 0:
-        return torch.nn.functional.one_hot(logits.argmax(dim=-1), logits.shape[-1]).double()
+    """The probability of each token after temperature (above 0) and top-p, (rows, vocabulary)."""
     probabilities = torch.softmax(logits.double() / params.temperature, dim=-1)
     if params.top_p < 1:
         ordered, order = probabilities.sort(dim=-1, descending=True)
@@ -69,10 +67,7 @@ class Decoding:
         self._logprobs = torch.zeros(len(seeds), dtype=torch.double)
 
     def step(self, rows: torch.Tensor, logits: torch.Tensor, t: int) -> torch.Tensor:
-        """Samples token t of the completions `rows` from their logits, (rows, vocabulary), and returns it, (rows,).
-
-        Completions that have ended may be among them; their tokens do not count.
-        """
+        """Token t, (rows,), of completions, sampled from logits, (rows, vocabulary); some may have ended before."""
         device, alive = logits.device, ~self.ended[rows]
         ends = self._ends.to(device)
         chosen, logprob = choose(logits, uniforms(self._seeds[rows.numpy()], t), self._params)
@@ -80,7 +75,9 @@ class Decoding:
         self._tokens[rows, t] = tokens
         self._logprobs[rows[alive]] += logprob.cpu()[alive]
         over = torch.isin(tokens, self._ends) & alive
-        if over.any() and len(ends) > 1:  # the completion's probability is that of any end
+        if (
+            over.any() and len(ends) > 1 and self._params.temperature > 0
+        ):  # the completion's probability is that of any end
             which = over.to(device)
             any_end = distribution(logits[which], self._params)[:, ends].sum(dim=-1).log() - logprob[which]
             self._logprobs[rows[over]] += any_end.cpu()
