@@ -7,7 +7,7 @@ ARGS ?=
 VENV := .venv
 RUN := $(VENV)/.installed
 DEV := $(VENV)/.installed-dev
-CODE := src tests recipes benchmarks
+CODE := src tests recipes benchmarks examples
 
 .PHONY: help quickstart test lint types imports docs-check lock clean
 .DEFAULT_GOAL := help

@@ -1,3 +1,4 @@
+import ast
 import importlib.util
 import os
 from pathlib import Path
@@ -20,7 +21,18 @@ MODULES = {
 }
 install_import_hook(sorted(MODULES - UNCHECKED), "beartype.beartype")
 
-NEED_TORCH = Path(__file__).parent / "with_torch"
+NEED_TORCH = ("torch", "trl", "peft", "server", "headway.engines.hf", "headway.training")
+
+
+def needs_torch(file: Path) -> bool:
+    """Whether a test module imports something that a minimal install does not have."""
+    found: set[str] = set()
+    for node in ast.parse(file.read_text(encoding="utf-8")).body:
+        if isinstance(node, ast.Import):
+            found |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            found |= {node.module or "", *(f"{node.module}.{alias.name}" for alias in node.names)}
+    return any(name == heavy or name.startswith(f"{heavy}.") for name in found for heavy in NEED_TORCH)
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -33,11 +45,12 @@ def pytest_configure(config: pytest.Config) -> None:
 
 
 def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
-    return True if config.getoption("--without-torch") and collection_path.is_relative_to(NEED_TORCH) else None
+    ignored = config.getoption("--without-torch") and collection_path.suffix == ".py" and needs_torch(collection_path)
+    return True if ignored else None
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     if config.getoption("--without-torch"):
-        there = [item for item in items if not item.get_closest_marker("torch")]
-        config.hook.pytest_deselected(items=[item for item in items if item.get_closest_marker("torch")])
+        there = [item for item in items if not item.get_closest_marker("extras")]
+        config.hook.pytest_deselected(items=[item for item in items if item.get_closest_marker("extras")])
         items[:] = there

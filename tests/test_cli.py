@@ -93,10 +93,18 @@ def test_an_extended_run_and_a_linearized_one_from_the_command_line(
 @pytest.mark.parametrize(
     ("arguments", "says"),
     [
-        (["measure", "--model", "no/such/folder", "--limit", "2"], "cannot load the model 'no/such/folder'"),
-        (["measure", "--model", "builtin:chess"], "builtin:countdown"),
+        pytest.param(
+            ["measure", "--model", "no/such/folder", "--limit", "2"],
+            "cannot load the model 'no/such/folder'",
+            marks=pytest.mark.extras,
+        ),
+        pytest.param(["measure", "--model", "builtin:chess"], "builtin:countdown", marks=pytest.mark.extras),
         (["measure", "--model", "scripted", "--problems", "nowhere.jsonl"], "no problem file or named set"),
-        (["measure", "--model", "scripted", "--problems", "gym:sudoku"], "answers have several lines"),
+        pytest.param(
+            ["measure", "--model", "scripted", "--problems", "gym:sudoku"],
+            "answers have several lines",
+            marks=pytest.mark.extras,
+        ),
         (["measure", "--model", "scripted", "--problems", "hub:a:b:c"], "expected hub:owner/name"),
         (["measure", "--model", "scripted", "--id-column", "nr"], "'countdown' has its own columns"),
         (["measure", "--model", "scripted", "--prompt-template", "Solve."], "--prompt-template needs {problem}"),
@@ -199,6 +207,7 @@ def test_a_run_needs_its_problem_file_no_more_and_goes_on_only_with_the_same(
     assert json.loads((out / "report.json").read_text())["problems"] == "sums"
 
 
+@pytest.mark.extras
 def test_a_model_without_template_or_tags_says_how_to_give_them(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -216,6 +225,7 @@ def test_a_model_without_template_or_tags_says_how_to_give_them(
     assert "--think-close" in " ".join(capsys.readouterr().err.split())
 
 
+@pytest.mark.extras
 def test_train_refuses_an_unknown_key_and_a_missing_recipe(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

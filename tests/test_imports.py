@@ -285,6 +285,7 @@ def test_reasoning_in_a_log_of_inspect_becomes_thinking(tmp_path: Path, form: st
     [(LOGS / "inspect_countdown.eval", "hf/countdown", "countdown"), (DETAILS, "countdown", "countdown|0")],
     ids=["inspect", "lighteval"],
 )
+@pytest.mark.extras
 def test_a_models_log_is_imported_proved_and_reported(tmp_path: Path, log: Path, author: str, name: str) -> None:
     asked = dict(author=None, model="builtin:countdown", grader="countdown", branches=2, answer_tokens=16)
     made, run = imported(log, tmp_path / "r", **asked, max_episodes=2)

@@ -14,6 +14,7 @@ import platform
 import subprocess
 import sys
 from importlib.metadata import version
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -47,7 +48,8 @@ RECIPE = (
 def machine() -> str:
     """What decides the last digits: the CPU and torch."""
     cpu = next((line for line in Path("/proc/cpuinfo").read_text().splitlines() if line.startswith("model name")), "")
-    return f"{cpu.partition(': ')[2] or platform.processor()}, torch {version('torch')}"
+    torch = version("torch") if find_spec("torch") else "none"
+    return f"{cpu.partition(': ')[2] or platform.processor()}, torch {torch}"
 
 
 def headway(arguments: str) -> None:

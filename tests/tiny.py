@@ -1,10 +1,10 @@
 """Tiny models made on the spot: a word-level tokenizer with think tags and an untrained Llama or Qwen2."""
 
 from pathlib import Path
+from typing import Any
 
-import torch
 from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers
-from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast, Qwen2Config, Qwen2ForCausalLM
+from transformers import PreTrainedTokenizerFast
 
 WORDS = ["<pad>", "<end>", "<user>", "<assistant>", "<think>", "</think>", "\n\n", "Wait", "\\boxed{", "}"]
 TEMPLATE = (
@@ -31,7 +31,10 @@ def tokenizer(tags: tuple[str, str] = ("<think>", "</think>")) -> PreTrainedToke
     return made
 
 
-def model(kind: str = "llama", *, seed: int = 0, head_dim: int = 8) -> LlamaForCausalLM | Qwen2ForCausalLM:
+def model(kind: str = "llama", *, seed: int = 0, head_dim: int = 8) -> Any:
+    import torch
+    from transformers import LlamaConfig, LlamaForCausalLM, Qwen2Config, Qwen2ForCausalLM
+
     torch.manual_seed(seed)
     sizes = dict(
         vocab_size=len(tokenizer()),

@@ -9,6 +9,7 @@ from headway.core.tally import ESTIMATORS
 from headway.problems import ProblemSet
 from headway.problems.graders import load_grader
 from headway.procedures.adaptive import answer_costs, first_rounds, more_rounds
+from headway.procedures.forced import Segmenter
 from headway.procedures.prove import Prover, Rounds
 from headway.procedures.sample import sample
 from headway.report.files import Format
@@ -18,7 +19,7 @@ from headway.runs.open_run import OpenRun, Tell
 from headway.runs.records import Records, TraceLine
 from headway.runs.settings import MAY_CHANGE, Settings, problems_of
 from headway.runs.store import Run
-from headway.types import BranchHead, HeadwayError, Trace
+from headway.types import BranchHead, Grader, HeadwayError, Trace
 
 
 class Measurement(OpenRun):
@@ -32,20 +33,22 @@ class Measurement(OpenRun):
         tell: Tell = lambda stage, done, total: None,
         *,
         problems: ProblemSet | None = None,
+        grader: Grader | None = None,
+        segmenter: Segmenter | None = None,
     ) -> "Measurement":
         """A new measurement, or the one at `path` to go on with; what cannot be used is refused before it is made.
 
-        The problems are those that the settings name, unless given.
+        The problems, the grader and the cut are those that the settings name, unless given.
         """
         settings.check()
         asked = problems or problems_of(settings)
-        if not (path / "run.json").exists():
-            load_grader(settings.problems.grader) if settings.problems.grader != "auto" else None
+        if not (path / "run.json").exists() and grader is None and settings.problems.grader != "auto":
+            load_grader(settings.problems.grader)
         run = Run.create(
             path, settings.flat(), asked.problems, name=asked.name, grader=asked.grader,
             may_change=MAY_CHANGE,
         )  # fmt: skip
-        return cls(run, tell)
+        return cls(run, tell, grader=grader, segmenter=segmenter)
 
     def sample(self) -> None:
         """Samples the traces that are not there yet.
@@ -115,7 +118,7 @@ class Measurement(OpenRun):
             HeadwayError: there are no traces or no branches.
         """
         self._tell("report", 0, 1)
-        made = report.write(self, formats)
+        made = report.write(self, formats).report
         self._tell("report", 1, 1)
         return made
 

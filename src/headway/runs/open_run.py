@@ -10,6 +10,7 @@ import msgspec
 from headway.core.segment import cut
 from headway.problems import ProblemSet
 from headway.problems.graders import load_grader
+from headway.procedures.forced import Segmenter
 from headway.runs.records import Records, TraceLine
 from headway.runs.settings import Settings, open_engine, problems_of
 from headway.runs.store import Run
@@ -30,13 +31,27 @@ class OpenRun:
         HeadwayError: the settings are not those of this version.
     """
 
-    def __init__(self, run: Run, tell: Tell = lambda stage, done, total: None) -> None:
+    def __init__(
+        self,
+        run: Run,
+        tell: Tell = lambda stage, done, total: None,
+        *,
+        grader: Grader | None = None,
+        segmenter: Segmenter | None = None,
+    ) -> None:
         self.run = run
         try:
             self.settings = Settings.of(**run.settings)
         except (msgspec.ValidationError, HeadwayError) as error:
             raise HeadwayError(f"{run.path / 'run.json'}: {error}; measure again into a new folder") from error
-        self._tell = tell
+        self._tell, self._given, self._segmenter = tell, grader, segmenter
+        missing = {"grader": grader, "segment": segmenter}
+        for option, name in self.settings.functions.items():
+            if missing[option] is None:
+                raise HeadwayError(
+                    f"{run.path} was made with the Python function '{name}' as {option}; continue it from Python with "
+                    f"headway.measure(..., {option}={name})"
+                )
         self._stack = ExitStack()
 
     def __enter__(self: Opened) -> Opened:
@@ -64,6 +79,8 @@ class OpenRun:
     @cached_property
     def grader(self) -> Grader:
         """The grader: that of the settings, or of the problems."""
+        if self._given is not None:
+            return self._given
         named = self.settings.problems.grader
         grader = load_grader(self.problems.grader if named == "auto" else named)
         if hasattr(grader, "close"):
@@ -86,7 +103,7 @@ class OpenRun:
 
     def segmenter(self, trace: Trace) -> list[Episode]:
         """Cuts a trace as the settings say."""
-        return cut(trace, self.settings.cutting)
+        return self._segmenter(trace) if self._segmenter else cut(trace, self.settings.cutting)
 
     def ordered_traces(self) -> Records[Trace]:
         """The traces by problem and index, on disk.

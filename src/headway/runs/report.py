@@ -3,7 +3,6 @@
 from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 from headway.core.tally import ESTIMATORS
 from headway.problems.graders import compares, one_right
@@ -64,23 +63,23 @@ def page_run(run: OpenRun, label: str | None = None) -> PageRun:
     return PageRun(label or folder.path.resolve().name, report, made, folder.traces().take(made.order), by_id)
 
 
-def write(run: OpenRun, formats: Sequence[Format] = ()) -> dict[str, Any]:
-    """Writes report.json, report.html and what other formats are asked for, and returns the first."""
+def write(run: OpenRun, formats: Sequence[Format] = ()) -> PageRun:
+    """Writes report.json, report.html and what other formats are asked for, and returns the run as they show it."""
     made = page_run(run)
     run.run.write_json("report.json", made.report)
     run.run.write_text("report.html", render_run(made))
     write_files(run.run.path, formats, [made])
-    return made.report
+    return made
 
 
 def compare_runs(
-    runs: Sequence[tuple[str, Path]],
+    runs: Sequence[tuple[str, Path | PageRun]],
     out: Path,
     *,
     budgets: Sequence[int] | None = None,
     formats: Sequence[Format] = ("png",),
 ) -> str:
-    """Puts run folders side by side into `out`: compare.json, report.html, files of the formats; returns a table.
+    """Puts runs (or their folders) side by side into `out`: compare.json, report.html, the formats; returns a table.
 
     Accuracy and regret are compared at the given budgets, or at half and all of the first run's.
 
@@ -88,8 +87,11 @@ def compare_runs(
         HeadwayError: a folder is no run or has no branches, or two runs share no problem.
     """
     made = []
-    for label, path in runs:
-        with OpenRun(Run.load(path)) as run:
+    for label, one in runs:
+        if isinstance(one, PageRun):
+            made.append(one._replace(label=label))
+            continue
+        with OpenRun(Run.load(one)) as run:
             made.append(page_run(run, label))
     whole, tables = made[0].report["budget"], [(run.label, run.table) for run in made]
     comparison = compare([(run.label, run.table, run.report) for run in made], budgets or (whole // 2, whole))

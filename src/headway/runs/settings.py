@@ -130,7 +130,8 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     """The options of a measurement; run.json holds them flat, and a run continues only with the same ones.
 
     `author` wrote the traces of a run that was imported; `model` is then the meta-prover, and options that only
-    sampling reads (limit, temperature, top_p) have no meaning.
+    sampling reads (limit, temperature, top_p) have no meaning. `functions` names the Python functions that replace the
+    options `grader` and `segment`: such a run needs them again to continue.
     """
 
     engine: EngineSpec
@@ -141,9 +142,12 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     server: Connection = Connection()
     author: str | None = None
     extended: Extended | None = None
+    functions: dict[str, str] = {}
 
     @classmethod
-    def of(cls, *, author: str | None = None, extended: Any = None, **options: Any) -> "Settings":
+    def of(
+        cls, *, author: str | None = None, extended: Any = None, functions: Any = None, **options: Any
+    ) -> "Settings":
         """The settings of options by name, as flags and run.json give them.
 
         Raises:
@@ -155,7 +159,9 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
         if "model" not in options:
             raise HeadwayError("the option 'model' is missing")
         made: dict[str, Any] = {part: PARTS[part](**given) for part, given in parts.items()}
-        settings = cls(**made, author=author, extended=extended and msgspec.convert(extended, Extended))
+        settings = cls(
+            **made, author=author, extended=extended and msgspec.convert(extended, Extended), functions=functions or {}
+        )
         settings.check()
         return settings
 

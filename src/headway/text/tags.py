@@ -53,8 +53,8 @@ class Thought(NamedTuple):
 def find_think_tags(
     tokenizer: Tokenizer,
     *,
-    think_open: str | None,
-    think_close: str | None,
+    think_open: str | None = None,
+    think_close: str | None = None,
     think_format: ThinkFormat | None = None,
 ) -> ThinkTags:
     """The think tags of a model: as given, else those of the format that its tokenizer and chat template show.

@@ -51,6 +51,7 @@ def import_traces(
     options: ImportOptions = ImportOptions(),  # noqa: B008 (frozen)
     *,
     tell: Tell = lambda stage, done, total: None,
+    grader: Grader | None = None,
 ) -> Imported:
     """Makes the run folder `out` of the completions in a file; continue with `prove` and `report`.
 
@@ -62,6 +63,7 @@ def import_traces(
         settings: Of proving; `model` is the meta-prover.
         options: How the file is read.
         tell: Is called with the progress.
+        grader: Grades the authors' answers; by default the one that the settings name.
 
     Raises:
         HeadwayError: something in the file cannot be used (says where), its author is unknown, or `out` is not empty.
@@ -83,7 +85,7 @@ def import_traces(
     if untagged == "auto":
         opened = any(closes_unopened(row, author_tags) for row in open_source(path, options).rows)
         untagged = "thought" if opened else "answer"
-    grader = load_grader(GRADER if settings.problems.grader == "auto" else settings.problems.grader)
+    grader = grader or load_grader(GRADER if settings.problems.grader == "auto" else settings.problems.grader)
     problems, longest, counts = Problems(), 1, Counter[str]()
     out.parent.mkdir(parents=True, exist_ok=True)
     with ExitStack() as stack:
