@@ -12,11 +12,7 @@ BUILTIN = "builtin:"
 
 
 def model_path(model: str) -> str:
-    """A model's folder or hub name; `builtin:NAME` is a folder of the package.
-
-    Raises:
-        HeadwayError: there is no such built-in model.
-    """
+    """A model's folder or hub name; `builtin:NAME` is a folder of the package, HeadwayError if there is none."""
     if not model.startswith(BUILTIN):
         return model
     folder = Path(str(files("headway") / "builtin" / model.removeprefix(BUILTIN)))

@@ -3,8 +3,8 @@
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import NamedTuple, TypeVar
 
+import numpy as np
 import torch
-from torch.nn.utils.rnn import pad_sequence
 
 from headway.engines.hf.compat import LanguageModel
 from headway.types import TokenIds
@@ -63,9 +63,13 @@ def batches(
 
 def padded(sequences: Sequence[TokenIds], *, side: str) -> tuple[torch.Tensor, torch.Tensor]:
     """Token ids and which of them are not padding, (rows, longest)."""
-    tensors = [torch.tensor(sequence, dtype=torch.long) for sequence in sequences]
-    ids = pad_sequence(tensors, batch_first=True, padding_value=-1, padding_side=side)
-    return ids.clamp(min=0), ids >= 0
+    width = max(map(len, sequences))
+    ids = np.zeros((len(sequences), width), dtype=np.int64)
+    mask = np.zeros(ids.shape, dtype=bool)
+    for row, sequence in enumerate(sequences):
+        where = slice(0, len(sequence)) if side == "right" else slice(width - len(sequence), width)
+        ids[row, where], mask[row, where] = sequence, True
+    return torch.from_numpy(ids), torch.from_numpy(mask)
 
 
 def positions_of(mask: torch.Tensor) -> torch.Tensor:

@@ -30,9 +30,10 @@ class GrowingLayer(DynamicLayer):  # type: ignore[misc]
         if not self.is_initialized:
             self.lazy_initialization(key_states, value_states)
         begin = self.get_seq_length()
-        each = zip(self._storage, (self.keys, self.values), (key_states, value_states), strict=True)
-        self._storage = storage = tuple(_appended(*tensors, begin) for tensors in each)
-        self.keys, self.values = (s[..., : begin + key_states.shape[-2], :] for s in storage)
+        keys = _appended(self._storage[0], self.keys, key_states, begin)
+        values = _appended(self._storage[1], self.values, value_states, begin)
+        self._storage = keys, values
+        self.keys, self.values = (s[..., : begin + key_states.shape[-2], :] for s in (keys, values))
         return self.keys, self.values
 
 
@@ -69,10 +70,7 @@ def shorten(cache: DynamicCache, width: int) -> None:
 
 
 class LanguageModel:
-    """A causal language model of transformers, as the engine uses it.
-
-    `max_tokens` have their keys and values in `cache_bytes`; with `full_attention` every layer attends to everything.
-    """
+    """A causal language model of transformers, as the engine uses it."""
 
     def __init__(self, model: Any, cache_bytes: int) -> None:
         self.model = model
@@ -80,9 +78,9 @@ class LanguageModel:
         heads = _setting(config, "num_key_value_heads", "num_attention_heads")
         width = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
         slot = 2 * _setting(config, "num_hidden_layers") * heads * width * model.dtype.itemsize
-        self.max_tokens = max(1, cache_bytes // int(slot))
+        self.max_tokens = max(1, cache_bytes // int(slot))  # of a batch: their keys and values fit into `cache_bytes`
         self.vocabulary: int = _setting(config, "vocab_size")
-        self.full_attention = attends_to_all(DynamicCache(config=model.config))
+        self.full_attention = attends_to_all(DynamicCache(config=model.config))  # in every layer
 
     @property
     def takes_trees(self) -> bool:

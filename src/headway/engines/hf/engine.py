@@ -21,14 +21,13 @@ CACHE_BYTES = 2**30  # of keys and values a batch may take
 class HFEngine:
     """Samples from a causal language model of transformers in evaluation mode, adapters included.
 
-    The keys and values of one batch take at most `cache_bytes` of memory: this sets the batch size. `prefix_cache` has
-    sequences that the current model has computed already; prompts with such a base start there.
+    The keys and values of one batch take at most `cache_bytes` of memory: this sets the batch size.
     """
 
     def __init__(self, model: Any, tokenizer: PreTrainedTokenizerBase, *, cache_bytes: int = CACHE_BYTES) -> None:
         self.model, self.tokenizer = model, tokenizer
         self.language_model = LanguageModel(model, cache_bytes)
-        self.prefix_cache: PrefixCache | None = None
+        self.prefix_cache: PrefixCache | None = None  # what the current model has computed already
         ends = model.generation_config.eos_token_id if model.generation_config else None
         ends = ends if isinstance(ends, list) else [ends]
         self._ends = sorted({e for e in [*ends, tokenizer.eos_token_id] if e is not None})
