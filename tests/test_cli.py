@@ -8,6 +8,7 @@ import pytest
 import tiny
 from headway import cli
 
+EXTRAS = pytest.mark.extras  # what needs more than the minimal install
 SCRIPTED = ["--model", "scripted", "--problems", "countdown", "--limit", "6", "--traces", "2", "--branches", "3"]
 
 
@@ -98,7 +99,7 @@ def test_an_extended_run_and_a_linearized_one_from_the_command_line(
             "cannot load the model 'no/such/folder'",
             marks=pytest.mark.extras,
         ),
-        pytest.param(["measure", "--model", "builtin:chess"], "builtin:countdown", marks=pytest.mark.extras),
+        pytest.param(["measure", "--model", "builtin:chess"], "builtin:countdown", marks=EXTRAS),
         (["measure", "--model", "scripted", "--problems", "nowhere.jsonl"], "no problem file or named set"),
         pytest.param(
             ["measure", "--model", "scripted", "--problems", "gym:sudoku"],
