@@ -10,6 +10,7 @@ from typing import Any, Literal, NamedTuple, Protocol, runtime_checkable
 import msgspec
 
 TokenIds = tuple[int, ...]
+Continuations = Sequence[Sequence[TokenIds]]  # [i][k]: continuation k of prompt i
 Message = dict[str, str]  # one turn of a conversation: `role` and `content`
 Outcome = Literal["correct", "wrong", "no_answer", "undecided", "truncated"]
 
@@ -80,6 +81,9 @@ class Prompt(msgspec.Struct, frozen=True):
 
     def __len__(self) -> int:
         return self.stop + len(self.tail)
+
+
+Prompts = Sequence[Prompt]
 
 
 class Completion(NamedTuple):
@@ -264,9 +268,7 @@ class Engine(Protocol):
     def tokenizer(self) -> Tokenizer:
         """The policy's own tokenizer."""
 
-    def sample(
-        self, prompts: Sequence[Prompt], params: SamplingParams, *, seeds: Sequence[int]
-    ) -> list[list[Completion]]:
+    def sample(self, prompts: Prompts, params: SamplingParams, *, seeds: Sequence[int]) -> list[list[Completion]]:
         """`out[i][s]` is sample s of prompt i: `len(out) == len(prompts)` and `len(out[i]) == params.n`.
 
         A prompt's samples depend on its tokens and its own seed alone, not on the other prompts of the call. Prompts
@@ -279,12 +281,7 @@ class Likelihood(Protocol):
     """What an engine may also do: evaluate given text. Nothing else may grow on an engine."""
 
     def logprobs(
-        self,
-        prompts: Sequence[Prompt],
-        continuations: Sequence[Sequence[TokenIds]],
-        *,
-        ends: tuple[str, ...],
-        temperature: float = 1.0,
+        self, prompts: Prompts, continuations: Continuations, *, ends: tuple[str, ...], temperature: float = 1.0
     ) -> list[list[float]]:
         """`out[i][k]` is the log-probability that what follows prompt i begins with its continuation k and then ends.
 

@@ -1,4 +1,4 @@
-"""Engines: one interface to every model. Each is in a module of its own; importing this one loads none."""
+"""Engines: one interface to every model, each in a module of its own; importing this one loads none."""
 
 from typing import Annotated
 from urllib.parse import urlsplit
@@ -8,10 +8,7 @@ from headway.types import HeadwayError
 
 
 class Connection(Options, frozen=True):
-    """How to reach a server; nothing here changes what is measured.
-
-    The key is read from an environment variable and from nowhere else.
-    """
+    """How to reach a server; nothing here changes what is measured. The key is in an environment variable only."""
 
     base_url: Annotated[str, Option("Address of the server, up to and including /v1.")] = ""
     concurrency: Annotated[int, Option("Requests in flight.", least=1)] = 32
@@ -20,11 +17,7 @@ class Connection(Options, frozen=True):
     api_key_env: Annotated[str, Option("Environment variable that holds the key.")] = "OPENAI_API_KEY"
 
     def check_address(self) -> None:
-        """Refuses an address that is not one, and one that holds a secret, which the run folder would store.
-
-        Raises:
-            HeadwayError: which, and what is expected.
-        """
+        """Raises HeadwayError if the address is none, or holds a secret, which the run folder would store."""
         try:
             parts = urlsplit(self.base_url)
         except ValueError:

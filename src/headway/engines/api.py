@@ -1,7 +1,7 @@
 """The engine of a server that speaks OpenAI's `/v1/completions`, such as vLLM, SGLang or llama.cpp.
 
 Prompts are sent as token ids. A server that refuses these gets text, and a completion without ids is encoded with the
-model's own tokenizer; either may give other tokens than the model saw. The `openai` client retries and backs off.
+model's own tokenizer; either may give other tokens than the model saw. The `openai` client retries with pauses.
 """
 
 import logging
@@ -17,19 +17,18 @@ import openai
 
 from headway.engines import Connection
 from headway.engines.loading import load_tokenizer
-from headway.types import Completion, HeadwayError, Prompt, SamplingParams, TokenIds, Tokenizer
+from headway.types import Completion, HeadwayError, Prompts, SamplingParams, TokenIds, Tokenizer
 
 logger = logging.getLogger(__name__)
 
 ANSWER_BYTES = 2**28  # of one response; a token takes some 50 with its logprob
-KEPT = "What was measured is kept, and the same command goes on"
-# the model's own distribution, whatever the server's defaults are; 'ids' and 'stop' as vLLM and SGLang spell them
-PLAIN = {"top_k": -1, "min_p": 0.0, "repetition_penalty": 1.0}
-WHOLE = {
-    "return_token_ids": True, "skip_special_tokens": False, "add_special_tokens": False,
-    "include_stop_str_in_output": True, "no_stop_trim": True,
+KEPT = "What was measured is kept, and the same command resumes"
+# the model's own distribution, whatever the server's defaults are, and all tokens, as vLLM and SGLang spell them
+PLAIN = {
+    "top_k": -1, "min_p": 0.0, "repetition_penalty": 1.0, "return_token_ids": True, "skip_special_tokens": False,
+    "add_special_tokens": False, "include_stop_str_in_output": True, "no_stop_trim": True,
 }  # fmt: skip
-REFUSALS = (openai.BadRequestError, openai.UnprocessableEntityError)
+REFUSALS = (openai.BadRequestError, openai.UnprocessableEntityError)  # of the request itself
 
 
 class _Logprobs(msgspec.Struct):
@@ -51,18 +50,11 @@ class _Answer(msgspec.Struct):
 
 
 class APIEngine:
-    """Samples from a model that a server holds.
-
-    Args:
-        model: The name the server knows it by.
-        tokenizer: The model's own tokenizer.
-        connection: How to reach the server.
-    """
+    """Samples from a model behind a server, which knows it by the name `model`; `tokenizer` is the model's own."""
 
     def __init__(self, model: str, tokenizer: Tokenizer, connection: Connection) -> None:
-        self.model = model
+        self.model, self.connection = model, connection
         self.tokenizer: Any = tokenizer
-        self.connection = connection
         self._end = getattr(tokenizer, "eos_token_id", None)
         self._server = f"the server at {connection.base_url}"
         self._takes_ids: bool | None = None  # not known yet
@@ -75,9 +67,7 @@ class APIEngine:
             http_client=openai.DefaultHttpxClient(event_hooks={"response": [self._bound]}),
         )
 
-    def sample(
-        self, prompts: Sequence[Prompt], params: SamplingParams, *, seeds: Sequence[int]
-    ) -> list[list[Completion]]:
+    def sample(self, prompts: Prompts, params: SamplingParams, *, seeds: Sequence[int]) -> list[list[Completion]]:
         """`params.n` samples of each prompt, one request for each prompt.
 
         Raises:
@@ -85,8 +75,8 @@ class APIEngine:
         """
         if any(not prompt for prompt in prompts):
             raise ValueError("a prompt needs at least one token")
-        greedy = params.temperature == 0  # all greedy samples of a prompt are equal: one is asked for
-        each = msgspec.structs.replace(params, n=1) if greedy else params
+        # all greedy samples of a prompt are equal: one is asked for
+        each = msgspec.structs.replace(params, n=1) if params.temperature == 0 else params
         pool = ThreadPoolExecutor(self.connection.concurrency)
         asked = [pool.submit(self._complete, p.ids, each, s) for p, s in zip(prompts, seeds, strict=True)]
         try:
@@ -98,11 +88,7 @@ class APIEngine:
             pool.shutdown(wait=False, cancel_futures=True)  # after Ctrl-C, requests in flight end by themselves
 
     def check(self) -> None:
-        """Asks for the list of models, once.
-
-        Raises:
-            HeadwayError: nobody answers.
-        """
+        """Asks for the list of models, once; raises HeadwayError if the server does not answer."""
         try:
             self._client.with_options(max_retries=0, timeout=min(10.0, self.connection.timeout)).models.list()
         except openai.APIConnectionError as error:
@@ -116,48 +102,30 @@ class APIEngine:
 
     def _complete(self, prompt: TokenIds, params: SamplingParams, seed: int) -> list[Completion]:
         """The completions of one prompt, sent as ids, or as text where a server refuses ids from the start."""
-        refused = None
-        if self._takes_ids is not False:
+        refused: Any = None
+        options: dict[str, Any] = msgspec.structs.asdict(params) | {"stop": list(params.stop) or openai.omit}
+        for ids in (True, False):
+            if self._takes_ids is (not ids):
+                continue
+            form = list(prompt) if ids else self.tokenizer.decode(prompt, skip_special_tokens=False)
             try:
-                answer = self._ask(list(prompt), params, seed)
-                self._takes_ids = True
-                return self._read(answer, prompt, params)
+                answer = self._client.completions.with_raw_response.create(
+                    model=self.model, prompt=form, seed=seed, logprobs=0, extra_body=PLAIN, **options
+                ).content
             except REFUSALS as refusal:
-                refused = refusal
-        if self._takes_ids:
-            raise self._refusal(refused, prompt, params)
-        try:
-            answer = self._ask(self.tokenizer.decode(prompt, skip_special_tokens=False), params, seed)
-        except REFUSALS as refusal:
-            raise self._refusal(refused or refusal, prompt, params) from None
-        if refused is not None:
-            self._takes_ids = False
-            logger.warning(
-                "%s takes no token ids (%s): prompts are sent as text, and may be encoded to other tokens",
-                self._server,
-                said(refused),
-            )
-        return self._read(answer, prompt, params)
-
-    def _ask(self, prompt: list[int] | str, params: SamplingParams, seed: int) -> bytes:
-        """The body of the server's answer; a refusal of the request itself (400, 422) is raised as it is."""
-        try:
-            return self._client.completions.with_raw_response.create(
-                model=self.model,
-                prompt=prompt,
-                n=params.n,
-                max_tokens=params.max_tokens,
-                temperature=params.temperature,
-                top_p=params.top_p,
-                stop=list(params.stop) or openai.omit,
-                seed=seed,
-                logprobs=0,
-                extra_body=PLAIN | WHOLE,
-            ).content
-        except REFUSALS:
-            raise
-        except openai.APIError as error:
-            raise self._failure(error) from None
+                refused = refused or refusal
+                continue
+            except openai.APIError as error:
+                raise self._failure(error) from None
+            self._takes_ids = ids
+            if refused:
+                text = "%s takes no token ids (%s): prompts are sent as text, and may be encoded to other tokens"
+                logger.warning(text, self._server, said(refused))
+            return self._read(answer, prompt, params)
+        raise HeadwayError(
+            f"{self._server} refuses a prompt of {len(prompt)} tokens with room for {params.max_tokens} more: "
+            f"{said(refused)}. {KEPT}"
+        )
 
     def _read(self, body: bytes, prompt: TokenIds, params: SamplingParams) -> list[Completion]:
         try:
@@ -188,7 +156,11 @@ class APIEngine:
             ids = self.tokenizer.encode(choice.text, add_special_tokens=False)[: params.max_tokens]
             by_itself = ids[-1:] == [self._end]
         else:
-            logprob = _sum(choice.logprobs, ids, params)
+            # servers send the log-probabilities of the model, before temperature and top-p
+            sent = choice.logprobs.token_logprobs if choice.logprobs else None
+            if sent is not None and len(sent) == len(ids) and (params.temperature, params.top_p) == (1, 1):
+                known = [p for p in sent if p is not None]
+                logprob = min(0.0, sum(known)) if len(known) == len(ids) else None
             stopped_by = choice.stop_reason if choice.matched_stop is None else choice.matched_stop
             by_itself = choice.finish_reason == "stop" and not isinstance(stopped_by, str)
         return Completion(tuple(ids[:-1] if by_itself else ids), choice.finish_reason, logprob)
@@ -199,40 +171,27 @@ class APIEngine:
         assert isinstance(response.stream, httpx2.SyncByteStream)
         response.stream = _Bounded(response.stream, self.connection.timeout)
 
-    def _refusal(self, error: Any, prompt: TokenIds, params: SamplingParams) -> HeadwayError:
-        return HeadwayError(
-            f"{self._server} refuses a prompt of {len(prompt)} tokens with room for {params.max_tokens} more: "
-            f"{said(error)}. {KEPT}"
-        )
-
     def _failure(self, error: openai.APIError) -> HeadwayError:
         """An error that remains after all retries, as one message."""
         tries = int(error.request.headers.get("x-stainless-retry-count", 0)) + 1
-        times = f"{tries} tries" if tries > 1 else "one try"
+        times, to_do = f"{tries} tries" if tries > 1 else "one try", ""
         match error:
             case openai.APITimeoutError():
-                text = (
-                    f"{self._server} did not answer within {self.connection.timeout:g} seconds, in {times}; "
-                    "lower --concurrency or raise --timeout"
-                )
+                text = f"{self._server} did not answer within {self.connection.timeout:g} seconds, in {times}"
+                to_do = "; lower --concurrency or raise --timeout"
             case openai.APIConnectionError():
-                cause = error.__cause__ or error
-                text = f"cannot reach {self._server} in {times}: {printable(str(cause))}; is it running?"
+                text = f"cannot reach {self._server} in {times}: {said(error.__cause__ or error)}; is it running?"
             case openai.AuthenticationError() | openai.PermissionDeniedError():
-                text = (
-                    f"{self._server} refuses the key ({said(error)}); set the environment variable "
-                    f"{self.connection.api_key_env}, or name another with --api-key-env"
-                )
+                text = f"{self._server} refuses the key ({said(error)})"
+                to_do = f"; set the environment variable {self.connection.api_key_env}, or name one by --api-key-env"
             case openai.NotFoundError():
-                text = (
-                    f"{self._server} has no model '{self.model}' ({said(error)}); give --model the name the "
-                    "server knows, and --base-url up to and including /v1"
-                )
+                text = f"{self._server} has no model '{self.model}' ({said(error)})"
+                to_do = "; give --model the name the server knows, and --base-url up to and including /v1"
             case openai.APIStatusError():
                 text = f"{self._server} answers {error.status_code} in {times}: {said(error)}"
             case _:
-                text = f"{self._server}: {printable(str(error))}"
-        return HeadwayError(f"{text}. {KEPT}")
+                text = f"{self._server}: {said(error)}"
+        return HeadwayError(f"{text}{to_do}. {KEPT}")
 
 
 class _Bounded(httpx2.SyncByteStream):
@@ -255,29 +214,12 @@ class _Bounded(httpx2.SyncByteStream):
         self._stream.close()
 
 
-def _sum(logprobs: _Logprobs | None, ids: Sequence[int], params: SamplingParams) -> float | None:
-    """The completion's log-probability, if the server sent one for each token and temperature and top-p are 1.
-
-    Servers send those of the model, before temperature and top-p.
-    """
-    each = logprobs.token_logprobs if logprobs else None
-    if each is None or len(each) != len(ids) or (params.temperature, params.top_p) != (1, 1):
-        return None
-    known = [p for p in each if p is not None]
-    return min(0.0, sum(known)) if len(known) == len(ids) else None
-
-
-def said(error: openai.APIStatusError) -> str:
-    """The server's own message."""
-    body = error.body
+def said(error: BaseException) -> str:
+    """What an error says, in the server's own words if it answered; short and safe to print."""
+    body = error.body if isinstance(error, openai.APIStatusError) else None
     if isinstance(body, dict):
         body = body.get("message") or body.get("detail") or body
-    return printable(str(body or error))
-
-
-def printable(text: str) -> str:
-    """A server's text, safe to print and short."""
-    return "".join(c for c in " ".join(text.split()) if c.isprintable())[:300]
+    return "".join(c for c in " ".join(str(body or error).split()) if c.isprintable())[:300]
 
 
 def load(

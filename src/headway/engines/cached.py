@@ -1,14 +1,14 @@
-"""Samples on disk: what a model was asked before is not asked again."""
+"""A disk cache of samples."""
 
-import hashlib
 import sqlite3
 from collections.abc import Sequence
+from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
-import msgspec
+from msgspec.msgpack import decode, encode
 
-from headway.types import Completion, Engine, HeadwayError, Likelihood, Prompt, SamplingParams
+from headway.types import Completion, Engine, HeadwayError, Likelihood, Prompts, SamplingParams
 
 FILE = "samples.sqlite"
 WAIT = 60.0  # seconds for another process to finish writing
@@ -17,16 +17,11 @@ WAIT = 60.0  # seconds for another process to finish writing
 class CachedEngine:
     """A disk cache in front of an engine, keyed by model, prompt tokens, sampling parameters and seed.
 
-    Another seed never hits. A run that cuts the same traces in another way hits at the prefixes that both have.
-    Likelihoods, if the engine has them, pass through and are not cached.
-
-    Args:
-        engine: Is asked what is not in the cache.
-        folder: Where the file is, or will be; processes may share it.
-        model: Names the model, its weights and how it is run; another name never hits.
+    `model` identifies the model, its weights and how it is run. Processes may share `folder`. Likelihoods, if the
+    engine has them, are not cached.
 
     Raises:
-        HeadwayError: the file is no cache of samples.
+        HeadwayError: the file is not a cache of samples.
     """
 
     def __init__(self, engine: Engine, folder: Path, model: str) -> None:
@@ -38,26 +33,18 @@ class CachedEngine:
         self._file = sqlite3.connect(self._path, timeout=WAIT, isolation_level=None)
         self._do("CREATE TABLE IF NOT EXISTS samples (key BLOB PRIMARY KEY, completions BLOB) WITHOUT ROWID")
 
-    def sample(
-        self, prompts: Sequence[Prompt], params: SamplingParams, *, seeds: Sequence[int]
-    ) -> list[list[Completion]]:
-        """The samples in the cache, and the engine's for the rest, which are in the cache from then on."""
-        keys = [
-            hashlib.sha256(msgspec.msgpack.encode((self._model, prompt.ids, params, seed))).digest()
-            for prompt, seed in zip(prompts, seeds, strict=True)
-        ]
-        out = {
-            key: msgspec.msgpack.decode(row, type=list[Completion])
-            for key in keys
-            for [row] in self._do("SELECT completions FROM samples WHERE key = ?", key)
-        }
+    def sample(self, prompts: Prompts, params: SamplingParams, *, seeds: Sequence[int]) -> list[list[Completion]]:
+        """The samples in the cache, and the engine's for the rest, which are then in the cache."""
+        asked = [(self._model, prompt.ids, params, seed) for prompt, seed in zip(prompts, seeds, strict=True)]
+        keys = [sha256(encode(request)).digest() for request in asked]
+        rows = ((key, row) for key in keys for [row] in self._do("SELECT completions FROM samples WHERE key = ?", key))
+        out = {key: decode(row, type=list[Completion]) for key, row in rows}
         if new := [i for i, key in enumerate(keys) if key not in out]:
             sampled = self._engine.sample([prompts[i] for i in new], params, seeds=[seeds[i] for i in new])
             out |= {keys[i]: completions for i, completions in zip(new, sampled, strict=True)}
             self._do("BEGIN IMMEDIATE")
-            for i in new:
-                encoded = msgspec.msgpack.encode(out[keys[i]])
-                self._do("INSERT OR IGNORE INTO samples VALUES (?, ?)", keys[i], encoded)
+            for key in (keys[i] for i in new):
+                self._do("INSERT OR IGNORE INTO samples VALUES (?, ?)", key, encode(out[key]))
             self._do("COMMIT")
         return [out[key] for key in keys]
 
@@ -71,14 +58,12 @@ class CachedEngine:
         try:
             return self._file.execute(statement, values).fetchall()
         except sqlite3.Error as error:
-            raise HeadwayError(
-                f"{self._path}: {error}; expected a file of samples that --cache made; remove it, name another "
-                "folder, or leave --cache out"
-            ) from error
+            expected = "expected a file of samples that --cache made; remove it, name another folder, or omit --cache"
+            raise HeadwayError(f"{self._path}: {error}; {expected}") from error
 
 
 def identity(model: str) -> str:
-    """What tells a model's weights from others: a folder's files, their sizes and times; a hub name's revision."""
+    """What identifies a model's weights: a folder's files, their sizes and times; a hub name's revision."""
     folder = Path(model)
     if folder.is_dir():
         files = sorted(p for p in folder.iterdir() if p.is_file())

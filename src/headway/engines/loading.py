@@ -1,4 +1,4 @@
-"""Where models and tokenizers are found and loaded. Importing this loads neither torch nor transformers."""
+"""Finds and loads models and tokenizers. Importing this loads neither torch nor transformers."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -12,11 +12,7 @@ BUILTIN = "builtin:"
 
 
 def model_path(model: str) -> str:
-    """A model's folder or hub name; `builtin:NAME` is a folder of the package.
-
-    Raises:
-        HeadwayError: there is no such built-in model.
-    """
+    """A model's folder or hub name; `builtin:NAME` is a folder of the package, HeadwayError if there is none."""
     if not model.startswith(BUILTIN):
         return model
     folder = Path(str(files("headway") / "builtin" / model.removeprefix(BUILTIN)))
@@ -26,16 +22,12 @@ def model_path(model: str) -> str:
     return str(folder)
 
 
-def load_tokenizer(model: str | Path, *, trust_remote_code: bool = False, **options: Any) -> Any:
-    """The tokenizer of a model folder, hub name or `builtin:NAME`; `options` go to transformers.
-
-    Raises:
-        HeadwayError: it cannot be loaded; says why.
-    """
+def load_tokenizer(model: str | Path, *, trust_remote_code: bool = False) -> Any:
+    """The tokenizer of a model folder, hub name or `builtin:NAME`; HeadwayError says why it cannot be loaded."""
     from transformers import AutoTokenizer  # imports torch where there is one
 
     with loading(model):
-        return AutoTokenizer.from_pretrained(model_path(str(model)), trust_remote_code=trust_remote_code, **options)
+        return AutoTokenizer.from_pretrained(model_path(str(model)), trust_remote_code=trust_remote_code)
 
 
 @contextmanager
@@ -51,10 +43,8 @@ def loading(model: str | Path) -> Iterator[None]:
         raise
     except (OSError, ValueError, KeyError) as error:
         reason = next(iter(str(error).strip().splitlines()), type(error).__name__)
-        raise HeadwayError(
-            f"cannot load the model '{model}': {reason}; expected builtin:countdown, a folder with config.json, "
-            "*.safetensors and a tokenizer, or a model of the Hugging Face hub"
-        ) from error
+        expected = "builtin:countdown, a folder with config.json, *.safetensors and a tokenizer, or a name on the hub"
+        raise HeadwayError(f"cannot load the model '{model}': {reason}; expected {expected}") from error
     finally:
         if bars:
             logging.enable_progress_bar()

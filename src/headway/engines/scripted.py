@@ -1,16 +1,15 @@
 """A policy that follows a script with known success probabilities; to try and to test everything.
 
-A thought has as many episodes as the script has values less one, three paragraphs each. Forced to answer after j of
-them, the policy is right with probability values[j]; a thought that ends by itself answers with the last.
+The thinking has as many episodes as the script has values less one, three paragraphs each. Forced to answer after j of
+them, the policy is correct with probability values[j]; after complete thinking with the last.
 """
 
 import hashlib
 import math
 from collections.abc import Mapping, Sequence
 from random import Random
-from typing import Literal
 
-from headway.types import Completion, Problem, Prompt, SamplingParams, TokenIds
+from headway.types import Completion, Continuations, Problem, Prompts, SamplingParams, TokenIds
 
 CLOSE = "</think>"
 FIRST = "Okay\n\nThis is step {}.\n\nHm.\n\n"
@@ -38,88 +37,56 @@ class Characters:
 
 
 class ScriptedEngine:
-    """The scripted policy on some problems.
+    """The scripted policy on some problems; `values` has the success probability at each boundary, by problem id.
 
-    Args:
-        problems: What it knows.
-        values: The success probability at each boundary, by problem id; at least one each.
+    A prompt that asks none of the problems raises ValueError.
     """
 
     def __init__(self, problems: Sequence[Problem], values: Mapping[str, Sequence[float]]) -> None:
-        self.tokenizer = Characters()
-        self.values = values
+        self.tokenizer, self.values = Characters(), values
         self._problems = {problem.prompt: problem for problem in problems}
 
-    def sample(
-        self, prompts: Sequence[Prompt], params: SamplingParams, *, seeds: Sequence[int]
-    ) -> list[list[Completion]]:
-        """Samples by the script.
-
-        Raises:
-            ValueError: a prompt asks none of the problems.
-        """
-        return [
-            [self._complete(prompt.ids, params, Random(f"{seed} {s}")) for s in range(params.n)]
-            for prompt, seed in zip(prompts, seeds, strict=True)
-        ]
+    def sample(self, prompts: Prompts, params: SamplingParams, *, seeds: Sequence[int]) -> list[list[Completion]]:
+        """Samples by the script."""
+        each = zip(prompts, seeds, strict=True)
+        return [[self._complete(p.ids, params, Random(f"{seed} {s}")) for s in range(params.n)] for p, seed in each]
 
     def logprobs(
-        self,
-        prompts: Sequence[Prompt],
-        continuations: Sequence[Sequence[TokenIds]],
-        *,
-        ends: tuple[str, ...],
-        temperature: float = 1.0,
+        self, prompts: Prompts, continuations: Continuations, *, ends: tuple[str, ...], temperature: float = 1.0
     ) -> list[list[float]]:
-        """The logarithms of the probabilities in the script; after a forced suffix it says one of two answers.
+        """The log-probabilities by the script: after a forced suffix there are two possible answers."""
+        each = zip(prompts, continuations, strict=True)
+        return [[self._logprob(prompt.ids, continuation) for continuation in some] for prompt, some in each]
 
-        Raises:
-            ValueError: a prompt asks none of the problems.
-        """
-        return [
-            [self._logprob(prompt.ids, self.tokenizer.decode(c, skip_special_tokens=False)) for c in some]
-            for prompt, some in zip(prompts, continuations, strict=True)
-        ]
+    def _logprob(self, prompt: TokenIds, continuation: TokenIds) -> float:
+        problem, thinking, p = self._read(prompt)
+        answer = self.tokenizer.decode(continuation, skip_special_tokens=False)
+        probability = {problem.answer: p, f"not {problem.answer}": 1 - p}.get(answer, 0.0)
+        return math.log(probability) if CLOSE in thinking and probability > 0 else -math.inf
 
-    def _logprob(self, prompt: TokenIds, answer: str) -> float:
-        problem, thought = self._read(prompt)
-        p = self._chance(problem, thought)
-        chance = {problem.answer: p, f"not {problem.answer}": 1 - p}.get(answer, 0.0)
-        return math.log(chance) if CLOSE in thought and chance > 0 else -math.inf
-
-    def _read(self, prompt: TokenIds) -> tuple[Problem, str]:
-        """The problem that a prompt asks, and the thought so far."""
+    def _read(self, prompt: TokenIds) -> tuple[Problem, str, float]:
+        """The problem of a prompt, its thinking, and the success probability: here if forced, else at the end."""
         text = self.tokenizer.decode(prompt, skip_special_tokens=False)
-        question, opened, thought = text.partition("<assistant><think>")
+        question, opened, thinking = text.partition("<assistant><think>")
         problem = self._problems.get(question.removeprefix("<user>"))
         if problem is None or not opened:
             raise ValueError(f"the scripted engine has no script for this prompt: {text[:80]!r}")
-        return problem, thought
-
-    def _chance(self, problem: Problem, thought: str) -> float:
-        """The success probability after a thought: where it stands, if it was forced to stop, else at its end."""
         values = self.values[problem.id]
-        return values[min(thought.count("step "), len(values) - 1) if CLOSE in thought else -1]
+        return problem, thinking, values[min(thinking.count("step "), len(values) - 1) if CLOSE in thinking else -1]
 
     def _complete(self, prompt: TokenIds, params: SamplingParams, rng: Random) -> Completion:
-        problem, thought = self._read(prompt)
-        p = self._chance(problem, thought)
-        told, last = thought.count("step "), len(self.values[problem.id]) - 1
-        forced = CLOSE in thought
-        right = rng.random() < p
-        answer = problem.answer if right else f"not {problem.answer}"
-        more = "".join((EPISODE if j else FIRST).format(j + 1) for j in range(told, last))
-        says = f"{answer}}}" if forced else f"{more}{CLOSE}\n\n\\boxed{{{answer}}}"
-        ids = tuple(self.tokenizer.encode(says, add_special_tokens=False))
-        stop: Literal["stop", "length"] = "stop" if len(ids) <= params.max_tokens else "length"
-        return Completion(ids[: params.max_tokens], stop, math.log(p if right else 1 - p))
+        problem, thinking, p = self._read(prompt)
+        correct = rng.random() < p
+        answer = problem.answer if correct else f"not {problem.answer}"
+        steps = range(thinking.count("step "), len(self.values[problem.id]) - 1)
+        more = "".join((EPISODE if j else FIRST).format(j + 1) for j in steps)
+        text = f"{answer}}}" if CLOSE in thinking else f"{more}{CLOSE}\n\n\\boxed{{{answer}}}"
+        ids = tuple(self.tokenizer.encode(text, add_special_tokens=False))
+        logprob, most = math.log(p if correct else 1 - p), params.max_tokens
+        return Completion(ids[:most], "stop" if len(ids) <= most else "length", logprob)
 
 
 def ramps(problems: Sequence[Problem], *, episodes: int = 6) -> dict[str, list[float]]:
-    """A script for each problem: values that rise evenly, from and to where a hash of its id says."""
-
-    def ramp(problem: Problem) -> list[float]:
-        low, high = sorted(byte / 255 for byte in hashlib.sha256(problem.id.encode()).digest()[:2])
-        return [low + (high - low) * j / episodes for j in range(episodes + 1)]
-
-    return {problem.id: ramp(problem) for problem in problems}
+    """A script for each problem: values that rise evenly between two that are a hash of its id."""
+    ends = {p.id: sorted(byte / 255 for byte in hashlib.sha256(p.id.encode()).digest()[:2]) for p in problems}
+    return {name: [a + (b - a) * j / episodes for j in range(episodes + 1)] for name, (a, b) in ends.items()}

@@ -1,32 +1,24 @@
-"""The vLLM engine, in this process: continuous batching and prefix caching.
-
-vLLM derives the seed of sample s of a request from the request's own, so samples depend on neither batch nor order.
-"""
+"""The vLLM engine, in this process. vLLM derives the seed of each sample of a request from the request's seed."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+import msgspec
 import vllm
 from vllm.exceptions import VLLMClientError, VLLMError
 from vllm.platforms import current_platform
 
-from headway.types import Completion, HeadwayError, Prompt, SamplingParams
+from headway.types import Completion, HeadwayError, Prompts, SamplingParams
 
 
 class VLLMEngine:
-    """Samples from a model that vLLM holds.
-
-    Args:
-        llm: vLLM's own, with prefix caching and `logprobs_mode="processed_logprobs"`, as `load` makes it.
-    """
+    """Samples from a `vllm.LLM` with prefix caching and `logprobs_mode="processed_logprobs"`, as `load` makes it."""
 
     def __init__(self, llm: Any) -> None:
         self.tokenizer: Any = llm.get_tokenizer()
         self._llm = llm
 
-    def sample(
-        self, prompts: Sequence[Prompt], params: SamplingParams, *, seeds: Sequence[int]
-    ) -> list[list[Completion]]:
+    def sample(self, prompts: Prompts, params: SamplingParams, *, seeds: Sequence[int]) -> list[list[Completion]]:
         """`params.n` samples of each prompt; all go to vLLM's scheduler at once, in this order.
 
         Raises:
@@ -43,39 +35,26 @@ class VLLMEngine:
                 "holds; lower --budget, or raise max_model_len in --vllm-args as far as the model goes"
             )
         greedy = params.temperature == 0  # vLLM has one greedy sample a prompt: the others are its copies
-        each = [
-            vllm.SamplingParams(
-                n=1 if greedy else params.n,
-                max_tokens=params.max_tokens,
-                temperature=params.temperature,
-                top_p=params.top_p,
-                stop=list(params.stop),
-                seed=seed,
-                logprobs=0,  # of the sampled token alone
-                skip_special_tokens=False,
-                include_stop_str_in_output=True,
-                detokenize=bool(params.stop),
-            )
-            for seed in seeds
-        ]
+        options: dict[str, Any] = msgspec.structs.asdict(params) | dict(
+            n=1 if greedy else params.n, stop=list(params.stop), detokenize=bool(params.stop),
+            logprobs=0, skip_special_tokens=False, include_stop_str_in_output=True,  # 0: of the sampled token alone
+        )  # fmt: skip
+        asked = [{"prompt_token_ids": list(prompt.ids)} for prompt in prompts]
+        sampling = [vllm.SamplingParams(seed=seed, **options) for seed in seeds]
         try:
-            outputs = self._llm.generate(
-                [{"prompt_token_ids": list(prompt.ids)} for prompt in prompts], each, use_tqdm=False
-            )
+            outputs = self._llm.generate(asked, sampling, use_tqdm=False)
         except (ValueError, VLLMClientError) as error:
-            raise HeadwayError(
-                f"vLLM refuses a prompt (the longest has {longest} tokens): {str(error).strip()}"
-            ) from error
+            said = f"vLLM refuses a prompt (the longest has {longest} tokens): {str(error).strip()}"
+            raise HeadwayError(said) from error
         except VLLMError as error:
-            raise HeadwayError(
-                f"vLLM failed ({str(error).strip()}), and says more above. What was measured is kept"
-            ) from error
-        copies = params.n if greedy else 1
+            said = f"vLLM failed ({str(error).strip()}); its log above has details. What was measured is kept"
+            raise HeadwayError(said) from error
+        copies = params.n // options["n"]
         return [[_completion(c, greedy=greedy) for c in output.outputs] * copies for output in outputs]
 
 
 def _completion(output: Any, *, greedy: bool) -> Completion:
-    """Without the token that ended the text: vLLM lists it, and names what stopped a completion if it was a string."""
+    """A completion without the token that ended the text, which vLLM lists unless a stop string ended it."""
     ids = tuple(output.token_ids)
     if output.finish_reason not in ("stop", "length"):
         raise HeadwayError(f"vLLM ended a completion with {output.finish_reason!r}, expected 'stop' or 'length'")
@@ -101,7 +80,5 @@ def load(
     try:
         return VLLMEngine(vllm.LLM(model, **(ours | dict(arguments or {}) | {"logprobs_mode": "processed_logprobs"})))
     except (OSError, ValueError, TypeError, RuntimeError, VLLMError) as error:
-        raise HeadwayError(
-            f"vLLM cannot load the model '{model}': {str(error).strip()}; expected a folder or hub name with "
-            "*.safetensors, and in --vllm-args what vLLM itself takes"
-        ) from error
+        expected = "expected a folder or hub name with *.safetensors, and in --vllm-args options of vLLM"
+        raise HeadwayError(f"vLLM cannot load the model '{model}': {str(error).strip()}; {expected}") from error

@@ -1,4 +1,4 @@
-"""Batches: work of like size together, as far as memory has room, and rows padded to one length."""
+"""Batches of work of similar size, as far as memory has room, and rows padded to one length."""
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import NamedTuple, TypeVar
@@ -16,17 +16,13 @@ Item = TypeVar("Item")
 
 
 class Size(NamedTuple):
-    """What a piece of work, or a batch, takes of a forward.
-
-    A row has `prefix` shared tokens and then `own` tokens, and makes the logits of `queries`. Without padding all rows
-    together have `needed` tokens.
-    """
+    """What the forward of a piece of work, or of a batch, computes."""
 
     rows: int
-    prefix: int
-    own: int
-    queries: int
-    needed: int
+    prefix: int  # shared tokens of a row
+    own: int  # tokens of a row after them
+    queries: int  # tokens of a row with logits
+    needed: int  # tokens of all rows, without padding
 
     @classmethod
     def of(cls, prefix: int, own: int, queries: int, *, rows: int = 1) -> "Size":
@@ -35,14 +31,12 @@ class Size(NamedTuple):
 
     def plus(self, other: "Size") -> "Size":
         """The size of both in one batch."""
-        prefix, own = max(self.prefix, other.prefix), max(self.own, other.own)
-        queries, needed = max(self.queries, other.queries), self.needed + other.needed
-        return Size(self.rows + other.rows, prefix, own, queries, needed)
+        prefix, own, queries = map(max, self[1:4], other[1:4])
+        return Size(self.rows + other.rows, prefix, own, queries, self.needed + other.needed)
 
     def has_small_logits(self, model: LanguageModel) -> bool:
         """Whether its masks and its logits stay below `MAX_ENTRIES`."""
-        width = max(self.prefix + self.own, model.vocabulary)
-        return self.rows * self.queries * width <= MAX_ENTRIES
+        return self.rows * self.queries * max(self.prefix + self.own, model.vocabulary) <= MAX_ENTRIES
 
     def fits(self, model: LanguageModel, max_padded: float) -> bool:
         """Whether a batch of this size has room in memory and computes little padding."""
@@ -53,7 +47,7 @@ class Size(NamedTuple):
 def batches(
     items: Iterable[Item], size: Callable[[Item], Size], model: LanguageModel, *, max_padded: float = MAX_PADDED
 ) -> Iterator[list[Item]]:
-    """Neighbouring items together, as many as fit; at least one. Items come ordered by size."""
+    """Neighbouring items together, as many as fit; at least one. Items are ordered by size."""
     batch: list[Item] = []
     total = Size(0, 0, 0, 0, 0)
     for item in items:
@@ -68,7 +62,7 @@ def batches(
 
 
 def padded(sequences: Sequence[TokenIds], *, side: str) -> tuple[torch.Tensor, torch.Tensor]:
-    """Token ids and which of them are no padding, (rows, longest)."""
+    """Token ids and which of them are not padding, (rows, longest)."""
     width = max(map(len, sequences))
     ids = np.zeros((len(sequences), width), dtype=np.int64)
     mask = np.zeros(ids.shape, dtype=bool)

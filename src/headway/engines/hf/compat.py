@@ -1,7 +1,4 @@
-"""Every contact with the internals of transformers, each with a check, so that another version fails loudly here.
-
-`tests/contracts/test_transformers_seam.py` has a test for each of them.
-"""
+"""Every contact with the internals of transformers; `tests/contracts/test_transformers_seam.py` tests each."""
 
 import logging
 from collections.abc import Callable, Iterator
@@ -10,13 +7,12 @@ from functools import cache
 from typing import Any
 
 import torch
+from torch import Tensor
 from transformers import DynamicCache
 from transformers.cache_utils import DynamicLayer
 from transformers.generation.stopping_criteria import StopStringCriteria
 
 from headway.types import HeadwayError
-
-logger = logging.getLogger(__name__)
 
 TREE_ATTENTION = ("sdpa", "eager")  # the implementations that take a 4-D mask as it is
 CALL = ("past_key_values", "input_ids", "attention_mask")  # how `generate` names what it gives a forward
@@ -25,37 +21,27 @@ CALL = ("past_key_values", "input_ids", "attention_mask")  # how `generate` name
 class GrowingLayer(DynamicLayer):  # type: ignore[misc]
     """A cache layer that appends in place, where the layer of transformers copies all it has for every token."""
 
-    keys: torch.Tensor
-    values: torch.Tensor
-    _storage: tuple[torch.Tensor | None, ...] = (None, None)
+    keys: Tensor
+    values: Tensor
+    _storage: tuple[Tensor | None, ...] = (None, None)
 
-    def update(
-        self, key_states: torch.Tensor, value_states: torch.Tensor, *args: Any, **kwargs: Any
-    ) -> tuple[torch.Tensor, torch.Tensor]:
+    def update(self, key_states: Tensor, value_states: Tensor, *args: Any, **kwargs: Any) -> tuple[Tensor, Tensor]:
         """Appends in place where there is room, else moves to a storage that is an eighth larger."""
         if not self.is_initialized:
             self.lazy_initialization(key_states, value_states)
         begin = self.get_seq_length()
-        self._storage = (
-            _appended(self._storage[0], self.keys, key_states, begin),
-            _appended(self._storage[1], self.values, value_states, begin),
-        )
-        self.keys, self.values = (storage[..., : begin + key_states.shape[-2], :] for storage in self._storage)
+        keys = _appended(self._storage[0], self.keys, key_states, begin)
+        values = _appended(self._storage[1], self.values, value_states, begin)
+        self._storage = keys, values
+        self.keys, self.values = (s[..., : begin + key_states.shape[-2], :] for s in (keys, values))
         return self.keys, self.values
 
 
-def _appended(storage: torch.Tensor | None, old: torch.Tensor, new: torch.Tensor, begin: int) -> torch.Tensor:
-    """The storage with `new` after `old`; another storage if it has no room, or if `old` is not its beginning.
-
-    `old` is another tensor after anything that replaced it: reordered, selected, repeated or moved rows.
-    """
+def _appended(storage: Tensor | None, old: Tensor, new: Tensor, begin: int) -> Tensor:
+    """The storage with `new` after `old`; a new one if it has no room, or if `old` was replaced (say, reordered)."""
     end = begin + new.shape[-2]
-    if (
-        storage is None
-        or storage.shape[-2] < end
-        or storage.shape[:-2] != old.shape[:-2]
-        or (storage.data_ptr(), storage.stride()) != (old.data_ptr(), old.stride())
-    ):
+    same = storage is not None and (storage.data_ptr(), storage.stride()) == (old.data_ptr(), old.stride())
+    if storage is None or not same or storage.shape[:-2] != old.shape[:-2] or storage.shape[-2] < end:
         storage = new.new_empty(*new.shape[:-2], end + end // 8 + 64, new.shape[-1])
         if begin:
             storage[..., :begin, :] = old
@@ -65,16 +51,15 @@ def _appended(storage: torch.Tensor | None, old: torch.Tensor, new: torch.Tensor
 
 def attends_to_all(cache: Any, length: int = 0) -> bool:
     """Whether each layer of a cache attends to everything before a token and holds `length` tokens."""
+    kinds = (DynamicLayer, GrowingLayer)  # a subclass of these may forget tokens
     layers = getattr(cache, "layers", [])
-    # a subclass of these may forget tokens
-    return bool(layers) and all(
-        type(layer) in (DynamicLayer, GrowingLayer) and layer.get_seq_length() == length for layer in layers
-    )
+    return bool(layers) and all(type(layer) in kinds and layer.get_seq_length() == length for layer in layers)
 
 
 def grow_in_place(cache: Any) -> None:
-    """Makes the layers of an empty cache of full attention grow in place."""
-    cache.layers = [GrowingLayer() for _ in cache.layers]
+    """Makes the layers of a cache grow in place if it is empty and all have full attention."""
+    if attends_to_all(cache):
+        cache.layers = [GrowingLayer() for _ in cache.layers]
 
 
 def shorten(cache: DynamicCache, width: int) -> None:
@@ -85,16 +70,7 @@ def shorten(cache: DynamicCache, width: int) -> None:
 
 
 class LanguageModel:
-    """A causal language model of transformers, as the engine uses it.
-
-    Args:
-        model: The model in evaluation mode, adapters included.
-        cache_bytes: How much memory the keys and values of one batch may take.
-
-    Attributes:
-        full_attention: Whether every layer attends to everything before a token.
-        max_tokens: How many cache slots fit into `cache_bytes`.
-    """
+    """A causal language model of transformers, as the engine uses it."""
 
     def __init__(self, model: Any, cache_bytes: int) -> None:
         self.model = model
@@ -102,9 +78,9 @@ class LanguageModel:
         heads = _setting(config, "num_key_value_heads", "num_attention_heads")
         width = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
         slot = 2 * _setting(config, "num_hidden_layers") * heads * width * model.dtype.itemsize
-        self.max_tokens = max(1, cache_bytes // int(slot))
+        self.max_tokens = max(1, cache_bytes // int(slot))  # of a batch: their keys and values fit into `cache_bytes`
         self.vocabulary: int = _setting(config, "vocab_size")
-        self.full_attention = attends_to_all(DynamicCache(config=model.config))
+        self.full_attention = attends_to_all(DynamicCache(config=model.config))  # in every layer
 
     @property
     def takes_trees(self) -> bool:
@@ -120,19 +96,12 @@ class LanguageModel:
     def new_cache(self) -> DynamicCache:
         """An empty cache; it grows in place where all layers have full attention."""
         cache = DynamicCache(config=self.model.config)
-        if self.full_attention:
-            grow_in_place(cache)
+        grow_in_place(cache)
         return cache
 
     def forward(
-        self,
-        ids: torch.Tensor,
-        sees: torch.Tensor,
-        positions: torch.Tensor,
-        cache: DynamicCache | None = None,
-        *,
-        keep: int | torch.Tensor = 0,
-    ) -> torch.Tensor:
+        self, ids: Tensor, sees: Tensor, position: Tensor, cache: DynamicCache | None = None, *, keep: int | Tensor = 0
+    ) -> Tensor:
         """The logits after tokens (R, N): after all of them, the last `keep`, or those at the indices `keep`.
 
         `sees` is (R, C) where attention is causal and only padding is masked, or (R, N, C): what each token attends
@@ -143,10 +112,10 @@ class LanguageModel:
         """
         device = self.model.device
         sees = sees.to(device)
-        logits: torch.Tensor = self.model(
+        logits: Tensor = self.model(
             input_ids=ids.to(device),
             attention_mask=sees.long() if sees.ndim == 2 else additive(sees, self.model.dtype),
-            position_ids=positions.to(device),
+            position_ids=position.to(device),
             logits_to_keep=keep if isinstance(keep, int) else keep.to(device),
             **({"use_cache": False} if cache is None else {"past_key_values": cache}),
         ).logits
@@ -162,19 +131,19 @@ class LanguageModel:
 
 def _setting(config: Any, *names: str) -> Any:
     """The first of some settings that a model's configuration has."""
-    for name in names:
-        if (value := getattr(config, name, None)) is not None:
-            return value
-    raise HeadwayError(f"{type(config).__name__} has no {' or '.join(names)}; expected a decoder of transformers")
+    found = [value for name in names if (value := getattr(config, name, None)) is not None]
+    if not found:
+        raise HeadwayError(f"{type(config).__name__} has no {' or '.join(names)}; expected a decoder of transformers")
+    return found[0]
 
 
-def additive(sees: torch.Tensor, dtype: torch.dtype) -> torch.Tensor:
+def additive(sees: Tensor, dtype: torch.dtype) -> Tensor:
     """What each query attends to, (R, N, C), as the mask that is added to its attention: (R, 1, N, C)."""
     mask = torch.zeros(sees.shape, dtype=dtype, device=sees.device)
     return mask.masked_fill_(~sees, torch.finfo(dtype).min)[:, None]
 
 
-def stop_strings(tokenizer: Any, stop: tuple[str, ...]) -> Callable[[torch.Tensor], torch.Tensor]:
+def stop_strings(tokenizer: Any, stop: tuple[str, ...]) -> Callable[[Tensor], Tensor]:
     """A function that says which rows of token ids end with one of some strings."""
     criteria = StopStringCriteria(tokenizer, list(stop))
     return lambda ids: criteria(ids, None)
@@ -185,7 +154,7 @@ class Recorder:
 
     def __init__(self) -> None:
         self._cache: Any = None
-        self._ids: list[torch.Tensor] = []
+        self._ids: list[Tensor] = []
         self._mask: Any = None
         self.problem = f"no forward was given {CALL[:2]}"
 
@@ -197,12 +166,11 @@ class Recorder:
         if cache is not self._cache:
             self._cache, self._ids = cache, []
             self.problem = "it does not hold all tokens with full attention"
-            if attends_to_all(cache):
-                grow_in_place(cache)
+            grow_in_place(cache)
         self._ids += [] if ids is None else [ids]
         self._mask = mask
 
-    def computed(self) -> tuple[DynamicCache, torch.Tensor, torch.Tensor] | None:
+    def computed(self) -> tuple[DynamicCache, Tensor, Tensor] | None:
         """The last cache, its tokens and their mask; None, and a warning, if it does not hold exactly these."""
         if self._ids:
             ids = torch.cat(self._ids, dim=1)
@@ -225,15 +193,12 @@ def recording(model: Any) -> Iterator[Recorder]:
     if below.training and (attention or any(isinstance(m, torch.nn.Dropout) and m.p > 0 for m in below.modules())):
         recorder.problem = "dropout is active"
         yield recorder
-        return
-    hook = below.register_forward_pre_hook(recorder, with_kwargs=True)
-    try:
-        yield recorder
-    finally:
-        hook.remove()
+    else:
+        with below.register_forward_pre_hook(recorder, with_kwargs=True):
+            yield recorder
 
 
 @cache
 def warn_once(text: str) -> None:
     """Logs a warning, the first time."""
-    logger.warning(text)
+    logging.getLogger(__name__).warning(text)

@@ -1,50 +1,43 @@
-"""The decoding loop, beside `model.generate`: one seed for each request, and completions that end leave the batch.
+"""The decoding loop: one seed for each request, so samples do not depend on the batch; completions that end leave it.
 
-So samples depend neither on the batch nor on its order, and the batch gets smaller. Two layouts share the loop:
-
-- *separate*: each completion is a row with its own copy of the keys and values of its prompt.
-- *together*: all completions of a shared prefix are in one row, so that its keys and values are held once and read
-  once a step. The price: every completion also reads, masked, the tokens of the others, so these must be few.
+It has two layouts. *Separate*: each completion is a row with its own copy of the keys and values of its prompt.
+*Together*: all completions of a shared prefix are in one row, so that its keys and values are stored and read once.
+Every completion also reads, masked, the tokens of the others, so these must be few.
 """
 
 import math
 from collections import defaultdict
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from typing import NamedTuple
 
 import numpy as np
 import torch
+from torch import Tensor
 from transformers import DynamicCache
 
 from headway.engines.hf.batching import Size, batches, padded, positions_of
 from headway.engines.hf.compat import LanguageModel, shorten
-from headway.engines.hf.prefix_cache import SharedPrefix, prefill
+from headway.engines.hf.prefix_cache import Prefixes, SharedPrefix, prefill
 from headway.engines.hf.sampler import Decoding, sample_seeds
 from headway.engines.hf.token_tree import as_rows, build, layout
 from headway.types import Completion, SamplingParams
 
 SHORT = 1024  # tokens that the completions of a shared prefix have together, at most
-COMPACT_EVERY = 4  # steps between looks at whether completions that have ended should leave
+COMPACT_EVERY = 4  # steps after which completions that have ended may leave
 
 Sampled = Iterator[tuple[int, list[Completion]]]  # the place of a request and its completions
 Start = Callable[[np.ndarray], Decoding]  # begins completions, one for each seed
 
 
 class Queries(NamedTuple):
-    """The completions that the next forward continues, Q in each of R rows.
+    """The completions that the next forward continues, Q in each of R rows."""
 
-    `number` (R, Q) says which completion each is, -1 for none; `position` (R, Q) is that of its last token; `sees` is
-    what this token attends to: (R, Q, columns), or (R, columns) where each row is one completion.
-    """
-
-    number: torch.Tensor
-    position: torch.Tensor
-    sees: torch.Tensor
+    number: Tensor  # (R, Q): which completion each is, -1 for none
+    position: Tensor  # (R, Q): of its last token
+    sees: Tensor  # what this token attends to: (R, Q, columns), or (R, columns) where each row is one completion
 
 
-def sample_separately(
-    model: LanguageModel, prefixes: Sequence[SharedPrefix], params: SamplingParams, start: Start
-) -> Sampled:
+def sample_separately(model: LanguageModel, prefixes: Prefixes, params: SamplingParams, start: Start) -> Sampled:
     """The completions of each request, each in a row of its own."""
 
     def size(prefix: SharedPrefix) -> Size:
@@ -53,9 +46,9 @@ def sample_separately(
 
     parts: list[SharedPrefix] = []
     for prefix in sorted(prefixes, key=lambda p: max(len(r.prompt) for r in p.requests)):
-        most = max(1, len(prefix.requests) * model.max_tokens // (2 * size(prefix).needed))
-        for first in range(0, len(prefix.requests), most):
-            parts.append(prefix._replace(requests=prefix.requests[first : first + most]))
+        some = prefix.requests
+        most = max(1, len(some) * model.max_tokens // (2 * size(prefix).needed))
+        parts += [prefix._replace(requests=some[k : k + most]) for k in range(0, len(some), most)]
     for batch in batches(parts, size, model, max_padded=math.inf):
         requests = [r for prefix in batch for r in prefix.requests]
         cache, width = prefill(model, batch)
@@ -68,19 +61,18 @@ def sample_separately(
         logits = model.forward(ids, sees, position, cache, keep=1)
         cache.batch_repeat_interleave(params.n)
         number = torch.arange(len(requests) * params.n)[:, None]
-        rest, sees, logits = (x.repeat_interleave(params.n, 0) for x in (position[:, -1:], sees, logits))
+        last, sees, logits = (x.repeat_interleave(params.n, 0) for x in (position[:, -1:], sees, logits))
         decoding = start(sample_seeds([r.seed for r in requests], params.n).reshape(-1))
-        drawn = decode(model, cache, decoding, Queries(number, rest, sees), logits)
-        yield from _by_place(batch, drawn)
+        sampled = decode(model, cache, decoding, Queries(number, last, sees), logits)
+        for k, request in enumerate(requests):
+            yield request.place, sampled[k * params.n : (k + 1) * params.n]
 
 
-def sample_together(
-    model: LanguageModel, prefixes: Sequence[SharedPrefix], params: SamplingParams, start: Start
-) -> Sampled:
-    """The completions of each request, those of a shared prefix beside each other; the model must take trees."""
+def sample_together(model: LanguageModel, prefixes: Prefixes, params: SamplingParams, start: Start) -> Sampled:
+    """The completions of each request, those of a shared prefix in one row; the model must take trees."""
 
     def at_once(prefix: SharedPrefix) -> int:
-        """How many completions of each prompt are decoded beside each other."""
+        """How many completions of each prompt are decoded together."""
         return min(params.n, max(1, SHORT // (len(prefix.requests) * params.max_tokens)))
 
     def size(prefix: SharedPrefix) -> Size:
@@ -91,48 +83,38 @@ def sample_together(
     for batch in batches(sorted(prefixes, key=lambda p: (len(p.requests), len(p.token_ids))), size, model):
         found: dict[int, list[Completion]] = defaultdict(list)
         requests = [r for prefix in batch for r in prefix.requests]
-        cache, width = prefill(model, batch)
-        queries, logits = _after_prompts(model, cache, width, batch)
+        cache, _ = prefill(model, batch)
+        queries, logits = _after_prompts(model, cache, batch)
         for first in range(0, params.n, at_once(batch[-1])):
             n = min(at_once(batch[-1]), params.n - first)
             of_request, position, sees = (x.repeat_interleave(n, 1) for x in queries)
             number = of_request * n + torch.arange(n).repeat(queries.number.shape[1])
             seeds = sample_seeds([r.seed for r in requests], first + n)[:, first:].reshape(-1)
             several = Queries(number.where(of_request >= 0, -1), position, sees)
-            drawn = decode(model, cache, start(seeds), several, logits.repeat_interleave(n, 1))
-            for place, completions in _by_place(batch, drawn):
-                found[place] += completions
+            sampled = decode(model, cache, start(seeds), several, logits.repeat_interleave(n, 1))
+            for k, request in enumerate(requests):
+                found[request.place] += sampled[k * n : (k + 1) * n]
             shorten(cache, queries.sees.shape[2])
         yield from found.items()
 
 
-def _after_prompts(
-    model: LanguageModel, cache: DynamicCache, width: int, prefixes: Sequence[SharedPrefix]
-) -> tuple[Queries, torch.Tensor]:
+def _after_prompts(model: LanguageModel, cache: DynamicCache, prefixes: Prefixes) -> tuple[Queries, Tensor]:
     """Computes the rest of each prompt: one query for each request, after its last token, and its logits."""
     trees = [build(prefix.requests, {r.place: [()] for r in prefix.requests}) for prefix in prefixes]
     nodes = as_rows([np.arange(len(tree.tokens)) for tree in trees])
-    ids, sees, position = layout(trees, width, nodes[:, :0], nodes)
+    ids, sees, position = layout(trees, cache.get_seq_length(), nodes[:, :0], nodes)
     last = torch.from_numpy(as_rows([np.array(list(tree.ends.values()))[:, 0] for tree in trees]))
     number = torch.full(last.shape, -1)
     number[last >= 0] = torch.arange(int((last >= 0).sum()))
-    needed, column = torch.unique(last.clamp(min=0), return_inverse=True)
-    logits = model.forward(ids, sees, position, cache, keep=needed)
     row, node = torch.arange(len(trees))[:, None], last.clamp(min=0)
+    needed, column = torch.unique(node, return_inverse=True)
+    logits = model.forward(ids, sees, position, cache, keep=needed)
     logits = logits[row.to(logits.device), column.to(logits.device)]
     return Queries(number, position[row, node], sees[row, node]), logits
 
 
-def _by_place(prefixes: Sequence[SharedPrefix], drawn: list[Completion]) -> Sampled:
-    """The same number of completions for each request, in order."""
-    requests = [r for prefix in prefixes for r in prefix.requests]
-    n = len(drawn) // len(requests)
-    for k, request in enumerate(requests):
-        yield request.place, drawn[k * n : k * n + n]
-
-
 def decode(
-    model: LanguageModel, cache: DynamicCache, decoding: Decoding, queries: Queries, logits: torch.Tensor
+    model: LanguageModel, cache: DynamicCache, decoding: Decoding, queries: Queries, logits: Tensor
 ) -> list[Completion]:
     """Samples all completions to their ends; `logits` (R, Q, V) are those of their first tokens."""
     number, position, sees = queries

@@ -1,8 +1,4 @@
-"""The transformers engine: sampling with a seed for each request, and one prefill for prompts that share a base.
-
-Branches of a trace are prompts "prefix of the trace + suffix", one for each boundary: the trace is computed once, and
-each prompt reads from its KV cache what it shares with it. Samples of one prompt share all of it.
-"""
+"""The transformers engine: sampling with a seed for each request, and one prefill for prompts that share a base."""
 
 from collections.abc import Sequence
 from functools import lru_cache, partial
@@ -17,71 +13,52 @@ from headway.engines.hf.compat import LanguageModel, stop_strings
 from headway.engines.hf.prefix_cache import PrefixCache, Request, alone, shared_prefixes
 from headway.engines.hf.sampler import Decoding
 from headway.engines.loading import load_tokenizer, loading, model_path
-from headway.types import Completion, Prompt, SamplingParams, TokenIds
+from headway.types import Completion, Continuations, Prompts, SamplingParams
 
 CACHE_BYTES = 2**30  # of keys and values a batch may take
 
 
 class HFEngine:
-    """Samples from a transformers causal language model.
+    """Samples from a causal language model of transformers in evaluation mode, adapters included.
 
-    Args:
-        model: A causal language model in evaluation mode, adapters and all; used as it is.
-        tokenizer: Its tokenizer.
-        cache_bytes: How much memory the keys and values of one batch may take; sets the batch size.
-
-    Attributes:
-        prefix_cache: Sequences that the model, as it is, has computed already; prompts with such a base start there.
+    The keys and values of one batch take at most `cache_bytes` of memory: this sets the batch size.
     """
 
     def __init__(self, model: Any, tokenizer: PreTrainedTokenizerBase, *, cache_bytes: int = CACHE_BYTES) -> None:
+        self.model, self.tokenizer = model, tokenizer
         self.language_model = LanguageModel(model, cache_bytes)
-        self.prefix_cache: PrefixCache | None = None
-        self.tokenizer: Any = tokenizer
+        self.prefix_cache: PrefixCache | None = None  # what the current model has computed already
         ends = model.generation_config.eos_token_id if model.generation_config else None
         ends = ends if isinstance(ends, list) else [ends]
         self._ends = sorted({e for e in [*ends, tokenizer.eos_token_id] if e is not None})
         self._stops = lru_cache(maxsize=8)(partial(stop_strings, tokenizer))
         self.closing_tokens = lru_cache(maxsize=8)(self._closing_tokens)
 
-    @property
-    def model(self) -> Any:
-        """The model that was given."""
-        return self.language_model.model
-
     @torch.no_grad()
-    def sample(
-        self, prompts: Sequence[Prompt], params: SamplingParams, *, seeds: Sequence[int]
-    ) -> list[list[Completion]]:
+    def sample(self, prompts: Prompts, params: SamplingParams, *, seeds: Sequence[int]) -> list[list[Completion]]:
         """`params.n` samples of each prompt; prompts of one base belong side by side, to share its prefix."""
         requests = [Request(i, p, s) for i, (p, s) in enumerate(zip(prompts, seeds, strict=True))]
         if any(not prompt for prompt in prompts):
             raise ValueError("a prompt needs at least one token")
         model, start = self.language_model, self.starts(params)
-        most = decode.SHORT // params.max_tokens if model.takes_trees else 0  # requests of a prefix beside each other
+        most = decode.SHORT // params.max_tokens if model.takes_trees else 0  # requests of a prefix decoded together
         shared = shared_prefixes(requests, self.prefix_cache) if model.full_attention else [alone(requests)]
         found: dict[int, list[Completion]] = {}
         for prefixes in shared:
-            long = [p for p in prefixes if len(p.requests) > most]
-            short = [p for p in prefixes if len(p.requests) <= most]
-            found |= decode.sample_separately(model, long, params, start)
-            found |= decode.sample_together(model, short, params, start)
+            many = [p for p in prefixes if len(p.requests) > most]
+            few = [p for p in prefixes if len(p.requests) <= most]
+            found |= decode.sample_separately(model, many, params, start)
+            found |= decode.sample_together(model, few, params, start)
         return [found[place] for place in range(len(prompts))]
 
     @torch.no_grad()
     def logprobs(
-        self,
-        prompts: Sequence[Prompt],
-        continuations: Sequence[Sequence[TokenIds]],
-        *,
-        ends: tuple[str, ...],
-        temperature: float = 1.0,
+        self, prompts: Prompts, continuations: Continuations, *, ends: tuple[str, ...], temperature: float = 1.0
     ) -> list[list[float]]:
         """The log-probability of each continuation of each prompt, and then of an end.
 
-        Prompts of one base, side by side, are computed together (`likelihood`). A model whose layers do not all
-        attend to everything (sliding windows, state spaces), or whose attention takes no 4-D mask, computes each
-        continuation with its whole prompt.
+        Prompts of one base, side by side, are computed together. With sliding windows or state spaces, or attention
+        without 4-D masks, each continuation is computed with its whole prompt.
         """
         if temperature <= 0:
             raise ValueError(f"a likelihood needs a temperature above 0, got {temperature}")
@@ -110,19 +87,13 @@ class HFEngine:
         return torch.tensor([i for i in sorted({*self._ends, *found}) if i < rows], device=self.model.device)
 
 
-def load(
-    model: str | Path, *, device: str | None = None, dtype: str = "auto", trust_remote_code: bool = False
-) -> HFEngine:
-    """The engine of a model folder, hub name or `builtin:NAME`; safetensors only.
-
-    Raises:
-        HeadwayError: there is no such model, or it cannot be loaded; says why.
-    """
+def load(model: str | Path, *, dtype: str = "auto", trust_remote_code: bool = False) -> HFEngine:
+    """The engine of a model folder, hub name or `builtin:NAME`; safetensors only. HeadwayError says why it fails."""
     tokenizer = load_tokenizer(model, trust_remote_code=trust_remote_code)
     with loading(model):
         loaded = AutoModelForCausalLM.from_pretrained(
             model_path(str(model)), dtype=dtype, use_safetensors=True, trust_remote_code=trust_remote_code
         )
-    loaded.requires_grad_(False).to(device or ("cuda" if torch.cuda.is_available() else "cpu"))
+    loaded.requires_grad_(False).to("cuda" if torch.cuda.is_available() else "cpu")
     loaded.train(False)
     return HFEngine(loaded, tokenizer)

@@ -1,10 +1,9 @@
 """Likelihood: the probabilities of given continuations, all those of a trace in one pass.
 
-The prompts of a trace are its prefixes with a forced suffix each. Their shared prefix is computed once, with the
-model's own causal attention, or is cached. The rest of every prompt and its continuations are one tree: a node attends
-to its ancestors and to as much of the shared prefix as its prompt has, and its position is the one in its own prompt.
-The first forward has all prompts and the first tokens of all continuations, each further forward the next tokens of
-those that are still likely. A mask has (nodes) x (prefix + nodes) entries: linear in the length of the trace.
+The prompts of a trace are its prefixes with a forced suffix each. Their shared prefix is computed once, or is cached.
+The rest of every prompt and its continuations are one tree: a node attends to its ancestors and to as much of the
+shared prefix as its prompt has. The first forward has all prompts and the first tokens of all continuations, each
+further forward the next tokens of those still likely. A mask has (nodes) x (prefix + nodes) entries.
 """
 
 from collections.abc import Iterator, Sequence
@@ -12,29 +11,22 @@ from collections.abc import Iterator, Sequence
 import numpy as np
 import torch
 from jaxtyping import Float
+from torch import Tensor
 from transformers import DynamicCache
 
 from headway.engines.hf.batching import MAX_ENTRIES, Size, batches, padded, positions_of
 from headway.engines.hf.compat import LanguageModel, shorten
-from headway.engines.hf.prefix_cache import SharedPrefix, prefill
+from headway.engines.hf.prefix_cache import Prefixes, SharedPrefix, prefill
 from headway.engines.hf.token_tree import LOOKAHEAD, TokenTree, as_rows, build, layout
-from headway.types import Prompt, TokenIds
+from headway.types import Continuations, Prompts
 
 Job = tuple[SharedPrefix, list[TokenTree]]  # several trees if the mask and the logits have no room for one
 
 
 def score(
-    model: LanguageModel,
-    prefixes: Sequence[SharedPrefix],
-    continuations: Sequence[Sequence[TokenIds]],
-    *,
-    closers: torch.Tensor,
-    temperature: float,
+    model: LanguageModel, prefixes: Prefixes, continuations: Continuations, *, closers: Tensor, temperature: float
 ) -> Iterator[tuple[int, list[float]]]:
-    """The place of each request, and the log-probability of each of its continuations and then any of `closers`.
-
-    The model must take trees.
-    """
+    """The place of each request, and the log-probability of each continuation and then a closer; needs tree masks."""
 
     def size(job: Job) -> Size:
         """The size of the largest tree; a prefix with several trees is computed alone."""
@@ -47,13 +39,13 @@ def score(
     for batch in batches(jobs, size, model):
         cache, width = prefill(model, [prefix for prefix, _ in batch])
         for trees in zip(*(trees for _, trees in batch), strict=True):
-            found = _follow(model, cache, width, trees, closers=closers, temperature=temperature)
+            found = _follow(model, cache, trees, closers=closers, temperature=temperature)
             for tree, logprob in zip(trees, found, strict=True):
                 yield from ((place, logprob[ends].tolist()) for place, ends in tree.ends.items())
             shorten(cache, width)
 
 
-def _trees(model: LanguageModel, prefix: SharedPrefix, continuations: Sequence[Sequence[TokenIds]]) -> list[TokenTree]:
+def _trees(model: LanguageModel, prefix: SharedPrefix, continuations: Continuations) -> list[TokenTree]:
     """The trees of a prefix's requests, each small enough or of one request."""
     tree = build(prefix.requests, continuations)
     nodes, half = len(tree.tokens), len(prefix.requests) // 2
@@ -64,13 +56,7 @@ def _trees(model: LanguageModel, prefix: SharedPrefix, continuations: Sequence[S
 
 
 def _follow(
-    model: LanguageModel,
-    cache: DynamicCache,
-    width: int,
-    trees: Sequence[TokenTree],
-    *,
-    closers: torch.Tensor,
-    temperature: float,
+    model: LanguageModel, cache: DynamicCache, trees: Sequence[TokenTree], *, closers: Tensor, temperature: float
 ) -> list[Float[np.ndarray, " N"]]:
     """For each tree, the log-probability at each node of the tokens from its prompt's end to it, and then a closer.
 
@@ -78,19 +64,16 @@ def _follow(
     """
     so_far = [np.where(tree.depth < 0, 0.0, -np.inf) for tree in trees]
     closed = [np.full(len(tree.tokens), -np.inf) for tree in trees]
-    done = np.full((len(trees), 0), -1)
+    done, width = np.full((len(trees), 0), -1), cache.get_seq_length()
     for depth in range(0, 1 + max(int(tree.depth.max()) for tree in trees), LOOKAHEAD):
         now = as_rows([tree.frontier(logprob, depth) for tree, logprob in zip(trees, so_far, strict=True)])
         if not now.size:
             break
         ids, sees, position = layout(trees, width, done, now)
-        # logits are needed where an answer begins, goes on or ends
-        below = [
-            np.flatnonzero((tree.depth >= 0) & np.isin(tree.parent, row)) for tree, row in zip(trees, now, strict=True)
-        ]
-        needed = (now >= 0) & np.stack(
-            [(t.depth[row] >= 0) | np.isin(row, t.parent[b]) for t, row, b in zip(trees, now, below, strict=True)]
-        )
+        # logits are needed where an answer begins, continues or ends
+        below = [np.flatnonzero((t.depth >= 0) & np.isin(t.parent, row)) for t, row in zip(trees, now, strict=True)]
+        each = zip(trees, now, below, strict=True)
+        needed = (now >= 0) & np.stack([(t.depth[row] >= 0) | np.isin(row, t.parent[b]) for t, row, b in each])
         columns = np.flatnonzero(needed.any(axis=0))
         logits = model.forward(ids, sees, position, cache, keep=torch.from_numpy(columns)).float() / temperature
         total = logits.logsumexp(dim=-1)
@@ -111,12 +94,7 @@ def _follow(
 
 
 def score_separately(
-    model: LanguageModel,
-    prompts: Sequence[Prompt],
-    continuations: Sequence[Sequence[TokenIds]],
-    *,
-    closers: torch.Tensor,
-    temperature: float,
+    model: LanguageModel, prompts: Prompts, continuations: Continuations, *, closers: Tensor, temperature: float
 ) -> list[list[float]]:
     """The same for a model that takes no trees: each continuation is computed with the whole of its prompt."""
     rows = [(i, k, prompts[i].ids, answer) for i, some in enumerate(continuations) for k, answer in enumerate(some)]

@@ -28,26 +28,20 @@ class Request(NamedTuple):
 
 
 class PrefixCache:
-    """Sequences whose keys and values a model has computed, a row of its KV cache each.
+    """Sequences whose keys and values a model has computed, one row of its KV cache each.
 
-    A trainer that samples with its own model computes the keys and values of every trace while it samples. The values
-    of a trace's boundaries then cost their own tokens only.
-
-    Args:
-        cache: The cache, with full attention in every layer.
-        token_ids: The tokens it holds, (rows, columns).
-        mask: 1 where a column is a token of its row, 0 where it is padding; padding comes first.
+    A trainer that samples with its own model has them for every trace; values at boundaries then cost only their own
+    tokens. `mask` (rows, columns) is 1 for the tokens `token_ids` and 0 for padding, which comes first.
     """
 
     def __init__(self, cache: DynamicCache, token_ids: torch.Tensor, mask: torch.Tensor) -> None:
-        self._cache = cache
-        self._first = (mask.shape[1] - mask.sum(dim=1)).tolist()
-        rows = [tuple(ids[first:]) for ids, first in zip(token_ids.tolist(), self._first, strict=True)]
-        self._ordered = sorted((ids, row) for row, ids in enumerate(rows))
+        self._cache, self._first = cache, (mask.shape[1] - mask.sum(dim=1)).tolist()
+        rows = zip(token_ids.tolist(), self._first, strict=True)
+        self._ordered = sorted((tuple(ids[first:]), row) for row, (ids, first) in enumerate(rows))
 
     @classmethod
     def recorded(cls, recorder: Recorder) -> "PrefixCache | None":
-        """What a model has computed while it was recorded, None if that cannot be reused."""
+        """What a model has computed while it was recorded; None if it cannot be reused."""
         computed = recorder.computed()
         return cls(*computed) if computed else None
 
@@ -59,7 +53,7 @@ class PrefixCache:
                 return row, length
         return None
 
-    def copy(self, prefixes: Sequence["SharedPrefix"], cache: DynamicCache) -> None:
+    def copy(self, prefixes: "Prefixes", cache: DynamicCache) -> None:
         """Copies prefixes of its rows into an empty cache, right-padded."""
         width = max(len(p.token_ids) for p in prefixes)
         for index, layer in enumerate(self._cache.layers):
@@ -82,6 +76,9 @@ class SharedPrefix(NamedTuple):
     row: int = 0
 
 
+Prefixes = Sequence[SharedPrefix]
+
+
 def alone(requests: Sequence[Request]) -> list[SharedPrefix]:
     """Requests that share nothing."""
     return [SharedPrefix((), [request]) for request in requests]
@@ -90,28 +87,26 @@ def alone(requests: Sequence[Request]) -> list[SharedPrefix]:
 def shared_prefixes(requests: Sequence[Request], cache: PrefixCache | None) -> list[list[SharedPrefix]]:
     """Groups neighbouring requests by their base: those that the cache holds, and the others; no batch mixes the two.
 
-    A prefix has as much of the longest prompt as others or the cache share. The last token of each prompt is left to
-    compute, for its logits. Longer prompts, which are the last of a trace, come first.
+    A prefix is what others or the cache share of the longest prompt. The last token of each prompt is left to compute,
+    for its logits. Longer prompts, which are the last of a trace, come first.
     """
-    held: list[SharedPrefix] = []
+    cached: list[SharedPrefix] = []
     rest: list[SharedPrefix] = []
     for base, group in groupby(reversed(requests), key=lambda r: r.prompt.base):
         some = list(group)
         found = cache.find(base) if cache else None
-        if found is None and len(some) == 1:
-            rest += alone(some)
-            continue
-        tokens = base[: found[1]] if found else max(some, key=lambda r: r.prompt.stop).prompt.ids
+        longest = max(some, key=lambda r: r.prompt.stop).prompt.ids if len(some) > 1 else ()  # one shares nothing
+        tokens = base[: found[1]] if found else longest
         some = [r._replace(shared=_shared(r.prompt, tokens)) for r in some]
         tokens = tokens[: max(r.shared for r in some)]
         if found:
-            held.append(SharedPrefix(tokens, some, cache, found[0]))
+            cached.append(SharedPrefix(tokens, some, cache, found[0]))
         else:
             rest.append(SharedPrefix(tokens, some))
-    return [held, rest]
+    return [cached, rest]
 
 
-def prefill(model: LanguageModel, prefixes: Sequence[SharedPrefix]) -> tuple[DynamicCache, int]:
+def prefill(model: LanguageModel, prefixes: Prefixes) -> tuple[DynamicCache, int]:
     """A cache of shared prefixes, right-padded, and its width: copied if they are cached, else computed."""
     cache, width = model.new_cache(), max(len(p.token_ids) for p in prefixes)
     if width and prefixes[0].cache:

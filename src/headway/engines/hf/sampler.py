@@ -1,4 +1,4 @@
-"""The sampler: one uniform number for each seed and step, whatever else is in the batch."""
+"""The sampler: one uniform number for each seed and step, independent of the rest of the batch."""
 
 from collections.abc import Callable, Sequence
 
@@ -9,24 +9,24 @@ from headway.types import Completion, SamplingParams
 
 _GAMMA = np.uint64(0x9E3779B97F4A7C15)
 
+Stops = Callable[[torch.Tensor], torch.Tensor]
+
 
 def _mix(x: np.ndarray) -> np.ndarray:
-    """The finalizer of SplitMix64 (Steele et al., 2014): counters to 64 random bits each; overflow is meant."""
+    """The finalizer of SplitMix64 (Steele et al., 2014): counters to 64 random bits each; it overflows by design."""
     x = (x ^ (x >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
     x = (x ^ (x >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
     return x ^ (x >> np.uint64(31))
 
 
 def uniforms(seeds: np.ndarray, step: int) -> np.ndarray:
-    """One uniform number in [0, 1) for each seed at a step, whatever the other seeds are."""
+    """One uniform number in [0, 1) for each seed at a step."""
     bits = _mix(seeds + np.array([step + 1], dtype=np.uint64) * _GAMMA)
     return (bits >> np.uint64(11)).astype(np.float64) / 2**53
 
 
 def distribution(logits: torch.Tensor, params: SamplingParams) -> torch.Tensor:
-    """The probability of each token after temperature and top-p, (rows, vocabulary)."""
-    if params.temperature == 0:
-        return torch.nn.functional.one_hot(logits.argmax(dim=-1), logits.shape[-1]).double()
+    """The probability of each token after temperature (above 0) and top-p, (rows, vocabulary)."""
     probabilities = torch.softmax(logits.double() / params.temperature, dim=-1)
     if params.top_p < 1:
         ordered, order = probabilities.sort(dim=-1, descending=True)
@@ -37,8 +37,7 @@ def distribution(logits: torch.Tensor, params: SamplingParams) -> torch.Tensor:
 
 
 def choose(logits: torch.Tensor, u: np.ndarray, params: SamplingParams) -> tuple[torch.Tensor, torch.Tensor]:
-    """The token of each row, where the running sum of its probabilities passes the row's uniform number, and the
-    logarithm of the token's probability; both (rows,)."""
+    """The token of each row, where its cumulative probability passes the uniform number, and its log-probability."""
     if params.temperature == 0:
         return logits.argmax(dim=-1), torch.zeros(len(logits), dtype=torch.double, device=logits.device)
     probabilities = distribution(logits, params)
@@ -56,20 +55,10 @@ def sample_seeds(seeds: Sequence[int], n: int) -> np.ndarray:
 class Decoding:
     """Completions while they are sampled, one for each seed: their tokens, log-probabilities, and which have ended.
 
-    Args:
-        seeds: The seed of each completion.
-        params: How to sample.
-        ends: The tokens that end the text.
-        stops: Says which rows of token ids end with a stop string, if there are any.
+    `ends` are the tokens that end the text; `stops` says which rows of token ids end with a stop string.
     """
 
-    def __init__(
-        self,
-        seeds: np.ndarray,
-        params: SamplingParams,
-        ends: Sequence[int],
-        stops: Callable[[torch.Tensor], torch.Tensor] | None,
-    ) -> None:
+    def __init__(self, seeds: np.ndarray, params: SamplingParams, ends: Sequence[int], stops: Stops | None) -> None:
         self._seeds, self._params, self._ends, self._stops = seeds, params, torch.tensor(ends), stops
         self.max_tokens = params.max_tokens
         self.ended = torch.zeros(len(seeds), dtype=torch.bool)
@@ -78,10 +67,7 @@ class Decoding:
         self._logprobs = torch.zeros(len(seeds), dtype=torch.double)
 
     def step(self, rows: torch.Tensor, logits: torch.Tensor, t: int) -> torch.Tensor:
-        """Samples token t of the completions `rows` from their logits, (rows, vocabulary), and returns it, (rows,).
-
-        Completions that have ended may be among them; their tokens do not count.
-        """
+        """Token t, (rows,), of completions, sampled from logits, (rows, vocabulary); some may have ended before."""
         device, alive = logits.device, ~self.ended[rows]
         ends = self._ends.to(device)
         chosen, logprob = choose(logits, uniforms(self._seeds[rows.numpy()], t), self._params)
@@ -89,7 +75,9 @@ class Decoding:
         self._tokens[rows, t] = tokens
         self._logprobs[rows[alive]] += logprob.cpu()[alive]
         over = torch.isin(tokens, self._ends) & alive
-        if over.any() and len(ends) > 1:  # the completion's probability is that of any end
+        if (
+            over.any() and len(ends) > 1 and self._params.temperature > 0
+        ):  # the completion's probability is that of any end
             which = over.to(device)
             any_end = distribution(logits[which], self._params)[:, ends].sum(dim=-1).log() - logprob[which]
             self._logprobs[rows[over]] += any_end.cpu()

@@ -8,30 +8,26 @@ from functools import cached_property
 import numpy as np
 import torch
 from jaxtyping import Bool, Float, Int
+from torch.nn.utils.rnn import pad_sequence
 
 from headway.engines.hf.prefix_cache import Request
-from headway.types import TokenIds
+from headway.types import Continuations, TokenIds
 
 LOOKAHEAD = 3  # tokens of a continuation that one forward computes
-MIN_RELATIVE_LOGPROB = -math.log(1e4)  # a continuation less likely than this beside the best of its prompt is dropped
+MIN_RELATIVE_LOGPROB = -math.log(1e4)  # a continuation less likely than this, relative to the best, is dropped
 
 
 @dataclass(frozen=True)
 class TokenTree:
-    """The tokens after one shared prefix as nodes, parents before children; a node is one token in one context.
-
-    `parent` is -1 for the first token after the prefix; `shared` is how much of the prefix a node attends to; `depth`
-    is how many tokens of a continuation come before (-1 in a prompt); `prompt` numbers the requests. `ends[place][k]`
-    is the node that ends continuation k of the request at `place`.
-    """
+    """The tokens after one shared prefix as nodes, parents before children; a node is one token in one context."""
 
     tokens: Int[np.ndarray, " N"]
-    parent: Int[np.ndarray, " N"]
+    parent: Int[np.ndarray, " N"]  # -1 for the first token after the prefix
     position: Int[np.ndarray, " N"]
-    shared: Int[np.ndarray, " N"]
-    depth: Int[np.ndarray, " N"]
-    prompt: Int[np.ndarray, " N"]
-    ends: dict[int, list[int]]
+    shared: Int[np.ndarray, " N"]  # how much of the prefix the node attends to
+    depth: Int[np.ndarray, " N"]  # how many tokens of a continuation come before it, -1 in a prompt
+    prompt: Int[np.ndarray, " N"]  # the number of its request
+    ends: dict[int, list[int]]  # [place][k]: the node that ends continuation k of the request at `place`
 
     @cached_property
     def sees(self) -> Bool[np.ndarray, "N N"]:
@@ -57,9 +53,7 @@ class TokenTree:
         return np.flatnonzero(chosen)
 
 
-def build(
-    requests: Sequence[Request], continuations: Sequence[Sequence[TokenIds]] | Mapping[int, Sequence[TokenIds]]
-) -> TokenTree:
+def build(requests: Sequence[Request], continuations: Continuations | Mapping[int, Sequence[TokenIds]]) -> TokenTree:
     """The tree of requests with one shared prefix; continuations of a prompt share the tokens they begin with.
 
     An empty continuation ends at the last token of its prompt.
@@ -87,10 +81,7 @@ def build(
 
 def as_rows(nodes: Sequence[np.ndarray]) -> Int[np.ndarray, "R N"]:
     """Some nodes of each tree as rows, -1 where a row has no more."""
-    rows = np.full((len(nodes), max(map(len, nodes))), -1)
-    for row, some in zip(rows, nodes, strict=True):
-        row[: len(some)] = some
-    return rows
+    return pad_sequence([torch.from_numpy(some) for some in nodes], batch_first=True, padding_value=-1).numpy()
 
 
 def layout(
