@@ -129,7 +129,7 @@ def maj_by_episode_binned(run: RunTable, votes: Sequence[Float[np.ndarray, "_ p"
     to the end of a block, as if a trace's last block were full.
     """
     ends = [block_boundaries(len(table) - 1, BLOCK) for table in votes]
-    at_ends = [table[np.ix_(at, np.array(VOTERS) - 1)] for table, at in zip(votes, ends, strict=True)]
+    at_ends = [table[at][:, np.array(VOTERS) - 1] for table, at in zip(votes, ends, strict=True)]
     records = []
     for blocks, p, block, cells in votes_by_length(ends, at_ends):
         span = {"episodes_from": (blocks - 1) * BLOCK + 1 if blocks else 0, "episodes_to": blocks * BLOCK}
@@ -142,10 +142,7 @@ def maj_by_episode_binned(run: RunTable, votes: Sequence[Float[np.ndarray, "_ p"
 def votes_by_length(
     ends: Sequence[list[int]], votes: Sequence[Float[np.ndarray, "_ 4"]]
 ) -> Iterator[tuple[int, int, int, list[Cell]]]:
-    """For traces with equal numbers of blocks: that number, and for all `VOTERS` p and ends of blocks p, block, cells.
-
-    `ends` are the boundaries at which the blocks of each trace end, `votes` a row for each.
-    """
+    """Blocks, p, block, cells: for each number of blocks of a trace, each of `VOTERS` and each end of a block."""
     for size in sorted({len(at) for at in ends}):
         members = [i for i, at in enumerate(ends) if len(at) == size]
         for column, p in enumerate(VOTERS):
