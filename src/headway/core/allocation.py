@@ -80,10 +80,9 @@ def group_prior(right: Each, n: Each, neighbours: Float[np.ndarray, "S N 2"]) ->
 
         Beta(a + sum_s l_s right_si, b + sum_s l_s wrong_si),        a, b > 0, 0 <= l_s <= 1
 
-    A power prior (Ibrahim and Chen, Stat. Sci. 15, 2000): the neighbours in group s count with a weight l_s, as far as
-    they predict the boundary's own branches: `right` correct ones of n graded. a, b and l_s are the same for all
-    boundaries and maximize the likelihood of all branches (empirical Bayes), each boundary's a beta-binomial given its
-    neighbours. No branches at all: Beta(1, 1).
+    A power prior (Ibrahim and Chen, Stat. Sci. 15, 2000). a, b, l_s are the same for all boundaries and maximize the
+    likelihood of all branches (empirical Bayes): each boundary's `right` of n is a beta-binomial given its neighbours.
+    No branches at all: Beta(1, 1).
     """
     if not n.any():
         return Beta(np.ones(len(n)), np.ones(len(n)))
@@ -136,10 +135,9 @@ def equal_precision(variance: Each, *, unit: int, precision: float | None = None
 def negligible(weights: Float[np.ndarray, " J"], tolerance: float) -> Bool[np.ndarray, " J"]:
     """The boundaries of one trace that may be left out: the regret then changes by no more than `tolerance`.
 
-    A boundary that is left out passes its weight to the one before it, which changes the regret by at most that weight
-    since values are between 0 and 1. So interior boundaries are left out from the smallest weight up, as long as their
-    weights sum to at most the tolerance. Equal values at its neighbours are no reason to leave a boundary out: the
-    thinking may find an answer and lose it again.
+    A boundary that is left out passes its weight to the one before it: the regret changes by at most that weight.
+    So interior boundaries are left out from the smallest weight up, as long as their weights sum to at most the
+    tolerance. Equal neighbouring values are no reason: the thinking may find an answer and lose it again.
     """
     order = np.argsort(weights, kind="stable")
     order = order[(order > 0) & (order < len(weights) - 1)]

@@ -91,8 +91,7 @@ def step_weights(tokens: Float[np.ndarray, " J"], budget: float) -> Float[np.nda
         Reg(C) = V* - sum_j w_j V_j,        w_j = ( min(c_{j+1}, C) - min(c_j, C) ) / C,        c_{K+1} = C
 
     for `step` curves. So where values have independent errors, Var Reg(C) = sum_j w_j^2 Var V_j. A boundary that is
-    skipped weighs 0 and passes its weight to the one before it. What is missing to 1 is the fraction of budgets too
-    small for any answer.
+    skipped weighs 0. What is missing to 1 is the fraction of budgets too small for any answer.
     """
     weights = np.zeros(len(tokens))
     known = np.flatnonzero(~np.isnan(tokens))
@@ -144,10 +143,9 @@ def best_so_far(accuracy: Float[np.ndarray, "*rows C"]) -> Float[np.ndarray, "*r
 def tokens_to_reach(
     tokens: Float[np.ndarray, "rows k"], accuracy: Float[np.ndarray, "rows k"], level: Float[np.ndarray, " rows"]
 ) -> Float[np.ndarray, " rows"]:
-    """The tokens at which curves first reach a level, by straight lines between their points.
+    """The tokens at which curves first reach a level, by straight lines between the points of their running maxima.
 
-    A curve is read as its running maximum: who may spend more may spend less. A level at or below the first point
-    costs that point's tokens; one that is never reached is NaN.
+    A level at or below the first point costs that point's tokens; one that is never reached is NaN.
     """
     best = best_so_far(accuracy)
     reached = best >= level[:, None]

@@ -41,10 +41,9 @@ def overthinking(rewards: Float[np.ndarray, "J B"]) -> Overthinking:
                    the value by the other half; both ways averaged
         gain       V'_j* - V'_K, likewise: what stopping at j* would have gained
 
-    A trace whose true value never changes has corrected and gain 0 in expectation; where noise chose an earlier
-    boundary that is truly lower they are below 0. So the mean of `corrected` is at most the fraction of traces whose
-    value was truly higher earlier, and the mean of `gain` at most what the best stops would gain: neither can show
-    overthinking that is not there.
+    A trace whose true value never changes has corrected and gain 0 in expectation. The mean of `corrected` is at most
+    the fraction of traces whose value was truly higher earlier, and the mean of `gain` at most what the best stops
+    would gain: neither can show overthinking that is not there.
     """
     *earlier, last = from_branches(rewards).values.tolist()
     raw = np.nan if np.isnan(last) else float(any(value > last for value in earlier))

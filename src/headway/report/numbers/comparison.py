@@ -48,10 +48,12 @@ def compare(runs: Sequence[tuple[str, RunTable, dict[str, Any]]], budgets: Seque
             )
         observed = _observations(run, budgets)
         means = {key: stats.by_problem(x, run.problems) for key, x in observed.items()}
-        estimates = [_record(key, stats.mean(x, run.problems)) for key, x in observed.items()]
-        differences = [_record(key, stats.paired_difference(base[key], means[key])) for key in base]
+        estimates = {key: stats.mean(x, run.problems) for key, x in observed.items()}
+        differences = {key: stats.paired_difference(base[key], means[key]) for key in base}
         described = {"label": label, **{key: report[key] for key in DESCRIPTION}, "common_problems": len(shared)}
-        compared.append({**described, "estimates": estimates, "differences": differences})
+        for name, found in (("estimates", estimates), ("differences", differences)):
+            described[name] = [{"quantity": q, "budget": b, **entry(e)} for (q, b), e in found.items()]
+        compared.append(described)
         base = base or means
     return {"against": against, "budgets": list(budgets), "runs": compared}
 
@@ -172,10 +174,6 @@ def _observations(run: RunTable, budgets: Sequence[int]) -> dict[tuple[str, int 
         **{("normalized_regret", b): x for b, x in zip(budgets, run.regret(at).T, strict=True)},
         **{("accuracy", b): x for b, x in zip(budgets, run.accuracy(at).T, strict=True)},
     }
-
-
-def _record(key: tuple[str, int | None], estimate: stats.Estimate) -> Record:
-    return {"quantity": key[0], "budget": key[1], **entry(estimate)}
 
 
 def markdown(rows: list[list[str]]) -> str:
