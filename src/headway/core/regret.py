@@ -1,8 +1,7 @@
 """Regret: the gap between a trace's values and a comparator's, over boundaries and over budgets.
 
-A trace is described by the budget of each boundary (`tokens`: completion tokens up to and including the forced
-answer) and its value there. A boundary whose value is NaN was not measured and is passed over; so is one that costs no
-less than a later one, since whoever can afford it can afford the later one.
+`tokens` is the budget of each boundary: completion tokens up to and including the forced answer. A boundary whose
+value is NaN was not measured and is skipped; so is one that costs no less than a later one.
 """
 
 from typing import Literal
@@ -20,9 +19,8 @@ def cumulative_regret(
 
         Delta_k = sum_{j <= k} (V*_j - V_j)
 
-    The comparator is the perfect policy (1 everywhere) or a curve such as `best_of`; a comparator's regret against
-    itself is 0. The paper's sum runs over episodes 0..k-1, ours over boundaries 0..k, the empty prefix included. A
-    NaN value makes the sums from it on NaN.
+    The comparator is the perfect policy (1 everywhere) or a curve such as `best_of`. The paper's sum runs over
+    episodes 0..k-1, ours over boundaries 0..k, the empty prefix included. A NaN value makes all later sums NaN.
     """
     return np.cumsum(comparator - values)
 
@@ -43,9 +41,8 @@ def budget_curve(
 ) -> Float[np.ndarray, " C"]:
     """The accuracy of one trace at each budget: what a user who stops there gets.
 
-    `step`: the value at the last boundary whose budget fits, 0 before the first (nothing can be answered), the last
-    value for all larger budgets. `linear`: the authors' figure, straight lines from (0, 0) through the boundaries.
-    All values NaN: NaN everywhere.
+    `step`: the value at the last boundary whose budget fits, 0 before the first. `linear`: the authors' figure,
+    straight lines from (0, 0) through the boundaries, the last value beyond them. All values NaN: NaN everywhere.
 
     Raises:
         ValueError: a boundary's budget is not above 0.
@@ -71,7 +68,6 @@ def normalized_regret(
         Reg(C) = (1/C) * integral_0^C (comparator - acc(c)) dc        (the authors' regret.ipynb)
 
     acc is `budget_curve` of the same `kind`; the integral is exact. With the perfect comparator it lies in [0, 1].
-    The notebook also cuts at the budget, holds the last value beyond the trace, and starts `linear` at (0, 0).
 
     Raises:
         ValueError: a budget, or that of a boundary, is not above 0.
@@ -90,18 +86,17 @@ def normalized_regret(
 
 
 def step_weights(tokens: Float[np.ndarray, " J"], budget: float) -> Float[np.ndarray, " J"]:
-    """How much each value counts in a trace's normalized regret: the share of the budgets for which it holds.
+    """The weight of each value in a trace's normalized regret: the fraction of the budgets for which it holds.
 
         Reg(C) = V* - sum_j w_j V_j,        w_j = ( min(c_{j+1}, C) - min(c_j, C) ) / C,        c_{K+1} = C
 
-    for `step` curves. So where values have independent errors, Var Reg(C) = sum_j w_j^2 Var V_j. A boundary that was
-    not measured (NaN tokens) or is passed over weighs 0; its weight is with the one before it. What is missing to 1 is
-    the share of budgets too small for any answer.
+    for `step` curves. So where values have independent errors, Var Reg(C) = sum_j w_j^2 Var V_j. A boundary that is
+    skipped weighs 0. What is missing to 1 is the fraction of budgets too small for any answer.
     """
     weights = np.zeros(len(tokens))
-    kept = np.flatnonzero(~np.isnan(tokens))
-    kept = kept[_cheapest(tokens[kept])]
-    weights[kept] = np.diff(np.minimum(np.append(tokens[kept], np.inf), budget)) / budget
+    known = np.flatnonzero(~np.isnan(tokens))
+    counted = known[_cheapest(tokens[known])]
+    weights[counted] = np.diff(np.minimum(np.append(tokens[counted], np.inf), budget)) / budget
     return weights
 
 
@@ -130,18 +125,17 @@ def mean_gap(
 
         Reg(C_i) = (1/i) * sum_{c <= i} (V*(c) - acc(c))
 
-    Column c holds both curves in the middle of cell c, and the result is at the cell's end. A comparator's regret
-    against itself is 0, and one that is nowhere below the curve leaves none below 0. With the perfect comparator (1
-    everywhere) it is `normalized_regret`, up to the width of a cell.
+    Column c holds both curves in the middle of cell c, and the result is at the cell's end. With the perfect
+    comparator (1 everywhere) it is `normalized_regret`, up to the width of a cell.
     """
     gaps = comparator - accuracy
     return np.cumsum(gaps, axis=-1) / np.arange(1.0, gaps.shape[-1] + 1)
 
 
 def best_so_far(accuracy: Float[np.ndarray, "*rows C"]) -> Float[np.ndarray, "*rows C"]:
-    """The comparator that stops at the best budget within the one given: the running maximum of a budget curve.
+    """The running maximum of a budget curve: the comparator that stops at the best budget within the one given.
 
-    Noise makes a maximum too high, so take it of curves that many branches are behind, such as a problem's mean.
+    Noise makes a maximum too high: take it of curves of many branches, such as a problem's mean.
     """
     return np.maximum.accumulate(accuracy, axis=-1)
 
@@ -149,10 +143,9 @@ def best_so_far(accuracy: Float[np.ndarray, "*rows C"]) -> Float[np.ndarray, "*r
 def tokens_to_reach(
     tokens: Float[np.ndarray, "rows k"], accuracy: Float[np.ndarray, "rows k"], level: Float[np.ndarray, " rows"]
 ) -> Float[np.ndarray, " rows"]:
-    """The tokens at which curves first reach a level, by straight lines between their points.
+    """The tokens at which curves first reach a level, by straight lines between the points of their running maxima.
 
-    A curve is read as its running maximum: who may spend more may spend less. Before its first point nothing is
-    cheaper, so a level at or below that costs the first point's tokens; one that is never reached is NaN.
+    A level at or below the first point costs that point's tokens; one that is never reached is NaN.
     """
     best = best_so_far(accuracy)
     reached = best >= level[:, None]
@@ -168,9 +161,9 @@ def tokens_to_reach(
 def authors_budget(
     prompt: Float[np.ndarray, "*rows"], tokens: Float[np.ndarray, "*rows"], sampled: Float[np.ndarray, "*rows"]
 ) -> Float[np.ndarray, "*rows"]:
-    """A boundary's budget as the authors' regret notebook counts it: prompt, prefix, suffix, half an answer.
+    """A boundary's budget as in the authors' regret notebook, which divides the tokens of 8 answers by 16.
 
-    The notebook divides the tokens of 8 answers by 16. `tokens` is our budget and `sampled` the answer's part of it.
+    It counts prompt, prefix, suffix and half an answer: `sampled` is the answer's part of our budget, `tokens`.
     """
     return prompt + tokens - sampled / 2
 

@@ -30,14 +30,9 @@ BACKTRACK = re.compile(
 
 
 def by_markers(
-    text: str,
-    *,
-    markers: Sequence[str] = MARKERS,
-    min_paragraphs: int = 3,
-    max_cuts: int | None = None,
-    group_size: int = 1,
+    text: str, *, min_paragraphs: int = 3, max_cuts: int | None = None, group_size: int = 1
 ) -> list[tuple[int, int]]:
-    """Character spans of the episodes of a thought, cut before paragraphs that open with a marker.
+    """Character spans of the episodes of a text, cut before paragraphs that open with one of the `MARKERS`.
 
     The rule of the authors' released analysis (`break_into_meta_steps.ipynb`): split at blank lines; a paragraph that
     starts with a marker opens an episode if at least `min_paragraphs` paragraphs came since the last cut; stop after
@@ -49,14 +44,14 @@ def by_markers(
     """
     if min_paragraphs < 1 or group_size < 1 or (max_cuts is not None and max_cuts < 0):
         raise ValueError(
-            f"need min_paragraphs >= 1, group_size >= 1, max_cuts >= 0 or None; got {min_paragraphs}, {group_size}, "
-            f"{max_cuts}"
+            "need min_paragraphs >= 1, group_size >= 1, max_cuts >= 0 or None; "
+            f"got {min_paragraphs}, {group_size}, {max_cuts}"
         )
     cuts, last, position = [0], 0, 0
     for i, paragraph in enumerate(text.split(PARAGRAPH)):
         if max_cuts is not None and len(cuts) > max_cuts:
             break
-        if i - last >= min_paragraphs and paragraph.startswith(tuple(markers)):
+        if i - last >= min_paragraphs and paragraph.startswith(MARKERS):
             cuts.append(position)
             last = i
         position += len(paragraph) + len(PARAGRAPH)
@@ -65,10 +60,7 @@ def by_markers(
 
 
 def by_backtracks(text: str) -> list[tuple[int, int]]:
-    """Character spans of the episodes of a backtracking search: an attempt, a backtrack marker, an attempt...
-
-    Cut where a backtrack marker (`BACKTRACK`) begins and where it ends. The spans tile the text.
-    """
+    """Character spans that tile a backtracking search: an attempt, a backtrack (`BACKTRACK`), an attempt..."""
     edges = [0, *(edge for found in BACKTRACK.finditer(text) for edge in found.span()), len(text)]
     return [(a, b) for a, b in itertools.pairwise(edges) if a < b]
 
@@ -76,15 +68,14 @@ def by_backtracks(text: str) -> list[tuple[int, int]]:
 def to_tokens(spans: Sequence[tuple[int, int]], offsets: Sequence[int]) -> list[Episode]:
     """The token ranges of character spans that tile a text. A token belongs to the span its first character is in.
 
-    `offsets` holds the position of each token's first character, never falling. Spans too short to own a token
-    vanish, so the result still tiles `range(len(offsets))`.
+    `offsets` holds the position of each token's first character, never falling. A span without a token has no range.
     """
     cuts = sorted({0, *(bisect.bisect_left(offsets, start) for start, _ in spans), len(offsets)})
     return [Episode(start, stop) for start, stop in itertools.pairwise(cuts)]
 
 
 def by_tokens(n_tokens: int, *, size: int) -> list[Episode]:
-    """Episodes of `size` tokens each, the last one shorter: boundaries on a token grid.
+    """Episodes of `size` tokens each, the last one shorter.
 
     Raises:
         ValueError: `size` is below 1.
@@ -107,7 +98,7 @@ def merge(episodes: Sequence[Episode], *, most: int) -> list[Episode]:
 
 
 def block_boundaries(episodes: int, width: int) -> list[int]:
-    """The boundaries 0, width, 2 width, ... and the last of a trace with so many episodes: blocks of `width` episodes.
+    """The boundaries of blocks of `width` episodes: 0, width, 2 width, ... and the last.
 
     Raises:
         ValueError: `width` is below 1.
@@ -118,7 +109,7 @@ def block_boundaries(episodes: int, width: int) -> list[int]:
 
 
 def boundaries(episodes: Sequence[Episode]) -> list[int]:
-    """Token positions of the boundaries 0..K of episodes that tile a thought: `[0]` where there are none.
+    """Token positions of the boundaries 0..K of episodes that tile the thinking: `[0]` where there are none.
 
     Raises:
         ValueError: the episodes leave a gap, overlap or do not start at 0.

@@ -1,8 +1,8 @@
 """Overthinking and the calibration of errors, cross-fitted: the branches of one trace split in two halves.
 
 The largest of several noisy values is too high on average, so "the value was higher earlier" is true of most traces by
-noise alone. One half of the branches chooses a boundary, the other half judges it: the judging half is independent of
-the choice, so its estimate is unbiased.
+noise alone. One half of the branches chooses a boundary; the other half is independent of that choice and judges it
+without bias.
 """
 
 from typing import NamedTuple
@@ -14,7 +14,7 @@ from headway.core.values import Values, from_branches
 
 
 class Overthinking(NamedTuple):
-    """What one trace shows of overthinking: two signs and a size. NaN where branches are missing."""
+    """What one trace shows of overthinking (`overthinking`). NaN where branches are missing."""
 
     raw: float
     corrected: float
@@ -41,15 +41,12 @@ def overthinking(rewards: Float[np.ndarray, "J B"]) -> Overthinking:
                    the value by the other half; both ways averaged
         gain       V'_j* - V'_K, likewise: what stopping at j* would have gained
 
-    A trace whose true value never changes has corrected and gain 0 in expectation; where an earlier boundary that
-    noise chose is truly lower they are below 0. So the mean of `corrected` is at most the share of traces whose value
-    was truly higher earlier, and the mean of `gain` (unbiased for the rule "stop where half of the branches say") at
-    most what the best stops would gain: neither can show overthinking that is not there.
+    A trace whose true value never changes has corrected and gain 0 in expectation. The mean of `corrected` is at most
+    the fraction of traces whose value was truly higher earlier, and the mean of `gain` at most what the best stops
+    would gain: neither can show overthinking that is not there.
     """
-    all_of_them = from_branches(rewards).values
-    last = all_of_them[-1]
-    earlier = all_of_them[:-1][~np.isnan(all_of_them[:-1])]
-    raw = np.nan if np.isnan(last) else float((earlier > last).any())
+    *earlier, last = from_branches(rewards).values.tolist()
+    raw = np.nan if np.isnan(last) else float(any(value > last for value in earlier))
     one, other = (half.values for half in halves(rewards))
     gains = np.array([_gain(one, other), _gain(other, one)])
     return Overthinking(raw, float(np.sign(gains).mean()), float(gains.mean()))
@@ -68,10 +65,10 @@ def disagreement(rewards: Float[np.ndarray, "J B"]) -> Disagreement:
 
         squared_j = (V'_j - V''_j)^2        expected_j = se'_j^2 + se''_j^2
 
-    Where branches are independent and errors are right both have the same mean, since se^2 is unbiased: the ratio of
-    their sums over many boundaries is the variance of the z-scores, pooled so that boundaries where all branches agree
-    (and z is 0/0) count with what they are. Copied answers or a shared seed show as a ratio away from 1. NaN where a
-    half has fewer than two graded branches.
+    Where branches are independent and errors are calibrated both have the same mean, since se^2 is unbiased: the
+    ratio of their sums over many boundaries is the pooled variance of the z-scores, also where all branches agree (and
+    z is 0/0). Copied answers or a shared seed show as a ratio away from 1. NaN where a half has fewer than two graded
+    branches.
     """
     one, other = halves(rewards)
     squared = (one.values - other.values) ** 2

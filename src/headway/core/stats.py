@@ -1,5 +1,4 @@
-"""Uncertainty: means, differences and counts, each with its error. Problems are clusters: their traces are not
-independent, so errors are taken over problems."""
+"""Uncertainty: means, differences and counts, with their errors over problems, whose traces are not independent."""
 
 from collections.abc import Callable, Hashable, Sequence
 from math import comb
@@ -8,6 +7,9 @@ from typing import NamedTuple
 import numpy as np
 from jaxtyping import Float
 from scipy import stats as scipy_stats
+
+# from weights, a row for each resample and a column for each problem, to a value for each row; the data weigh 1
+Statistic = Callable[[Float[np.ndarray, "rows P"]], Float[np.ndarray, " rows"]]
 
 
 class Estimate(NamedTuple):
@@ -34,13 +36,13 @@ def mean(values: Float[np.ndarray, " n"], problems: Sequence[Hashable]) -> Estim
     known = ~np.isnan(values)
     x = values[known]
     _, cluster = np.unique([str(p) for p, k in zip(problems, known, strict=True) if k], return_inverse=True)
-    n, clusters = len(x), int(cluster.max()) + 1 if len(x) else 0
+    n, clusters = len(x), int(cluster.max(initial=-1)) + 1
     centre = float(x.mean()) if n else np.nan
-    stderr = np.nan
-    if clusters > 1:
-        sums = np.bincount(cluster, weights=x - centre)
-        stderr = float(np.sqrt(clusters / (clusters - 1) * np.sum(sums**2)) / n)
-    half = stderr * float(scipy_stats.t.ppf(0.975, clusters - 1)) if clusters > 1 else np.nan
+    if clusters < 2:
+        return Estimate(centre, np.nan, (np.nan, np.nan), n, clusters)
+    sums = np.bincount(cluster, weights=x - centre)
+    stderr = float(np.sqrt(clusters / (clusters - 1) * np.sum(sums**2)) / n)
+    half = stderr * float(scipy_stats.t.ppf(0.975, clusters - 1))
     return Estimate(centre, stderr, (centre - half, centre + half), n, clusters)
 
 
@@ -76,23 +78,18 @@ def by_problem(values: Float[np.ndarray, " n"], problems: Sequence[str]) -> dict
 
 
 def paired_difference(a: dict[str, float], b: dict[str, float]) -> Estimate:
-    """The mean of b - a over the problems both have: two models on the same problems, so that what makes a problem
-    hard cancels."""
+    """The mean of b - a over the problems both have, so that the difficulty of a problem cancels."""
     both = [p for p in a if p in b]
     return mean(np.array([b[p] - a[p] for p in both], dtype=float), both)
 
 
 def simultaneous_bands(
-    values: Float[np.ndarray, "P C"], *, resamples: int = 2000, seed: int = 0, level: float = 0.95
+    values: Float[np.ndarray, "P C"], *, resamples: int = 2000, seed: int = 0
 ) -> Float[np.ndarray, "2 C"]:
-    """Simultaneous bounds for the column means of a problems x budgets table, by resampling problems.
+    """Bounds that hold for all column means of a table at once with 95% probability, by resampling problems (rows).
 
-    The bands hold for all columns at once: the half width is the same multiple of each column's bootstrap error, the
-    `level` quantile of the largest deviation. A column without spread has no width. Fewer than two rows, or nothing
-    observed in a column: NaN.
-
-    Args:
-        values: One row a problem; NaN where it has no observation.
+    The half width is the same multiple of each column's bootstrap error, the 95% quantile of the largest deviation. A
+    column without spread has no width. NaN is not observed; fewer than two rows, or an empty column: NaN.
     """
     P, C = values.shape
     bounds = np.full((2, C), np.nan)
@@ -109,62 +106,48 @@ def simultaneous_bands(
     safe = np.where(spread > 0, spread, np.inf)
     # a resample may hold no row that observes a column: it says nothing about it
     largest = np.nan_to_num(np.abs(means - centre) / safe).max(axis=1)
-    half = float(np.quantile(largest, level)) * spread
+    half = float(np.quantile(largest, 0.95)) * spread
     bounds[:, observed] = centre - half, centre + half
     return bounds
 
 
 def resampled(problems: int, *, resamples: int = 2000, seed: int = 0) -> Float[np.ndarray, "resamples P"]:
-    """How often each problem is drawn in each resample of a bootstrap over problems."""
+    """How often each problem is in each resample of a bootstrap over problems."""
     rng = np.random.default_rng(seed)
     return rng.multinomial(problems, np.full(problems, 1 / problems), size=resamples).astype(float)
 
 
 def bootstrap_estimate(
-    statistic: Callable[[Float[np.ndarray, "rows P"]], Float[np.ndarray, " rows"]],
-    problems: int,
-    *,
-    n: int,
-    resamples: int = 2000,
-    seed: int = 0,
+    statistic: Statistic, problems: int, *, n: int, resamples: int = 2000, seed: int = 0
 ) -> Estimate:
-    """A statistic of problems with its error by resampling them: for what is no mean, such as a crossing or a ratio.
+    """A statistic of n observations with its error by resampling problems: for what is no mean, such as a ratio.
 
-    The error is the deviation over resamples, the interval their 2.5% and 97.5% quantiles; resamples without a value
-    (NaN) are left out. Fewer than two problems: errors NaN; none: all NaN.
-
-    Args:
-        statistic: From weights, one row of them a resample and one column a problem, to a value for each row; the
-            value of the data themselves is that of weights 1.
-        n: The number of observations behind it.
+    The error is the standard deviation over resamples, the interval their 2.5% and 97.5% quantiles; resamples without
+    a value (NaN) are left out. Fewer than two problems: errors NaN; none: all NaN.
     """
     if problems == 0:
         return Estimate(np.nan, np.nan, (np.nan, np.nan), 0, 0)
     value = float(statistic(np.ones((1, problems)))[0])
-    drawn = statistic(resampled(problems, resamples=resamples, seed=seed)) if problems > 1 else np.array([np.nan])
-    drawn = drawn[~np.isnan(drawn)]
-    if np.isnan(value) or len(drawn) < 2:
+    values = statistic(resampled(problems, resamples=resamples, seed=seed)) if problems > 1 else np.empty(0)
+    values = values[~np.isnan(values)]
+    if np.isnan(value) or len(values) < 2:
         return Estimate(value, np.nan, (np.nan, np.nan), n, problems)
-    low, high = np.quantile(drawn, [0.025, 0.975])
-    return Estimate(value, float(drawn.std(ddof=1)), (float(low), float(high)), n, problems)
+    low, high = np.quantile(values, [0.025, 0.975])
+    return Estimate(value, float(values.std(ddof=1)), (float(low), float(high)), n, problems)
 
 
 def wilson(successes: float, n: int, *, z: float = 1.96) -> tuple[float, float]:
     """The Wilson interval of a proportion, which has width where all n agree; (NaN, NaN) for n = 0."""
     if n == 0:
-        return (np.nan, np.nan)
+        return np.nan, np.nan
     p = successes / n
     centre, half = p + z * z / (2 * n), z * np.sqrt(p * (1 - p) / n + z * z / (4 * n * n))
-    return (float((centre - half) / (1 + z * z / n)), float((centre + half) / (1 + z * z / n)))
+    return float((centre - half) / (1 + z * z / n)), float((centre + half) / (1 + z * z / n))
 
 
 def pass_at_k(n: int, correct: int, k: int) -> float:
-    """The chance that at least one of k samples drawn from n is right, unbiased (Chen et al., arXiv:2107.03374).
+    """The unbiased probability that at least one of k of n samples is correct (Chen et al., arXiv:2107.03374).
 
-        1 - C(n - correct, k) / C(n, k)
-
-    NaN where there are fewer than k samples.
+    1 - C(n - correct, k) / C(n, k)        NaN where there are fewer than k samples
     """
-    if k > n:
-        return np.nan
-    return 1 - comb(n - correct, k) / comb(n, k)
+    return np.nan if k > n else 1 - comb(n - correct, k) / comb(n, k)

@@ -1,4 +1,4 @@
-"""Tallies: the branches and scores of one trace as arrays, and the values that they give, of every kind."""
+"""Tallies: the branches and scores of one trace as arrays, and the values that they give, of each kind."""
 
 from collections.abc import Callable, Iterable, Sequence
 from typing import Literal, NamedTuple
@@ -16,21 +16,18 @@ Need = Literal["branches", "scores", "logprobs"]
 
 
 class Tally(NamedTuple):
-    """What was drawn and scored at each boundary of one trace; NaN where nothing is.
-
-    Equal `completions` are equal tokens, which ended in the same way: one that was cut has as many tokens as it may.
-    """
+    """What was sampled and scored at each boundary of one trace; NaN where nothing is."""
 
     name: str  # the trace, in messages
     positions: list[int]  # the boundaries, in tokens of the completion
     rewards: Float[np.ndarray, "J B"]  # NaN where undecided, too
     sampled: Float[np.ndarray, "J B"]  # tokens of each branch
     logprobs: Float[np.ndarray, "J B"]
-    completions: Int[np.ndarray, "J B"]  # a number for each distinct one of the trace, -1 where its tokens are missing
+    completions: Int[np.ndarray, "J B"]  # equal for equal tokens, ended in the same way; -1 where they are missing
     known: Bool[np.ndarray, "J B"]  # whether the branch wrote a form of the answer that is scored
     classes: Int[np.ndarray, "J B"]  # of answers, for votes; `NO_VOTE` where there is none
     forced: Float[np.ndarray, " J"]  # the budget of a forced answer without the answer's own tokens
-    scored: Float[np.ndarray, " J"]  # the probability of the known right answers; NaN where none is known
+    scored: Float[np.ndarray, " J"]  # the probability of the known correct answers; NaN where none is known
     score_tokens: Float[np.ndarray, " J"]  # the budget of the likeliest of them; NaN where nothing was scored
 
     @property
@@ -42,9 +39,8 @@ class Tally(NamedTuple):
     def tokens(self) -> Float[np.ndarray, " J"]:
         """The budget of each boundary: its thinking, the forced text and the tokens of an answer.
 
-        An answer's tokens are the mean over the boundaries of the trace of their branches' mean. One length for all,
-        since right and wrong answers differ in length: a step that got longer by the luck that made its value higher
-        would bias the regret.
+        An answer's tokens are the mean over the boundaries of their branches' mean: one length for all, since correct
+        and wrong answers differ in length, and a budget that depends on the luck of a value would bias the regret.
         """
         asked = self.drawn.any(axis=1)
         return self.forced + np.nanmean(self.sampled[asked], axis=1).mean() if asked.any() else self.forced
@@ -67,12 +63,12 @@ class Estimator(NamedTuple):
     """How values of one kind come from a tally."""
 
     estimate: Callable[[Tally], Values]
-    needs: frozenset[Need]  # what has to be drawn or scored first
-    proportion: bool = False  # whether a value is the share of right ones among n branches
+    needs: frozenset[Need]  # what has to be sampled or scored first
+    proportion: bool = False  # whether a value is the fraction of correct ones among n branches
 
 
 def _hybrid(tally: Tally) -> Values:
-    # without a known form the branches have to tell it all; what a form has told counts no second time
+    # without a known form the branches count alone; a branch that wrote a known form does not count twice
     known = np.where(np.isnan(tally.scored) & ~np.isnan(tally.score_tokens), 0.0, tally.scored)
     rewards = np.where(tally.known & ~np.isnan(tally.rewards), 0.0, tally.rewards)
     return from_hybrid(known, rewards, tally.logprobs, tally.completions)
@@ -100,12 +96,11 @@ def value_curve(tally: Tally, kind: ValueKind = "branches") -> ValueCurve:
         if len(without):
             raise HeadwayError(
                 f"branch {without[0][1]} of {tally.name} at boundary {without[0][0]} has no probability, which {kind} "
-                "values need; its engine does not report it, or an older version drew it: use values 'branches', or "
-                "prove again"
+                "values need; its engine does not report it, or an older version sampled it: use values 'branches', "
+                "or prove again"
             )
-    return ValueCurve(
-        tally.positions, tally.tokens if "branches" in needs else tally.score_tokens, estimate(tally), kind
-    )
+    tokens = tally.tokens if "branches" in needs else tally.score_tokens
+    return ValueCurve(tally.positions, tokens, estimate(tally), kind)
 
 
 def lay_out(
@@ -116,14 +111,9 @@ def lay_out(
     *,
     classes: Sequence[int] | None = None,
 ) -> Tally:
-    """The tally of a trace, from all of its branches and scores.
+    """The tally of a trace (problem and index) with these boundaries, from all of its branches and scores.
 
-    Args:
-        key: Problem and index of the trace.
-        positions: Its boundaries (`segment.boundaries`).
-        branches: Its branches.
-        scores: Its scores.
-        classes: The class of each branch's answer (`equivalence.answer_classes`); none votes by default.
+    `classes` are those of the branches' answers (`equivalence.answer_classes`); none votes by default.
 
     Raises:
         ValueError: a branch or a score belongs to another trace or to a boundary that it does not have.
@@ -154,12 +144,11 @@ def _check(key: tuple[str, int], J: int, record: Branch | Score) -> None:
     if (record.problem_id, record.index) != key or record.boundary >= J:
         raise ValueError(
             f"{type(record).__name__.lower()} {record.problem_id}/{record.index} at boundary {record.boundary} does "
-            f"not fit trace {key[0]}/{key[1]} with {J} boundaries; prove the traces again after cutting them another "
-            "way"
+            f"not fit trace {key[0]}/{key[1]} with {J} boundaries; after cutting traces another way, prove them again"
         )
 
 
 def known_share(curves: Sequence[ValueCurve], scores: Sequence[Score]) -> float:
-    """The known right answers' part of the value, summed over all boundaries; NaN where none were scored."""
+    """The known correct answers' fraction of the value, summed over all boundaries; NaN where none were scored."""
     total = sum(float(np.nansum(c.values.values)) for c in curves)
     return sum(s.probability or 0.0 for s in scores) / total if scores and total > 0 else float("nan")

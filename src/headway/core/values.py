@@ -1,4 +1,4 @@
-"""Values: the meta-prover's chance of success at each boundary, and how sure each estimate of it is."""
+"""Values: the meta-prover's probability of success at each boundary, and the error of each estimate of it."""
 
 from typing import NamedTuple
 
@@ -20,9 +20,8 @@ def from_branches(rewards: Float[np.ndarray, "J B"]) -> Values:
         V_j = (1 / n_j) sum_b r_jb,    se_j = sqrt(V_j (1 - V_j) / (n_j - 1))
 
     n_j counts the branches with a reward; a NaN reward (undecided) is left out. se_j^2 is the unbiased estimate of
-    the variance of V_j, so averages of it are right; a single one is 0 where all branches agree, which is not
-    certainty: for an interval of one value use `stats.wilson`. No graded branch: value NaN; fewer than two: stderr
-    NaN.
+    the variance of V_j, but a single one is 0 where all branches agree, which is not certainty: for an interval of one
+    value use `stats.wilson`. No graded branch: value NaN; fewer than two: stderr NaN.
     """
     graded = ~np.isnan(rewards)
     n = graded.sum(axis=1)
@@ -36,38 +35,35 @@ def from_branches(rewards: Float[np.ndarray, "J B"]) -> Values:
 def from_distinct(
     rewards: Float[np.ndarray, "J B"], logprobs: Float[np.ndarray, "J B"], completions: Int[np.ndarray, "J B"]
 ) -> Values:
-    """The probability mass of the distinct right answers among the n branches drawn at each boundary.
+    """The probability of the distinct correct answers among the n branches at each boundary.
 
-        V = sum_{a in D} p_a r_a / pi_a,    pi_a = 1 - (1 - p_a)^n
+        V = sum_{a in D} p_a r_a / pi_a,    pi_a = 1 - (1 - p_a)^n        (Horvitz and Thompson, 1952)
 
-    (Horvitz and Thompson, 1952.) D holds each distinct completion once, p_a is its probability under the distribution
-    it was sampled from and pi_a the chance that n draws contain it. Unbiased as the mean reward is, and its variance
+    D holds each distinct completion once, p_a is its probability under the distribution it was sampled from and pi_a
+    the probability that n samples contain it. V is unbiased as the mean reward is, and its variance
 
         sum_a y_a^2 (1 - pi_a) / pi_a + sum_{a != b} y_a y_b (pi_ab - pi_a pi_b) / (pi_a pi_b),    y_a = p_a r_a,
         pi_ab = 1 - (1 - p_a)^n - (1 - p_b)^n + (1 - p_a - p_b)^n
 
-    falls to zero as the answers concentrate. It is no mean: a single value may lie above 1, and only averages of it
-    are probabilities. stderr^2 is the unbiased estimate of the variance (each term over pi_a or pi_ab), but 0 where
-    that is negative; as for `from_branches`, a single 0 is not certainty. With one branch it is NaN.
+    falls to zero as the answers concentrate. A single value may lie above 1: only averages are probabilities. stderr^2
+    is the unbiased estimate of the variance (each term over pi_a or pi_ab), but 0 where that is negative; as for
+    `from_branches`, a single 0 is not certainty. With one branch it is NaN.
 
-    Undecided answers (a NaN reward) are left out: with U their own estimated mass, V becomes V / (1 - U), as the mean
-    over the graded branches would, and y_a = p_a (r_a + V u_a) / (1 - U) to first order. NaN if nothing is left.
-
-    Args:
-        rewards: The reward of each branch, NaN where undecided.
-        logprobs: The logarithm of each completion's probability; NaN where no branch was drawn.
-        completions: Equal within a row for equal completions: the same tokens, ended in the same way.
+    Undecided answers (a NaN reward) are left out: with U their own estimated probability, V becomes V / (1 - U), as
+    the mean over the graded branches would, and y_a = p_a (r_a + V u_a) / (1 - U) to first order. NaN if nothing is
+    left. `logprobs` are NaN where there is no branch; `completions` are equal within a row for the same tokens, ended
+    in the same way.
     """
     return from_hybrid(np.zeros(len(rewards)), rewards, logprobs, completions)
 
 
 def from_likelihood(known: Float[np.ndarray, " J"]) -> Values:
-    """The probability of the known right answers at each boundary: nothing is drawn, so it has no sampling error.
+    """The probability of the known correct answers at each boundary: nothing is sampled, so error and n are 0.
 
         V = sum_{a in F} p_a
 
-    F holds the forms in which the right answer is known to be written. A lower bound of the chance of success, exact
-    where F holds every right answer; n is 0.
+    F holds the known forms of the correct answer. A lower bound of the probability of success, exact where F holds
+    every correct answer.
     """
     return Values(known, np.where(np.isnan(known), np.nan, 0.0), np.zeros(len(known), dtype=int))
 
@@ -78,22 +74,17 @@ def from_hybrid(
     logprobs: Float[np.ndarray, "J B"],
     completions: Int[np.ndarray, "J B"],
 ) -> Values:
-    """The exact probability of the known right answers and the mass of the *other* right ones among the branches.
+    """The exact probability of the known correct answers plus that of the *other* correct ones among the branches.
 
         V = sum_{a in F} p_a  +  sum_{a in D \\ F} p_a r_a / pi_a
 
     Unbiased whatever F is, as long as it does not depend on the branches; only the second sum has an error. With F
-    empty it is `from_distinct`, with every right answer in F `from_likelihood`.
-
-    Args:
-        known: The probability of F at each boundary.
-        rewards, logprobs, completions: As for `from_distinct`; the reward of a branch in F is 0 here, since it is
-            counted already.
+    empty it is `from_distinct`, with every correct answer in F `from_likelihood`. `known` is the probability of F at
+    each boundary; the reward of a branch in F is 0 here, since it is counted already.
     """
     rows = [_hybrid(*row) for row in zip(known.tolist(), rewards, logprobs, completions, strict=True)]
-    n = (~np.isnan(rewards) & ~np.isnan(logprobs)).sum(axis=1)
-    estimates = np.array(rows, dtype=float).reshape(len(rows), 2)
-    return Values(estimates[:, 0], estimates[:, 1], n)
+    values, stderr = np.array(rows, dtype=float).reshape(-1, 2).T
+    return Values(values, stderr, (~np.isnan(rewards) & ~np.isnan(logprobs)).sum(axis=1))
 
 
 def _hybrid(
@@ -103,12 +94,12 @@ def _hybrid(
     completions: Int[np.ndarray, " B"],
 ) -> tuple[float, float]:
     """Value and standard error of one boundary."""
-    drawn = ~np.isnan(logprobs)
-    n = int(drawn.sum())
-    first = np.unique(completions[drawn], return_index=True)[1]
-    p = np.exp(np.minimum(logprobs[drawn][first], 0.0))
-    undecided = np.isnan(rewards[drawn][first])
-    reward = np.where(undecided, 0.0, rewards[drawn][first])
+    sampled = np.flatnonzero(~np.isnan(logprobs))
+    n = len(sampled)
+    distinct = sampled[np.unique(completions[sampled], return_index=True)[1]]
+    p = np.exp(np.minimum(logprobs[distinct], 0.0))
+    undecided = np.isnan(rewards[distinct])
+    reward = np.where(undecided, 0.0, rewards[distinct])
     chance = -np.expm1(n * np.log1p(-np.minimum(p, 1 - 1e-16)))
     left = 1 - (p * undecided / chance).sum()
     if n == 0 or undecided.all() or left <= 0:
@@ -119,7 +110,7 @@ def _hybrid(
         return value, np.nan
     small, big = np.minimum(p[:, None], p), np.maximum(p[:, None], p)
     both = 1 - (1 - small) ** n - (1 - big) ** n + np.clip(1 - small - big, 0.0, 1.0) ** n
-    # for unlikely answers that cancels to nothing: to first order, one of n draws is the small one, others the big one
+    # for unlikely answers that cancels to nothing: to first order, one of n is the small one and others the big one
     both = np.where(small < 1e-6, n * small * -np.expm1((n - 1) * np.log1p(-np.minimum(big, 1 - 1e-16))), both)
     np.fill_diagonal(both, chance)
     terms = y[:, None] * y * (1 - chance[:, None] * chance / both)

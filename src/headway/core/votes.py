@@ -1,7 +1,7 @@
-"""Votes: what the majority of several answers says, exactly where nothing weighs them, without drawing subsets.
+"""Votes: the majority of several answers.
 
-An answer is the number of its class: equivalent answers share it, and -1 (no answer) does not vote. Which answers are
-equivalent is settled elsewhere (`headway.text.equivalence`); nothing here reads text.
+An answer is the number of its class: equivalent answers (`headway.text.equivalence`) share it, and -1 (no answer) does
+not vote.
 """
 
 from collections import Counter
@@ -26,26 +26,21 @@ def maj_at_k(
 
         maj@k = sum_{s: |s| = k} (right winners of s) / (winners of s) / C(n, k)
 
-    Winners are the classes with the most votes; a class is right if any of its answers is. A tie shares the point, and
-    no vote at all is wrong. Subsets are counted, not drawn: for each number of votes at the top, a product of
-    binomials over the classes. maj@1 is the share of right answers. More than n answers: not in the result. From a
-    thousand answers on give `most`, or the binomials are too large for a float.
+    Winners are the classes with the most votes; a class is correct if any of its answers is. A tie shares the point,
+    and no vote at all is wrong. Subsets are counted, not sampled: for each number of votes at the top, a product of
+    binomials over the classes. From a thousand answers on give `most`, or the binomials are too large for a float.
     """
     n = len(classes)
-    kept = min(n, n if most is None else most)
-    if kept == 0:
-        return np.array([])
-    voted = classes[classes != NO_VOTE].tolist()
+    sizes = Counter(classes[classes != NO_VOTE].tolist())
     of_right = set(classes[right].tolist())
-    sizes = Counter(voted)
     good = tuple(sorted(size for c, size in sizes.items() if c in of_right))
     bad = tuple(sorted(size for c, size in sizes.items() if c not in of_right))
-    return np.array(_shares(good, bad, n - len(voted), kept))
+    return np.array(_shares(good, bad, n - sizes.total(), n if most is None else min(n, most)))
 
 
 @lru_cache(maxsize=65536)
 def _shares(good: tuple[int, ...], bad: tuple[int, ...], blank: int, most: int) -> tuple[float, ...]:
-    """maj@1..most for classes of these sizes; the same few patterns come again and again."""
+    """maj@1..most for classes of these sizes: a few patterns, which repeat."""
     n = sum(good) + sum(bad) + blank
     total = np.zeros(most + 1)
     for top in range(1, min(max((*good, *bad), default=0), most) + 1):
@@ -78,9 +73,9 @@ def weighted_maj(
     ties: Ties = "share",
     seed: int = 0,
 ) -> float:
-    """The accuracy of a weighted vote over k of the answers: the mean over all subsets, or over `MOST_SUBSETS` drawn.
+    """The accuracy of a weighted vote over k of the answers: the mean over all subsets, or `MOST_SUBSETS` random ones.
 
-    With equal weights and `ties="share"` it is `maj_at_k`. `ties="half"` gives a right winner half a point however
+    With equal weights and `ties="share"` it is `maj_at_k`. `ties="half"` gives a correct winner half a point however
     many it ties with, as the authors' analysis does. NaN where there are fewer than k answers.
     """
     n = len(classes)
@@ -103,14 +98,14 @@ def weighted_maj(
 
 @lru_cache(maxsize=64)
 def _subsets(n: int, k: int, seed: int) -> Int[np.ndarray, "subsets k"]:
-    """All subsets of k of n, or `MOST_SUBSETS` of them drawn where there are more."""
+    """All subsets of k of n, or `MOST_SUBSETS` random ones where there are more."""
     if comb(n, k) <= MOST_SUBSETS:
         return np.array(list(combinations(range(n), k)))
     return np.random.default_rng(seed).random((MOST_SUBSETS, n)).argsort(axis=1)[:, :k]
 
 
 def logprob_weights(logprobs: Float[np.ndarray, " n"], sampled: Float[np.ndarray, " n"]) -> Float[np.ndarray, " n"]:
-    """How much each answer's vote weighs in the authors' analysis: 2 to the power of its mean log-probability a token.
+    """The weight of each answer's vote in the authors' analysis: 2 to the power of its mean log-probability per token.
 
     The logarithm is natural and the base is 2, as released. An unknown log-probability is an unknown weight.
     """
@@ -127,8 +122,8 @@ def winners(classes: Int[np.ndarray, " n"]) -> frozenset[int]:
 def settled_at(classes: Int[np.ndarray, "J B"]) -> int | None:
     """The first boundary from which on one majority answer of the last boundary is in the majority.
 
-    A tie counts for each answer in it. None where the last boundary has no answer. Branches are noisy, and noise
-    unsettles: the true answer settles no later on average.
+    A tie counts for each answer in it. None where the last boundary has no answer. Branches are noisy: the true
+    answer settles no later on average.
     """
     last = winners(classes[-1]) if len(classes) else frozenset()
     if not last:

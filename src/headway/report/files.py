@@ -18,13 +18,14 @@ from headway.report.text import interval, is_known, plus_minus, visible
 from headway.types import HeadwayError
 
 Format = Literal["json", "csv", "parquet", "md", "png", "svg", "pdf"]
+ERRORS = ("value", "stderr", "ci_low", "ci_high", "band_low", "band_high")
 NUMBERS = ("value", "accuracy", "stderr", "ci95", "n", "n_problems")
 # a spreadsheet reads a cell with such a beginning as a formula; labels and ids are hostile
 FORMULA = ("=", "+", "-", "@", "\t", "\r")
 
 
 def parse_formats(given: Iterable[str]) -> list[Format]:
-    """The formats of `--format`, which may be given several times or hold several, separated by commas.
+    """The formats of `--format`, each of which may be several, separated by commas.
 
     Raises:
         HeadwayError: there is no such format.
@@ -40,7 +41,7 @@ def parse_formats(given: Iterable[str]) -> list[Format]:
 def write_files(
     out: Path, formats: Sequence[Format], runs: Sequence[PageRun], comparison: dict[str, Any] | None = None
 ) -> list[Path]:
-    """Writes the formats into a folder and returns the paths; JSON is always written, by the caller."""
+    """Writes the formats into a folder and returns the paths; the caller always writes JSON."""
     made: list[Path] = []
     reports = [(visible(run.label), run.report) for run in runs]
     tables: dict[str, list[dict[str, Any]]] = {}
@@ -69,11 +70,9 @@ def estimates(reports: charts.Reports) -> list[dict[str, Any]]:
     """
     found = []
     for label, report in reports:
-        for quantity, entry, (band_low, band_high) in _entries(report):
-            low, high = entry["ci95"]
+        for quantity, entry, band in _entries(report):
             value = entry["accuracy"] if "accuracy" in entry else entry["value"]
-            numbers = {"value": value, "stderr": entry["stderr"], "ci_low": low, "ci_high": high}
-            numbers |= {"band_low": band_low, "band_high": band_high}
+            numbers = dict(zip(ERRORS, (value, entry["stderr"], *entry["ci95"], *band), strict=True))
             known = {name: x if is_known(x) else None for name, x in numbers.items()}
             key = {name: x for name, x in entry.items() if name not in NUMBERS}
             counts = {"n": entry["n"], "n_problems": entry["n_problems"]}
@@ -88,11 +87,9 @@ def _entries(report: dict[str, Any]) -> Iterator[tuple[str, dict[str, Any], Sequ
         entries = content if isinstance(content, list) else [content]
         bands = report.get("bands", {}).get(quantity) or [(None, None)] * len(entries)
         for entry, band in zip(entries, bands, strict=True):
-            if isinstance(entry, dict) and "ci95" in entry:
-                yield quantity, entry, band
-            elif isinstance(entry, dict):
-                nested = entry.items()
-                yield from ((f"{quantity}.{k}", e, band) for k, e in nested if isinstance(e, dict) and "ci95" in e)
+            if isinstance(entry, dict):
+                named = [(quantity, entry), *((f"{quantity}.{k}", e) for k, e in entry.items() if isinstance(e, dict))]
+                yield from ((name, e, band) for name, e in named if "ci95" in e)
 
 
 def trace_rows(run: PageRun) -> list[dict[str, Any]]:

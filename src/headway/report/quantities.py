@@ -1,7 +1,7 @@
 """The main quantities of a report, one row each: name, label, digits, and the views that show it.
 
-The terminal, the page's headline and report.md show the "headline" quantities; the table "How well the tokens were
-used" shows those of "usage"; a comparison shows what it computes, under the same labels.
+The terminal, the page's headline and report.md show the "headline" quantities, the table "How well the tokens were
+used" those of "usage", a comparison what it computes.
 """
 
 from collections.abc import Sequence
@@ -68,12 +68,8 @@ def shown_in(view: View, reports: Sequence[Report]) -> list[Row]:
 def usage_rows(reports: Sequence[tuple[str, Report]], comparison: dict[str, Any] | None) -> list[list[str]]:
     """A header and a row for each usage quantity, with a cell `0.041 ± 0.012 (95% 0.017 to 0.065)` for each run.
 
-    Where runs are compared, the last row is their token efficiency: the tokens that the first run needs per token of
-    each other run, at the highest maj@k that both reach.
-
-    Args:
-        reports: Label and report.json of each run.
-        comparison: What `compare` returned, or None.
+    Where runs are compared (`compare`), the last row is their token efficiency: the tokens that the first run needs
+    per token of each other run, at the highest maj@k that both reach.
     """
     rows = [["", *(label for label, _ in reports)]]
     for label, estimates, digits in shown_in("usage", [report for _, report in reports]):

@@ -1,6 +1,7 @@
 """Numbers and foreign text in print: estimates with their errors, and no hidden characters."""
 
 import functools
+import itertools
 import math
 import re
 import sys
@@ -46,15 +47,10 @@ def visible(text: str) -> str:
 @functools.cache
 def _hidden() -> re.Pattern[str]:
     """A pattern for one character that `visible` escapes."""
-    points = (chr(point) for point in range(sys.maxunicode + 1) if chr(point) not in "\n\t")
-    runs: list[list[str]] = []
-    for c in points:
-        if unicodedata.category(c) in HIDDEN:
-            if runs and ord(c) == ord(runs[-1][1]) + 1:
-                runs[-1][1] = c
-            else:
-                runs.append([c, c])
-    spans = "".join(f"{_escape(first)}-{_escape(last)}" for first, last in runs)
+    escaped = [c for c in map(chr, range(sys.maxunicode + 1)) if unicodedata.category(c) in HIDDEN and c not in "\n\t"]
+    # consecutive characters have the same distance to their place
+    runs = [[c for _, c in run] for _, run in itertools.groupby(enumerate(escaped), lambda at: ord(at[1]) - at[0])]
+    spans = "".join(f"{_escape(run[0])}-{_escape(run[-1])}" for run in runs)
     return re.compile(f"[{spans}{BLANK}]")
 
 

@@ -1,7 +1,7 @@
 """Comparing runs: estimates, paired differences, tokens for equal accuracy, and regret against the best run."""
 
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -23,12 +23,12 @@ DESCRIPTION = ("model", "problems", "n_problems", "n_traces", "budget", "compara
 def compare(runs: Sequence[tuple[str, RunTable, dict[str, Any]]], budgets: Sequence[int]) -> dict[str, Any]:
     """The content of compare.json: each run's estimates, and its differences from the first run.
 
-    An estimate is over all problems of its run. A difference is this run minus the first: the mean, over the problems
-    that both have, of the difference of the problem's means, so that the difficulty of a problem cancels.
+    An estimate is over all problems of its run, a difference (this run minus the first) over those that both have,
+    between each problem's means.
 
     Args:
-        runs: Label, traces with curves, and report (`summarize`) of each run; differences are from the first.
-        budgets: The budgets of accuracy and normalized regret, in completion tokens.
+        runs: Label, table, and report (`summarize`) of each run.
+        budgets: Those of accuracy and normalized regret, in completion tokens.
 
     Raises:
         HeadwayError: two runs have the same label, or one shares no problem with the first.
@@ -37,9 +37,9 @@ def compare(runs: Sequence[tuple[str, RunTable, dict[str, Any]]], budgets: Seque
     if len(set(labels)) < len(labels):
         raise HeadwayError(f"runs to compare need different labels, got {', '.join(labels)}")
     against, first, _ = runs[0]
-    base = {key: stats.by_problem(x, first.problems) for key, x in _observations(first, budgets).items()}
-    compared = []
-    for i, (label, run, report) in enumerate(runs):
+    base: dict[tuple[str, int | None], dict[str, float]] = {}
+    compared: list[dict[str, Any]] = []
+    for label, run, report in runs:
         shared = set(first.problems) & set(run.problems)
         if not shared:
             raise HeadwayError(
@@ -48,15 +48,13 @@ def compare(runs: Sequence[tuple[str, RunTable, dict[str, Any]]], budgets: Seque
             )
         observed = _observations(run, budgets)
         means = {key: stats.by_problem(x, run.problems) for key, x in observed.items()}
-        compared.append(
-            {
-                "label": label,
-                **{key: report[key] for key in DESCRIPTION},
-                "common_problems": len(shared),
-                "estimates": [_record(key, stats.mean(x, run.problems)) for key, x in observed.items()],
-                "differences": [_record(k, stats.paired_difference(base[k], means[k])) for k in means] if i else [],
-            }
-        )
+        estimates = {key: stats.mean(x, run.problems) for key, x in observed.items()}
+        differences = {key: stats.paired_difference(base[key], means[key]) for key in base}
+        described = {"label": label, **{key: report[key] for key in DESCRIPTION}, "common_problems": len(shared)}
+        for name, found in (("estimates", estimates), ("differences", differences)):
+            described[name] = [{"quantity": q, "budget": b, **entry(e)} for (q, b), e in found.items()]
+        compared.append(described)
+        base = base or means
     return {"against": against, "budgets": list(budgets), "runs": compared}
 
 
@@ -65,7 +63,7 @@ def token_efficiency(runs: Sequence[tuple[str, RunTable]]) -> list[Record]:
 
     The horizontal gap between the two curves of maj@k against tokens, on the problems that both have. `accuracy` is
     the level; where `highest` is true, each resample uses the highest level that both reach in it. `reached` is the
-    share of resamples in which both reach the level; the interval leaves out the others.
+    fraction of resamples in which both reach the level; the interval leaves out the others.
     """
     (against, first), *others = runs
     records = []
@@ -91,12 +89,8 @@ def _efficiency(a: Votes, b: Votes, level: float | None, ceiling: float) -> Reco
     P = len(a.problems)
     estimate = stats.bootstrap_estimate(ratio, P, n=int(a.n.sum() + b.n.sum()))
     reached = float((~np.isnan(ratio(stats.resampled(P)))).mean()) if P > 1 else np.nan
-    return {
-        "accuracy": ceiling if level is None else level,
-        "highest": level is None,
-        "reached": reached,
-        **entry(estimate),
-    }
+    accuracy = ceiling if level is None else level
+    return {"accuracy": accuracy, "highest": level is None, "reached": reached, **entry(estimate)}
 
 
 def _common_curves(
@@ -125,13 +119,12 @@ def _common_problems(a: Votes, b: Votes) -> tuple[Votes, Votes]:
 def regret_against_best(runs: Sequence[tuple[str, RunTable]], *, budget: int) -> list[Record]:
     """Normalized regret of each run against the best of them at each budget, on the problems that all have."""
     shared = set.intersection(*(set(run.problems) for _, run in runs))
-    middle = grid(budget)
+    if not shared:
+        return []
     curves = []
     for _, run in runs:
         own = [i for i, p in enumerate(run.problems) if p in shared]
-        curves.append((run.accuracy(middle)[own], [run.problems[i] for i in own]))
-    if not shared:
-        return []
+        curves.append((run.accuracy(grid(budget))[own], [run.problems[i] for i in own]))
     means = [np.ma.masked_invalid(stats.sums_by_problem(*c).means).mean(axis=0).filled(np.nan) for c in curves]
     best = best_of(np.array(means))
     return [
@@ -144,30 +137,30 @@ def regret_against_best(runs: Sequence[tuple[str, RunTable]], *, budget: int) ->
 def estimate_rows(comparison: dict[str, Any]) -> list[list[str]]:
     """A header and a row for each quantity, with a cell `0.412 ± 0.018` for each run."""
     runs = comparison["runs"]
-    rows = [["", *(run["label"] for run in runs)]]
-    for records in zip(*(run["estimates"] for run in runs), strict=True):
-        rows.append([_name(records[0]), *(plus_minus(r, _digits(r)) for r in records)])
-    return rows
+    return [["", *(run["label"] for run in runs)], *_rows([run["estimates"] for run in runs], plus_minus)]
 
 
 def difference_rows(comparison: dict[str, Any]) -> list[list[str]]:
     """A header and a row for each quantity: `+0.031 ± 0.012 (95% +0.007 to +0.055)` for each run but the first."""
+
+    def cell(record: Record, digits: int) -> str:
+        return f"{plus_minus(record, digits, signed=True)} (95% {interval(record, digits, signed=True)})"
+
     runs = comparison["runs"][1:]
-    rows = [["", *(f"{run['label']} − {comparison['against']}" for run in runs)]]
-    for records in zip(*(run["differences"] for run in runs), strict=True):
-        cells = (
-            f"{plus_minus(r, _digits(r), signed=True)} (95% {interval(r, _digits(r), signed=True)})" for r in records
-        )
-        rows.append([_name(records[0]), *cells])
-    return rows
+    header = ["", *(f"{run['label']} − {comparison['against']}" for run in runs)]
+    return [header, *_rows([run["differences"] for run in runs], cell)]
+
+
+def _rows(records_of_runs: list[list[Record]], cell: Callable[[Record, int], str]) -> Iterator[list[str]]:
+    for records in zip(*records_of_runs, strict=True):
+        quantity, budget = records[0]["quantity"], records[0]["budget"]
+        yield [label_of(quantity, budget), *(cell(record, QUANTITIES[quantity].digits) for record in records)]
 
 
 def markdown_table(comparison: dict[str, Any]) -> str:
     """The estimates as a Markdown table, and the differences as a second one where there is more than one run."""
-    tables = [markdown(estimate_rows(comparison))]
-    if len(comparison["runs"]) > 1:
-        tables.append(markdown(difference_rows(comparison)))
-    return "\n".join(tables)
+    tables = [estimate_rows(comparison), *([difference_rows(comparison)] if len(comparison["runs"]) > 1 else [])]
+    return "\n".join(map(markdown, tables))
 
 
 def _observations(run: RunTable, budgets: Sequence[int]) -> dict[tuple[str, int | None], Float[np.ndarray, " traces"]]:
@@ -181,19 +174,6 @@ def _observations(run: RunTable, budgets: Sequence[int]) -> dict[tuple[str, int 
         **{("normalized_regret", b): x for b, x in zip(budgets, run.regret(at).T, strict=True)},
         **{("accuracy", b): x for b, x in zip(budgets, run.accuracy(at).T, strict=True)},
     }
-
-
-def _record(key: tuple[str, int | None], estimate: stats.Estimate) -> dict[str, Any]:
-    quantity, budget = key
-    return {"quantity": quantity, "budget": budget, **entry(estimate)}
-
-
-def _name(record: dict[str, Any]) -> str:
-    return label_of(record["quantity"], record["budget"])
-
-
-def _digits(record: dict[str, Any]) -> int:
-    return QUANTITIES[record["quantity"]].digits
 
 
 def markdown(rows: list[list[str]]) -> str:

@@ -1,10 +1,7 @@
-"""The paper's evaluation of a run: votes against tokens and episodes, regret against named comparators.
-
-Entries of report.json and compare.json as plain lists of records, each estimate with its error over problems.
-"""
+"""The paper's evaluation of a run: votes against tokens and episodes, regret against named comparators."""
 
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -14,18 +11,20 @@ from headway.core import stats
 from headway.core.regret import best_so_far, budget_curve, mean_gap
 from headway.core.segment import block_boundaries
 from headway.core.votes import maj_at_k
-from headway.report.numbers.table import POINTS, RunTable, budget_points, entry
+from headway.report.numbers.table import POINTS, RunTable, budget_points, by_budget, entry
 
 MOST_K = 64  # samples that vote or pass together
 VOTERS = (1, 2, 4, 8)  # branches that vote at a boundary
 BLOCK = 5  # episodes a block of the binned curves has, as in the authors' figure
-CELLS = 16  # of the grid on which comparators are integrated, between two budgets of the report
+CELLS = 16  # of the grid on which comparators are integrated, for each budget of the report
 
 PERFECT = "perfect (accuracy 1 at every budget)"
 BEST_STOP = "per-problem best (the best budget so far of each problem's mean curve)"
 VOTING = "maj@k envelope (a vote over whole traces for the same tokens)"
 
 Record = dict[str, Any]
+Samples = Float[np.ndarray, " n"]  # a number for each sample
+Cell = tuple[int, int, float]  # trace, boundary, and the accuracy of a vote there
 
 
 class Votes(NamedTuple):
@@ -62,21 +61,16 @@ def direct_votes(run: RunTable) -> Votes:
     problems: list[str] = []
     rewards, classes, tokens = [np.empty(0)], [np.empty(0, dtype=int)], [np.empty(0)]
     for problem, tally, curve in zip(run.problems, run.tallies, run.curves, strict=True):
-        graded, drawn = tally.graded(0), tally.sampled[0][tally.drawn[0]]
+        graded, sampled = tally.graded(0), tally.sampled[0][tally.drawn[0]]
         problems += [problem] * int(graded.sum())
         rewards.append(tally.rewards[0, graded])
         classes.append(tally.classes[0, graded])
         # what an answer costs besides its own tokens is the forced suffix
-        tokens.append(tally.sampled[0, graded] + (curve.tokens[0] - drawn.mean() if len(drawn) else 0.0))
+        tokens.append(tally.sampled[0, graded] + (curve.tokens[0] - sampled.mean() if len(sampled) else 0.0))
     return _votes(problems, np.concatenate(rewards), np.concatenate(classes), np.concatenate(tokens))
 
 
-def _votes(
-    problems: Sequence[str],
-    rewards: Float[np.ndarray, " n"],
-    classes: Int[np.ndarray, " n"],
-    tokens: Float[np.ndarray, " n"],
-) -> Votes:
+def _votes(problems: Sequence[str], rewards: Samples, classes: Int[np.ndarray, " n"], tokens: Samples) -> Votes:
     """Votes over the graded samples of each problem."""
     of_problem: dict[str, list[int]] = defaultdict(list)
     for i, problem in enumerate(problems):
@@ -96,9 +90,8 @@ def _votes(
 
 def by_k(votes: Votes, accuracy: Float[np.ndarray, "P k"]) -> list[Record]:
     """A record for k = 1 to 16 and each power of two beyond, over the problems that have so many samples."""
-    most = accuracy.shape[1]
     records = []
-    for k in (k for k in range(1, most + 1) if k <= 16 or k & (k - 1) == 0):
+    for k in (k for k in range(1, accuracy.shape[1] + 1) if k <= 16 or k & (k - 1) == 0):
         estimate = stats.mean(accuracy[:, k - 1], votes.problems)._replace(n=int(votes.n[votes.n >= k].sum()))
         records.append({"k": k, "tokens": float(np.nanmean(votes.tokens[:, k - 1])), **entry(estimate)})
     return records
@@ -119,8 +112,7 @@ def boundary_votes(run: RunTable) -> list[Float[np.ndarray, "_ p"]]:
 def maj_by_episode(run: RunTable, votes: Sequence[Float[np.ndarray, "_ p"]]) -> list[Record]:
     """[maj@p]_j: a vote over p branches at boundary j, over the traces that have it (`votes`: `boundary_votes`).
 
-    `episodes` is what it costs in episodes, j and one for each further voter; `tokens` what it costs in tokens, the
-    thinking once and p answers.
+    `episodes` is what it costs in episodes: j and one for each further voter.
     """
     records = []
     for p in VOTERS:
@@ -131,42 +123,46 @@ def maj_by_episode(run: RunTable, votes: Sequence[Float[np.ndarray, "_ p"]]) -> 
 
 
 def maj_by_episode_binned(run: RunTable, votes: Sequence[Float[np.ndarray, "_ p"]]) -> list[Record]:
-    """[maj@p]_j over traces of like length, as the authors' figure has it: at the ends of blocks of `BLOCK` episodes.
+    """[maj@p]_j over traces of like length, as in the authors' figure: at the ends of blocks of `BLOCK` episodes.
 
     Traces with (b - 1) * BLOCK + 1 to b * BLOCK episodes have b blocks and are one bin. `boundary` counts episodes up
-    to the end of a block (those of a bin's last block are what each trace has).
+    to the end of a block, as if a trace's last block were full.
     """
-    bins: dict[int, list[tuple[int, list[int]]]] = defaultdict(list)
-    for i, table in enumerate(votes):
-        ends = block_boundaries(len(table) - 1, BLOCK)
-        bins[len(ends) - 1].append((i, ends))
+    ends = [block_boundaries(len(table) - 1, BLOCK) for table in votes]
+    at_ends = [table[at][:, np.array(VOTERS) - 1] for table, at in zip(votes, ends, strict=True)]
     records = []
-    for blocks, members in sorted(bins.items()):
+    for blocks, p, block, cells in votes_by_length(ends, at_ends):
         span = {"episodes_from": (blocks - 1) * BLOCK + 1 if blocks else 0, "episodes_to": blocks * BLOCK}
-        for p in VOTERS:
-            for block in range(blocks + 1):
-                cells = [(i, ends[block], votes[i][ends[block], p - 1]) for i, ends in members]
-                boundary = block * BLOCK
-                named = {**span, "branches": p, "boundary": boundary, "episodes": boundary + p - 1}
-                records += vote_record(run, cells, p, named)
+        boundary = block * BLOCK
+        named = {**span, "branches": p, "boundary": boundary, "episodes": boundary + p - 1}
+        records += vote_record(run, cells, p, named)
     return records
 
 
+def votes_by_length(
+    ends: Sequence[list[int]], votes: Sequence[Float[np.ndarray, "_ 4"]]
+) -> Iterator[tuple[int, int, int, list[Cell]]]:
+    """Blocks, p, block, cells: for each number of blocks of a trace, each of `VOTERS` and each end of a block."""
+    for size in sorted({len(at) for at in ends}):
+        members = [i for i, at in enumerate(ends) if len(at) == size]
+        for column, p in enumerate(VOTERS):
+            for block in range(size):
+                yield size - 1, p, block, [(i, ends[i][block], votes[i][block, column]) for i in members]
+
+
 def vote_record(
-    run: RunTable, cells: Sequence[tuple[int, int, float]], p: int, named: Record, *, with_prompt: bool = False
+    run: RunTable, cells: Sequence[Cell], p: int, named: Record, *, with_prompt: bool = False
 ) -> list[Record]:
-    """The record of a vote over p branches at these places (trace, boundary, accuracy); none where nobody has so many.
+    """The record of a vote over p branches at these places; none where no place has so many.
 
     Its tokens are the thinking once and p answers, and the prompt if asked for.
     """
     known = [(i, j, accuracy) for i, j, accuracy in cells if not np.isnan(accuracy)]
     if not known:
         return []
+    prompt = run.prompt if with_prompt else np.zeros(len(run.prompt))
     tokens = [
-        (run.prompt[i] if with_prompt else 0.0)
-        + run.curves[i].tokens[j]
-        + (p - 1) * np.nanmean(run.tallies[i].sampled[j])
-        for i, j, _ in known
+        prompt[i] + run.curves[i].tokens[j] + (p - 1) * np.nanmean(run.tallies[i].sampled[j]) for i, j, _ in known
     ]
     estimate = stats.mean(np.array([accuracy for *_, accuracy in known]), [run.problems[i] for i, *_ in known])
     return [{**named, "tokens": float(np.mean(tokens)), **entry(estimate)}]
@@ -177,10 +173,10 @@ def regret_by_comparator(run: RunTable, votes: Votes, *, budget: int) -> list[Re
     middle = grid(budget)
     accuracy = run.accuracy(middle)
     sums = stats.sums_by_problem(accuracy, run.problems)
-    best, row = best_so_far(sums.means), {problem: row for row, problem in enumerate(sums.problems)}
+    best = dict(zip(sums.problems, best_so_far(sums.means), strict=True))
     comparators = {
         PERFECT: np.ones_like(accuracy),
-        BEST_STOP: best[[row[problem] for problem in run.problems]],
+        BEST_STOP: np.array([best[problem] for problem in run.problems]),
         VOTING: np.broadcast_to(envelope(votes, middle), accuracy.shape),
     }
     return [
@@ -191,16 +187,14 @@ def regret_by_comparator(run: RunTable, votes: Votes, *, budget: int) -> list[Re
 
 
 def grid(budget: int) -> Float[np.ndarray, " C"]:
-    """The middles of the cells on which comparators are integrated, `CELLS` for each of the report's budgets."""
+    """The middles of the cells on which comparators are integrated."""
     cells = POINTS * CELLS
     return (np.arange(cells) + 0.5) * budget / cells
 
 
 def at_budgets(regret: Float[np.ndarray, "traces C"], problems: Sequence[str], budget: int) -> list[Record]:
     """Records of the grid's columns that end at the report's budgets."""
-    columns = regret[:, CELLS - 1 :: CELLS].T
-    records = {int(b): stats.mean(column, problems) for b, column in zip(budget_points(budget), columns, strict=True)}
-    return [{"budget": b, **entry(estimate)} for b, estimate in records.items()]
+    return by_budget(regret[:, CELLS - 1 :: CELLS], problems, budget_points(budget))
 
 
 def envelope(votes: Votes, budgets: Float[np.ndarray, " C"]) -> Float[np.ndarray, " C"]:

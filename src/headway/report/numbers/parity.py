@@ -1,4 +1,4 @@
-"""Parity: the numbers of a run by the authors' own definitions, where those differ from ours (docs/deviations.md)."""
+"""Parity: a run's numbers by the authors' own definitions, where those differ from ours (docs/deviations.md)."""
 
 from typing import Any
 
@@ -10,16 +10,16 @@ from headway.core.regret import authors_budget, episode_regret, normalized_regre
 from headway.core.segment import block_boundaries
 from headway.core.tally import Tally
 from headway.core.votes import logprob_weights, weighted_maj
-from headway.report.numbers.evaluation import BLOCK, VOTERS, Record, vote_record
-from headway.report.numbers.table import RunTable, default_budgets, entry
+from headway.report.numbers.evaluation import BLOCK, VOTERS, Record, vote_record, votes_by_length
+from headway.report.numbers.table import RunTable, budget_points, by_budget, entry
 
 SHOWN = 6  # blocks that the authors' figure of the episode-based regret shows
 
 
 def as_authors(run: RunTable, *, budget: int) -> dict[str, Any]:
-    """Regret and votes as the authors' released analysis has them; budgets go up to `budget` tokens.
+    """Regret and votes as in the authors' released analysis; budgets go up to `budget` tokens.
 
-    Votes are weighed by log-probability and need an engine that knows it; without, their lists are empty.
+    Votes are weighted by log-probability: without an engine that reports it their lists are empty.
     """
     ends = [block_boundaries(len(t.positions) - 1, BLOCK) for t in run.tallies]
     votes = [_votes(t, at) for t, at in zip(run.tallies, ends, strict=True)]
@@ -32,7 +32,7 @@ def as_authors(run: RunTable, *, budget: int) -> dict[str, Any]:
 
 def regret(run: RunTable, *, budget: int) -> list[Record]:
     """Lines from (0, 0), prompt and half the answer counted, perfect comparator (regret.ipynb)."""
-    budgets = default_budgets(budget)
+    budgets = np.unique(budget_points(budget))
     rows = []
     for prompt, tally, curve in zip(run.prompt, run.tallies, run.curves, strict=True):
         with np.errstate(invalid="ignore", divide="ignore"):
@@ -41,17 +41,13 @@ def regret(run: RunTable, *, budget: int) -> list[Record]:
         # scored values have no answers whose tokens could be counted
         values = np.where(np.isnan(x), np.nan, curve.values.values)
         rows.append(normalized_regret(x, values, budgets, kind="linear"))
-    columns = np.array(rows).reshape(len(rows), len(budgets)).T
-    return [
-        {"budget": int(b), **entry(stats.mean(column, run.problems))}
-        for b, column in zip(budgets, columns, strict=True)
-    ]
+    return by_budget(np.array(rows).reshape(len(rows), len(budgets)), run.problems, budgets)
 
 
 def episodes(run: RunTable, votes: list[Float[np.ndarray, "_ 4"]]) -> list[Record]:
     """Regret over the first b blocks, against the better of thinking on and voting (ICML version, appendix E).
 
-    A trace with fewer than b blocks counts with those it has; one where nothing is ever right is left out.
+    A trace with fewer than b blocks counts with those it has; one where nothing is ever correct is left out.
     """
     table = np.full((len(votes), SHOWN), np.nan)
     for row, maj_by_block in zip(table, votes, strict=True):
@@ -68,20 +64,16 @@ def episodes(run: RunTable, votes: list[Float[np.ndarray, "_ 4"]]) -> list[Recor
 
 
 def maj(run: RunTable, ends: list[list[int]], votes: list[Float[np.ndarray, "_ 4"]]) -> list[Record]:
-    """[maj@p]_j with weighed votes, by number of blocks; l blocks are 5 l + {0, 1, 3, 7} episodes."""
+    """[maj@p]_j with weighted votes, by number of blocks; l blocks are 5 l + {0, 1, 3, 7} episodes."""
     records = []
-    for size in sorted({len(at) for at in ends}):
-        members = [i for i, at in enumerate(ends) if len(at) == size]
-        for column, p in enumerate(VOTERS):
-            for block in range(size):
-                cells = [(i, ends[i][block], votes[i][block, column]) for i in members]
-                named = {"blocks": size - 1, "branches": p, "block": block, "episodes": BLOCK * block + p - 1}
-                records += vote_record(run, cells, p, named, with_prompt=True)
+    for blocks, p, block, cells in votes_by_length(ends, votes):
+        named = {"blocks": blocks, "branches": p, "block": block, "episodes": BLOCK * block + p - 1}
+        records += vote_record(run, cells, p, named, with_prompt=True)
     return records
 
 
 def _votes(tally: Tally, ends: list[int]) -> Float[np.ndarray, "blocks 4"]:
-    """maj@1, 2, 4, 8 at the ends of blocks, weighed as the authors weigh them; NaN where a weight is unknown."""
+    """maj@1, 2, 4, 8 at the ends of blocks, weighted as by the authors; NaN where a weight is unknown."""
     table = np.full((len(ends), len(VOTERS)), np.nan)
     for row, j in zip(table, ends, strict=True):
         graded = tally.graded(j)

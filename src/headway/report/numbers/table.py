@@ -4,6 +4,7 @@ import sys
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Sequence
 from functools import partial
+from itertools import zip_longest
 from typing import Any, NamedTuple, get_args
 
 import msgspec
@@ -26,7 +27,7 @@ ONE_RIGHT = partial(answer_classes, one_right=True)
 
 
 class RunTable(NamedTuple):
-    """A run as numbers: a row for each trace, by problem and index. Traces themselves stay where they are."""
+    """A run as numbers: a row for each trace, by problem and index."""
 
     problems: list[str]
     indices: list[int]
@@ -80,25 +81,15 @@ def run_table(
     scores: Iterable[Score] = (),
     classify: Callable[[Sequence[Item]], list[int]] = ONE_RIGHT,
 ) -> RunTable:
-    """The table of a run. Each record is read once, and of each no more is kept than numbers and the page need.
-
-    Args:
-        traces: The traces, in any order.
-        branches: Their branches.
-        segmenter: Cuts a trace.
-        kind: The kind of values.
-        scores: The traces' scores.
-        classify: Which answers are equal (`answer_classes`).
-    """
-    rows = [
+    """The table of a run, from its records in any order, each read once; `classify` is as `answer_classes`."""
+    rows = sorted(
         _Row(
             sys.intern(t.problem_id), t.index, position, t.outcome, t.reward,
             (len(t.prompt_ids), len(t.token_ids), t.thinking), t.answer, boundaries(segmenter(t)),
         )
         for position, t in enumerate(traces)
-    ]  # fmt: skip
-    rows.sort(key=lambda r: (r.problem, r.number))
-    once: dict[str, str] = {}  # forced answers repeat: equal texts are kept once
+    )  # fmt: skip
+    once: dict[str, str] = {}  # forced answers repeat: equal texts are one object
     with_ids = "logprobs" in ESTIMATORS[kind].needs
     light = [
         msgspec.structs.replace(
@@ -119,10 +110,10 @@ def run_table(
     tallies, texts = [], []
     for r in rows:
         key = r.problem, r.number
-        own = sorted(of_trace.pop(key, ()), key=lambda drawn: (drawn[0].boundary, drawn[0].branch))
-        drawn, voting = [b for b, _ in own], [answer for _, answer in own]
-        tallies.append(lay_out(key, r.boundaries, drawn, scores_of.pop(key, ()), classes=voting))
-        texts.append(tuple(b.text for b in drawn))
+        own = sorted(of_trace.pop(key, ()), key=lambda pair: (pair[0].boundary, pair[0].branch))
+        sampled, voting = [b for b, _ in own], [answer for _, answer in own]
+        tallies.append(lay_out(key, r.boundaries, sampled, scores_of.pop(key, ()), classes=voting))
+        texts.append(tuple(b.text for b in sampled))
     prompt, tokens, thinking = np.array([r.tokens for r in rows], dtype=float).reshape(-1, 3).T
     return RunTable(
         problems=[r.problem for r in rows],
@@ -141,10 +132,10 @@ def run_table(
 
 
 def value_quality(run: RunTable, scores: Sequence[Score]) -> dict[str, Any]:
-    """What the values rest on: their kind, the part that the known forms carry, and how they fit the branches.
+    """The kind of the values, the fraction of them that is from known forms, and how they fit the branches.
 
-    `known_share` is the known forms' probability over the value, both summed over all boundaries. `mean_gap` is the
-    mean over boundaries of the mean reward of their branches less the value: 0 if the values are right on average.
+    `mean_gap` is the mean over boundaries of the mean reward of their branches minus the value: 0 if the values are
+    right on average.
     """
     kind: ValueKind = run.curves[0].kind if run.curves else "branches"
     quality: dict[str, Any] = {"kind": kind}
@@ -159,32 +150,27 @@ def value_quality(run: RunTable, scores: Sequence[Score]) -> dict[str, Any]:
 
 
 def budget_points(budget: int) -> Float[np.ndarray, " C"]:
-    """`POINTS` evenly spaced budgets up to the whole one, in whole tokens; equal ones where it has fewer."""
+    """The `POINTS` evenly spaced budgets of a report, in whole tokens; some are equal where it has fewer tokens."""
     return np.ceil(np.arange(1, POINTS + 1) * budget / POINTS)
 
 
-def default_budgets(budget: int) -> Float[np.ndarray, " C"]:
-    """The budgets of a report, each once."""
-    return np.unique(budget_points(budget))
+def by_budget(
+    columns: Float[np.ndarray, "traces C"], problems: Sequence[str], budgets: Iterable[float], name: str = "value"
+) -> list[dict[str, Any]]:
+    """An entry for the mean of each column; of equal budgets, for the last."""
+    means = {int(b): stats.mean(column, problems) for b, column in zip(budgets, columns.T, strict=True)}
+    return [{"budget": b, **entry(estimate, name)} for b, estimate in means.items()]
 
 
 def summarize(run: RunTable, *, model: str, problems: str, budget: int, answer_tokens: int) -> dict[str, Any]:
     """The content of report.json; `docs/measuring.md` explains each entry. NaN where nothing is known.
 
-    Budgets go up to `budget + answer_tokens`, the completion tokens a trace had.
+    Budgets go up to `budget + answer_tokens`, the maximum completion tokens of a trace.
     """
     ids = run.problems
-    budgets = default_budgets(budget + answer_tokens)
+    budgets = np.unique(budget_points(budget + answer_tokens))
     accuracy, regret = run.accuracy(budgets), run.regret(budgets)
-
-    def over(columns: Float[np.ndarray, "traces C"], name: str) -> list[dict[str, Any]]:
-        estimates = [stats.mean(column, ids) for column in columns.T]
-        return [{"budget": int(b), **entry(e, name)} for b, e in zip(budgets, estimates, strict=True)]
-
-    longest = max((len(c.boundaries) - 1 for c in run.curves), default=0)
-    steps = np.full((len(run.curves), longest), np.nan)
-    for row, curve in zip(steps, run.curves, strict=True):
-        row[: len(curve.boundaries) - 1] = progress(curve.values.values)
+    steps = zip_longest(*(progress(c.values.values).tolist() for c in run.curves), fillvalue=np.nan)
     return {
         "model": model,
         "problems": problems,
@@ -195,13 +181,13 @@ def summarize(run: RunTable, *, model: str, problems: str, budget: int, answer_t
         "comparator": "perfect (accuracy 1 at every budget)",
         "pass_at_1": entry(stats.mean(run.rewards, ids)),
         "forced_at_start": entry(stats.mean(np.array([c.values.values[0] for c in run.curves]), ids)),
-        "budget_curve": over(accuracy, "accuracy"),
-        "normalized_regret": over(regret, "value"),
+        "budget_curve": by_budget(accuracy, ids, budgets, "accuracy"),
+        "normalized_regret": by_budget(regret, ids, budgets),
         "bands": {"budget_curve": band(accuracy, ids), "normalized_regret": band(regret, ids)},
         "episodes": entry(stats.mean(run.episodes, ids)),
         "tokens": entry(stats.mean(run.tokens, ids)),
         "thinking_tokens": entry(stats.mean(run.thinking, ids)),
-        "progress": [{"episode": j, **entry(stats.mean(column, ids))} for j, column in enumerate(steps.T)],
+        "progress": [{"episode": j, **entry(stats.mean(np.array(step), ids))} for j, step in enumerate(steps)],
         "counts": {outcome: run.outcomes.count(outcome) for outcome in get_args(Outcome)},
     }
 
@@ -228,10 +214,5 @@ def branch_counts(run: RunTable) -> dict[str, int]:
 
 def entry(estimate: Estimate, name: str = "value") -> dict[str, Any]:
     """An estimate as report.json writes it."""
-    return {
-        name: estimate.value,
-        "stderr": estimate.stderr,
-        "ci95": list(estimate.ci95),
-        "n": estimate.n,
-        "n_problems": estimate.n_problems,
-    }
+    value, stderr, ci95, n, n_problems = estimate
+    return {name: value, "stderr": stderr, "ci95": list(ci95), "n": n, "n_problems": n_problems}

@@ -8,7 +8,7 @@ import altair as alt
 
 from headway.report.text import is_known
 
-Reports = Sequence[tuple[str, dict[str, Any]]]
+Reports = Sequence[tuple[str, dict[str, Any]]]  # label and report (`summarize`) of each run
 Row = dict[str, Any]
 Picture = Literal["png", "svg", "pdf"]
 
@@ -19,20 +19,12 @@ SEVERAL = {"maj_at_k": "majority of k", "pass_at_k": "any of k"}
 
 
 def budget_curve(reports: Reports) -> alt.LayerChart:
-    """Accuracy at each budget as a step function, with simultaneous 95% bands.
-
-    Args:
-        reports: Label and report (`summarize`) of each run.
-    """
+    """Accuracy at each budget as a step function, with simultaneous 95% bands."""
     return _over_budgets(reports, "budget_curve", "accuracy", title="Accuracy", interpolate="step-after")
 
 
 def normalized_regret(reports: Reports) -> alt.LayerChart:
-    """Normalized regret up to each budget, with simultaneous 95% bands; lower is better.
-
-    Args:
-        reports: Label and report (`summarize`) of each run.
-    """
+    """Normalized regret up to each budget, with simultaneous 95% bands; lower is better."""
     return _over_budgets(reports, "normalized_regret", "value", title="Normalized regret", interpolate="linear")
 
 
@@ -40,14 +32,10 @@ def progress(reports: Reports) -> alt.LayerChart:
     """The mean progress of each episode over the traces that have it, with 95% intervals and a line at zero.
 
     The intervals of episodes that few traces have may be clipped, so that the others stay readable.
-
-    Args:
-        reports: Label and report (`summarize`) of each run.
     """
-    rows = _rows(reports, "progress", "episode", "value")
-    sure = [row for row in rows if row["low"] is not None]
+    rows, bounded = _rows(reports, "progress", "episode", "value")
     most = max((row["n"] for row in rows), default=0)
-    common = [row[end] for row in sure if 4 * row["n"] >= most for end in ("low", "high")]
+    common = [row[end] for row in bounded if 4 * row["n"] >= most for end in ("low", "high")]
     seen = [0.0, *common, *(row["value"] for row in rows)]
     lowest, highest = (min(seen), max(seen)) if any(seen) else (-1.0, 1.0)
     frame = alt.Scale(domain=[max(-1.0, lowest), min(1.0, highest)], nice=True)
@@ -55,55 +43,39 @@ def progress(reports: Reports) -> alt.LayerChart:
     x = alt.X("episode:O", title="Episode", axis=alt.Axis(labelAngle=0, labelOverlap=True, grid=False))
     beside = alt.XOffset("run:N", scale=alt.Scale(domain=[label for label, _ in reports]))
     y, low = (alt.Y(f"{name}:Q", title="Progress", scale=frame) for name in ("value", "low"))
-    zero = _chart([{"zero": 0}]).mark_rule(color="#888888").encode(y="zero:Q")
-    bars = (
-        _chart(sure)
-        .mark_rule(strokeWidth=1.5, clip=True)
-        .encode(x=x, xOffset=beside, y=low, y2="high:Q", color=colour)
-    )
-    points = (
-        _chart(rows)
-        .mark_point(filled=True, size=40, opacity=1)
-        .encode(x=x, xOffset=beside, y=y, color=colour, tooltip=_tooltip("episode", "n"))
-    )
-    return _finish(alt.LayerChart(layer=[zero, bars, points]), "Mean progress of each episode, with 95% intervals")
+    bars = _chart(bounded).mark_rule(strokeWidth=1.5, clip=True)
+    points = _chart(rows).mark_point(filled=True, size=40, opacity=1)
+    layers = [
+        _chart([{"zero": 0}]).mark_rule(color="#888888").encode(y="zero:Q"),
+        bars.encode(x=x, xOffset=beside, y=low, y2="high:Q", color=colour),
+        points.encode(x=x, xOffset=beside, y=y, color=colour, tooltip=_tooltip("episode", "n")),
+    ]
+    return _finish(layers, "Mean progress of each episode, with 95% intervals")
 
 
 def several_traces(reports: Reports) -> alt.LayerChart:
-    """maj@k and pass@k against the total tokens of k traces.
-
-    Args:
-        reports: Label and report (`summarize`) of each run; those without `maj_at_k` and `pass_at_k` are left out.
-    """
-    rows = [
-        {**row, "quantity": name}
-        for series, name in SEVERAL.items()
-        for row in _rows([(label, r) for label, r in reports if series in r], series, "tokens", "value", also="k")
-    ]
+    """maj@k and pass@k against the total tokens of k traces; reports without them are left out."""
+    rows, bounded = list[Row](), list[Row]()
+    for series, name in SEVERAL.items():
+        having = [(label, r) for label, r in reports if series in r]
+        for found, more in zip((rows, bounded), _rows(having, series, "tokens", "value", also="k"), strict=True):
+            found.extend({**row, "quantity": name} for row in more)
     colour = _colour(reports)
     x = alt.X("tokens:Q", title="Tokens of k traces", scale=alt.Scale(zero=True, nice=False))
     y, low = (alt.Y(f"{name}:Q", title="Accuracy", scale=alt.Scale(domain=[0, 1])) for name in ("value", "low"))
-    names = list(SEVERAL.values())
-    dash = alt.StrokeDash(
-        "quantity:N",
-        scale=alt.Scale(domain=names, range=[[1, 0], [5, 4]]),
-        legend=alt.Legend(title=None, orient="bottom", symbolType="stroke", symbolSize=400),
-    )
-    bars = (
-        _chart([row for row in rows if row["low"] is not None])
-        .mark_rule(strokeWidth=1, opacity=0.5, clip=True)
-        .encode(x=x, y=low, y2="high:Q", color=colour)
-    )
+    scale = alt.Scale(domain=list(SEVERAL.values()), range=[[1, 0], [5, 4]])
+    legend = alt.Legend(title=None, orient="bottom", symbolType="stroke", symbolSize=400)
+    dash = alt.StrokeDash("quantity:N", scale=scale, legend=legend)
+    bars = _chart(bounded).mark_rule(strokeWidth=1, opacity=0.5, clip=True)
+    lines = _chart(rows).mark_line(strokeWidth=2)
     # separate points: points on the lines would hide their dashes in the legend
-    lines = _chart(rows).mark_line(strokeWidth=2).encode(x=x, y=y, color=colour, strokeDash=dash)
-    points = (
-        _chart(rows)
-        .mark_point(filled=True, size=30, opacity=1)
-        .encode(x=x, y=y, color=colour, tooltip=[alt.Tooltip("quantity:N"), *_tooltip("k", "tokens")])
-    )
-    return _finish(
-        alt.LayerChart(layer=[bars, lines, points]), "Accuracy of k traces against their tokens, with 95% intervals"
-    )
+    points = _chart(rows).mark_point(filled=True, size=30, opacity=1)
+    layers = [
+        bars.encode(x=x, y=low, y2="high:Q", color=colour),
+        lines.encode(x=x, y=y, color=colour, strokeDash=dash),
+        points.encode(x=x, y=y, color=colour, tooltip=[alt.Tooltip("quantity:N"), *_tooltip("k", "tokens")]),
+    ]
+    return _finish(layers, "Accuracy of k traces against their tokens, with 95% intervals")
 
 
 def all_charts(reports: Reports) -> dict[str, tuple[str, alt.LayerChart]]:
@@ -127,27 +99,24 @@ def save(chart: alt.LayerChart, path: Path, kind: Picture) -> None:
 def _over_budgets(
     reports: Reports, series: str, name: str, *, title: str, interpolate: Literal["step-after", "linear"]
 ) -> alt.LayerChart:
-    rows = _rows(reports, series, "budget", name)
+    rows, bounded = _rows(reports, series, "budget", name)
     colour = _colour(reports)
     most = max((row["budget"] for row in rows), default=1)
     x = alt.X("budget:Q", title="Budget (completion tokens)", scale=alt.Scale(domain=[0, most], nice=False))
     unit = alt.Scale(domain=[0, 1])
-    bands = (
-        _chart([row for row in rows if row["low"] is not None])
-        .mark_area(interpolate=interpolate, opacity=0.18, clip=True)
-        .encode(x=x, y=alt.Y("low:Q", title=title, scale=unit), y2="high:Q", color=colour)
-    )
-    lines = (
-        _chart(rows)
-        .mark_line(interpolate=interpolate, strokeWidth=2, point=alt.OverlayMarkDef(size=22, opacity=1))
-        .encode(x=x, y=alt.Y("value:Q", title=title, scale=unit), color=colour, tooltip=_tooltip("budget"))
-    )
-    return _finish(alt.LayerChart(layer=[bands, lines]), f"{title} at each budget, with 95% bands")
+    y, low = (alt.Y(f"{end}:Q", title=title, scale=unit) for end in ("value", "low"))
+    bands = _chart(bounded).mark_area(interpolate=interpolate, opacity=0.18, clip=True)
+    point = alt.OverlayMarkDef(size=22, opacity=1)
+    lines = _chart(rows).mark_line(interpolate=interpolate, strokeWidth=2, point=point)
+    layers = [
+        bands.encode(x=x, y=low, y2="high:Q", color=colour),
+        lines.encode(x=x, y=y, color=colour, tooltip=_tooltip("budget")),
+    ]
+    return _finish(layers, f"{title} at each budget, with 95% bands")
 
 
-def _rows(reports: Reports, series: str, x: str, name: str, *, also: str | None = None) -> list[Row]:
-    """A row for each known point; `low` and `high` are its simultaneous band if the report has one, else its interval,
-    and None where unknown."""
+def _rows(reports: Reports, series: str, x: str, name: str, *, also: str | None = None) -> tuple[list[Row], list[Row]]:
+    """A row for each known point, and those with bounds: the simultaneous band if there is one, else the interval."""
     rows = []
     for label, report in reports:
         bands = report.get("bands", {}).get(series) or [point["ci95"] for point in report[series]]
@@ -156,7 +125,7 @@ def _rows(reports: Reports, series: str, x: str, name: str, *, also: str | None 
                 ends = {"low": low, "high": high} if is_known(low) else {"low": None, "high": None}
                 more = {also: point[also]} if also else {}
                 rows.append({"run": label, x: point[x], "value": point[name], **ends, "n": point.get("n"), **more})
-    return rows
+    return rows, [row for row in rows if row["low"] is not None]
 
 
 def _chart(rows: list[Row]) -> alt.Chart:
@@ -175,9 +144,10 @@ def _tooltip(*names: str) -> list[alt.Tooltip]:
     return [alt.Tooltip("run:N"), *(alt.Tooltip(f"{name}:Q") for name in names), *numbers]
 
 
-def _finish(chart: alt.LayerChart, description: str) -> alt.LayerChart:
+def _finish(layers: list[alt.Chart], description: str) -> alt.LayerChart:
     return (
-        chart.properties(width=WIDTH, height=HEIGHT, description=description)
+        alt.LayerChart(layer=layers)
+        .properties(width=WIDTH, height=HEIGHT, description=description)
         .configure_view(stroke=None)
         .configure_axis(gridOpacity=0.6, labelFontSize=11, titleFontSize=12, titleFontWeight="normal")
         .configure_legend(labelFontSize=12)

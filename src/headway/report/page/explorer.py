@@ -1,4 +1,4 @@
-"""The traces that a page holds: an index that is read at once, and blocks of compressed traces read on demand."""
+"""The traces in a page: an index that is read at once, and blocks of compressed traces read on demand."""
 
 import base64
 import itertools
@@ -37,8 +37,8 @@ class PageRun(NamedTuple):
 def explorer(runs: Sequence[PageRun], *, limit: int = LIMIT) -> dict[str, Any]:
     """What explorer.js reads: `index`, a column for each fact of a trace; `blocks`, the traces; and their number.
 
-    Traces go in until `limit` bytes are full, the first of each problem of each run first; one too long for the room
-    that is left stays out. A block is JSON, deflated, as base64.
+    Traces fill at most `limit` bytes, the first of each problem of each run first. A block is JSON, deflated, as
+    base64.
     """
     blocks: list[str] = []
     rows: list[tuple[int, int, int, int]] = []
@@ -49,7 +49,7 @@ def explorer(runs: Sequence[PageRun], *, limit: int = LIMIT) -> dict[str, Any]:
             rows.extend((r, i, len(blocks), place) for place, (r, i, _) in enumerate(group[:n]))
             blocks.append(block)
             room -= len(block)
-        # a single trace that is too long leaves its room to others
+        # a single trace that is too long is left out, others may fit
         if room < limit // 100 or n < len(group) > 1:
             break
     rows.sort()
@@ -81,13 +81,13 @@ def _groups(runs: Sequence[PageRun]) -> Iterator[list[tuple[int, int, str]]]:
 
 def _fitting(written: Sequence[str], room: int) -> tuple[int, str]:
     """How many of the first traces fit into so many bytes, by halves, and their block."""
-    n = len(written)
+    n, block = len(written), ""
     while n:
         block = base64.b64encode(zlib.compress(f"[{','.join(written[:n])}]".encode(), 6)).decode()
         if len(block) <= room:
-            return n, block
+            break
         n //= 2
-    return 0, ""
+    return n, block
 
 
 def _turns(runs: Sequence[PageRun]) -> Iterator[tuple[int, int]]:
@@ -106,7 +106,7 @@ def _index(runs: Sequence[PageRun], rows: Sequence[tuple[int, int, int, int]]) -
     sorted_by = [sort_keys(run) for run in runs]
     for r, i, block, place in rows:
         table = runs[r].table
-        known = {
+        facts = {
             "run": r,
             "problem": visible(table.problems[i]),
             "index": table.indices[i],
@@ -117,7 +117,7 @@ def _index(runs: Sequence[PageRun], rows: Sequence[tuple[int, int, int, int]]) -
             "block": block,
             "place": place,
         }
-        for name, value in known.items():
+        for name, value in facts.items():
             columns[name].append(value)
     return columns
 
@@ -150,12 +150,8 @@ def page_trace(
 ) -> dict[str, Any]:
     """A trace as trace.js reads it, with its branches by boundary; None where a number is not known."""
     starts = [*trace.offsets, len(trace.text)]
-    made = zip(
-        itertools.pairwise(curve.boundaries),
-        progress(curve.values.values),
-        progress_stderr(curve.values.stderr),
-        strict=True,
-    )
+    spans, made = itertools.pairwise(curve.boundaries), progress(curve.values.values)
+    errors = progress_stderr(curve.values.stderr)
     return {
         "problem": visible(trace.problem_id),
         "index": trace.index,
@@ -171,21 +167,18 @@ def page_trace(
                 "start": start,
                 "stop": stop,
                 "text": visible(trace.text[starts[start] : starts[stop]]),
-                "progress": _or_none(gain),
-                "stderr": _or_none(error),
+                **_known(progress=gain, stderr=error),
             }
-            for (start, stop), gain, error in made
+            for (start, stop), gain, error in zip(spans, made, errors, strict=True)
         ],
         "boundaries": [
             {
-                "budget": _or_none(budget),
-                "value": _or_none(value),
-                "stderr": _or_none(error),
+                **_known(budget=budget, value=value, stderr=error),
                 "n": int(n),
                 "ci95": [_or_none(end, 4) for end in _ci95(value, error, int(n), curve.kind)],
-                "branches": drawn,
+                "branches": there,
             }
-            for drawn, budget, value, error, n in zip(branches, curve.tokens, *curve.values, strict=True)
+            for there, budget, value, error, n in zip(branches, curve.tokens, *curve.values, strict=True)
         ],
     }
 
@@ -206,7 +199,9 @@ def _verdict(reward: float, answer: int) -> str:
     return "no answer" if answer == NO_VOTE else "wrong"
 
 
-def _or_none(value: float, digits: int | None = None) -> float | None:
-    if not is_known(value):
-        return None
-    return float(value) if digits is None else round(float(value), digits)
+def _known(**numbers: float) -> dict[str, float | None]:
+    return {name: float(number) if is_known(number) else None for name, number in numbers.items()}
+
+
+def _or_none(value: float, digits: int) -> float | None:
+    return round(float(value), digits) if is_known(value) else None

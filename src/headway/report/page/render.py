@@ -1,7 +1,7 @@
 """Reports as pages: one self-contained HTML file each, which needs no network.
 
-All text of models, problems and labels is hostile: it is escaped, invisible characters are written out, and the page
-runs only the scripts put into it here (their hashes are in its content security policy).
+All text of models, problems and labels is hostile: it is escaped, invisible characters are written out, and the
+content security policy allows only the scripts put in here, by their hashes.
 """
 
 import base64
@@ -28,12 +28,7 @@ SCRIPTS = ("page.js", "trace.js", "explorer.js")
 
 
 def render_run(run: PageRun, *, limit: int = LIMIT) -> str:
-    """The content of report.html for one run: its numbers, charts, tables and traces.
-
-    Args:
-        run: The run.
-        limit: Maximum bytes of traces in the page (`explorer`).
-    """
+    """The content of report.html for one run, with at most `limit` bytes of traces."""
     counts = run.report.get("branches") or branch_counts(run.table)
     return _render([(run.label, run.report)], [run], limit, branch_counts=counts)
 
@@ -41,22 +36,9 @@ def render_run(run: PageRun, *, limit: int = LIMIT) -> str:
 def render_compare(
     comparison: dict[str, Any], labelled_reports: charts.Reports, shown: Sequence[PageRun] = (), *, limit: int = LIMIT
 ) -> str:
-    """The content of report.html for any number of runs: estimates, paired differences, charts and traces.
-
-    Args:
-        comparison: What `compare` returned.
-        labelled_reports: Label and report (`summarize`) of each run.
-        shown: The runs whose traces are in the page.
-        limit: Maximum bytes of traces in the page (`explorer`).
-    """
-    return _render(
-        labelled_reports,
-        shown,
-        limit,
-        comparison=comparison,
-        estimates=estimate_rows(comparison),
-        differences=difference_rows(comparison),
-    )
+    """The content of report.html for what `compare` returned, with at most `limit` bytes of traces of `shown`."""
+    tables = {"estimates": estimate_rows(comparison), "differences": difference_rows(comparison)}
+    return _render(labelled_reports, shown, limit, comparison=comparison, **tables)
 
 
 def _render(reports: charts.Reports, shown: Sequence[PageRun], limit: int, **context: Any) -> str:
@@ -80,14 +62,14 @@ def _render(reports: charts.Reports, shown: Sequence[PageRun], limit: int, **con
     environment.policies["json.dumps_kwargs"] = {"allow_nan": False, "separators": (",", ":")}
     environment.filters.update(plus_minus=plus_minus, interval=interval, number=number)
     named = [(visible(label), report) for label, report in reports]
-    drawn = charts.all_charts(named)
+    figures = charts.all_charts(named)
     traces = explorer(shown, limit=limit) if shown else None
     return environment.get_template("page.html.jinja").render(
-        data={"charts": {name: _in_page(chart) for name, (_, chart) in drawn.items()}, "explorer": traces},
+        data={"charts": {name: _in_page(chart) for name, (_, chart) in figures.items()}, "explorer": traces},
         policy=policy,
         scripts=scripts,
         reports=named,
-        figures={name: caption for name, (caption, _) in drawn.items()},
+        figures={name: caption for name, (caption, _) in figures.items()},
         headline=[(label, e, digits) for label, [e], digits in shown_in("headline", [named[0][1]]) if e is not None],
         uses=USES,
         token_use=_token_use(named),
@@ -116,9 +98,8 @@ def _token_use(reports: charts.Reports) -> list[tuple[str, list[tuple[dict[str, 
     """Each run's uses of tokens, with their widths in percent of the longest mean trace of all runs."""
     known = [(label, report["token_use"]) for label, report in reports if "token_use" in report]
     amounts = [[e["value"] if is_known(e["value"]) else 0.0 for e in entries] for _, entries in known]
-    most = (
-        max((sum(row[:-1]) for row in amounts), default=0.0) or 1.0
-    )  # the last use, forced answers, is not part of a trace
+    # the last use, forced answers, is not part of a trace
+    most = max((sum(row[:-1]) for row in amounts), default=0.0) or 1.0
     return [
         (label, [(e, round(100 * amount / most, 2)) for e, amount in zip(entries, row, strict=True)])
         for (label, entries), row in zip(known, amounts, strict=True)
