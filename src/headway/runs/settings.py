@@ -110,7 +110,7 @@ class Proving(Options, frozen=True):
             raise HeadwayError(f"{options} use the variance of branches; got --values {self.values}")
         if self.adaptive and self.branches < 2:
             raise HeadwayError(
-                f"adaptive proving needs --branches 2 or more, got {self.branches}: one has no variance"
+                f"adaptive proving needs --branches of at least 2, got {self.branches}: one has no variance"
             )
 
 
