@@ -32,7 +32,7 @@ class Problem(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class Episode(NamedTuple):
-    """One contiguous piece of the thinking, as a token range of the completion."""
+    """One piece of the thinking, as a token range of the completion."""
 
     start: int
     stop: int
@@ -55,12 +55,9 @@ class SamplingParams(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class Prompt(msgspec.Struct, frozen=True):
-    """What a model is given: the first `stop` tokens of `base`, then `tail`.
+    """What a model is given: the first `stop` tokens of `base`, then `tail`."""
 
-    The prompts of a trace have one `base`, so that an engine computes it only once.
-    """
-
-    base: TokenIds
+    base: TokenIds  # one for all prompts of a trace, so that an engine computes it only once
     stop: int
     tail: TokenIds = ()
 
@@ -175,11 +172,11 @@ class Branch(Keyed, frozen=True):
 class Score(Keyed, frozen=True):
     """The likelihood of the known correct answers at a boundary of a trace, under the meta-prover; nothing is sampled.
 
-    `probability` is summed over their `forms`, None where none is known; `tokens` is the budget of the likeliest.
+    `probability` is summed over their `forms`, None where none is known.
     """
 
     boundary: int
-    tokens: int
+    tokens: int  # the budget of the likeliest
     forms: int
     probability: float | None
 
@@ -194,14 +191,11 @@ class BranchHead(Keyed, frozen=True, forbid_unknown_fields=False):
 
 
 class Attempt(Keyed, frozen=True):
-    """One round of a chain in the linearized evaluation: its text, and its answer if that is in a box.
-
-    `tokens` counts all completion tokens of the chain so far, including those outside the window.
-    """
+    """One round of a chain in the linearized evaluation: its text, and its answer if that is in a box."""
 
     round: int
     text: str
-    tokens: int
+    tokens: int  # all completion tokens of the chain so far, including those outside the window
     answer: str | None = None
     reward: float | None = None
 
@@ -209,13 +203,12 @@ class Attempt(Keyed, frozen=True):
 class MetaProver(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """The policy forced to answer: by `suffix` within its thinking, by `end_suffix` after complete thinking.
 
-    The paper's mu(. | x, z_{0:j}) has a suffix that asks for a whole solution; this one asks for the bare answer
-    (docs/deviations.md). `branches` is the number of answers sampled at a boundary.
+    The paper's mu(. | x, z_{0:j}) asks for a whole solution, this one for the bare answer (docs/deviations.md).
     """
 
     suffix: str
     end_suffix: str
-    branches: int = 4
+    branches: int = 4  # answers sampled at a boundary
     max_tokens: int = 32
     temperature: float = 1.0
     top_p: float = 1.0

@@ -16,10 +16,10 @@ MARKERS = ("Wait", "But wait", "Alternatively", "But hold on")
 
 
 class OpenThought(NamedTuple):
-    """Thinking that is not closed: its tokens, and the end of its text."""
+    """Thinking that is not closed."""
 
     token_ids: TokenIds
-    tail: str
+    tail: str  # the end of its text
 
 
 class Extension(NamedTuple):

@@ -66,10 +66,10 @@ class Prover:
             traces: What is proved; those of one list are in memory at a time.
             seed: The run's.
             mark_known: Whether branches that wrote a known correct answer are marked, as hybrid values need it.
-            traces_at_once: Traces in one call of the engine.
+            traces_at_once: Traces of a list.
             done: Branches to leave out.
-            rounds: Which rounds of branches to sample at each boundary of a trace; default: round 0 everywhere. Branch
-                b of round r has number r * branches + b, and its seed does not depend on what else is sampled.
+            rounds: Which rounds to sample at each boundary of a trace; default: round 0 everywhere. Branch b of round
+                r has number r * branches + b, and its seed does not depend on what else is sampled.
         """
         for start in range(0, len(traces), traces_at_once):
             asked = [f for t in traces[start : start + traces_at_once] for f in self.forced(t)]

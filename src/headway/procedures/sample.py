@@ -92,8 +92,7 @@ def make_trace(
 ) -> Trace:
     """An ungraded trace: the completion with its text, offsets, thinking and answer, cut at `budget` thinking tokens.
 
-    An opening tag that the model wrote itself moves to the prompt, where a template would have put it: the thinking
-    begins after it, and budgets count the same either way.
+    An opening tag that the model wrote itself moves to the prompt, so that budgets count the same either way.
     """
     ids, stop = completion.token_ids, completion.stop
     text, offsets = decode_with_offsets(tokenizer, ids)

@@ -25,14 +25,13 @@ FORMATS: dict[str, ThinkTags] = {
     "harmony": ThinkTags("<|channel|>analysis<|message|>", "<|end|><|start|>assistant<|channel|>final<|message|>"),
     "magistral": ThinkTags("[THINK]", "[/THINK]"),
 }
-# What shows a format: a token of the vocabulary, or a text in the chat template.
-_SIGNS: dict[str, tuple[str, str]] = {
+# what shows a format: a token of the vocabulary, or a text in the chat template
+_SIGNS = {
     "think": ("</think>", "<think>"),
     "harmony": ("<|channel|>", "<|channel|>"),
     "magistral": ("[/THINK]", "[THINK]"),
 }
-# Variables with which chat templates switch thinking on.
-_SWITCHES = ("enable_thinking", "thinking")
+_SWITCHES = ("enable_thinking", "thinking")  # variables with which chat templates switch thinking on
 if TYPE_CHECKING:
     ThinkFormat = str
 else:
@@ -40,14 +39,11 @@ else:
 
 
 class Thought(NamedTuple):
-    """Where a completion's thinking is: characters `start` to `stop`, and where its answer begins.
-
-    `answer` is None while the thinking is not closed.
-    """
+    """Where a completion's thinking is: characters `start` to `stop`."""
 
     start: int
     stop: int
-    answer: int | None
+    answer: int | None  # where the answer begins; None while the thinking is not closed
 
 
 def find_think_tags(

@@ -22,16 +22,13 @@ TRACES_FILE = "traces.jsonl"
 
 
 class StepResult(NamedTuple):
-    """The traces of a step on this process, each with its value curve and bonuses, and the branches of all.
-
-    `known_share` is the fraction of the value that comes from the known correct answers.
-    """
+    """The traces of a step on this process, each with its value curve and bonuses, and the branches of all."""
 
     traces: list[Trace]
     curves: list[ValueCurve]
     bonuses: list[np.ndarray]
     branches: list[Branch]
-    known_share: float
+    known_share: float  # the fraction of the value that comes from the known correct answers
 
 
 def metrics(result: StepResult) -> dict[str, float]:
@@ -87,11 +84,7 @@ class ShareWatch:
 
 
 class StepLog:
-    """Writes the metrics and traces of each step, and counts sampled tokens and steps without values.
-
-    Args:
-        trainer: Has TRL's metrics and the two counts.
-    """
+    """Writes the metrics and traces of each step, and counts sampled tokens and steps without values."""
 
     def __init__(self, trainer: Any) -> None:
         self._trainer = trainer

@@ -96,7 +96,7 @@ class _Tell(TrainerCallback):  # type: ignore[misc]
 
 
 def main(arguments: list[str], *, tell: Callable[[int, int], None] | None = None) -> None:
-    """`headway train`: TRL's parser, a YAML recipe and flags that override it.
+    """Parses a YAML recipe and the flags that override it, and trains.
 
     Raises:
         HeadwayError: the recipe or a flag cannot be used; says which.

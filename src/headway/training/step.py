@@ -28,11 +28,7 @@ RANGES: dict[str, Callable[[list[Episode], int], list[Episode]]] = {
 
 
 class Step:
-    """The state of one step, and its arithmetic: `start`, then `read`, then `advantages`.
-
-    Args:
-        trainer: Has the options, the policy, the grader and the meta-prover.
-    """
+    """The state of one step, and its arithmetic: `start`, then `read`, then `advantages`."""
 
     def __init__(self, trainer: Any) -> None:
         self._trainer = trainer

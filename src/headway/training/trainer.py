@@ -32,10 +32,6 @@ class MRTTrainer(GRPOTrainer):  # type: ignore[misc]
         train_dataset: Rows with `id`, `prompt` (a conversation) and `answer`; `dataset_of` makes it.
         grader: Grades the branches and the traces; its rewards are the outcome where no `reward_funcs` are given.
         reward_funcs: TRL's. Where traces get credit, they also receive the traces (`outcome.TRACE`).
-
-    Attributes:
-        generated_tokens: Tokens sampled so far on all processes, branches and prefixes included.
-        steps_without_values: Steps in which no value was known.
     """
 
     def __init__(
@@ -69,8 +65,8 @@ class MRTTrainer(GRPOTrainer):  # type: ignore[misc]
         self.prover = meta_prover(tags, **forced, branches=args.branches, max_tokens=args.answer_tokens)
         self.policy = Policy(self)
         self.step_log = StepLog(self)
-        self.generated_tokens = 0
-        self.steps_without_values = 0
+        self.generated_tokens = 0  # on all processes, branches and prefixes included
+        self.steps_without_values = 0  # steps in which no value was known
         self._opening: list[int] = processing_class.encode(tags.open, add_special_tokens=False)
         self._current: Step | None = None  # the step that TRL is in, if it gives credit
         args = copy(args)
