@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Callable
+from functools import cache
 from typing import NamedTuple
 
 from headway.text.answers import BOX, answer_after
@@ -81,12 +82,8 @@ class KnownAnswers:
     """The known correct answers to problems after each forced text, each found once."""
 
     def __init__(self, tokenizer: Tokenizer, prover: MetaProver, grader: Grader) -> None:
-        self._tokenizer, self._prover, self._grader = tokenizer, prover, grader
-        self._found: dict[tuple[Problem, str], Forms] = {}
+        self._find = cache(lambda problem, forced: known_forms(tokenizer, prover, forced, problem, grader))
 
     def forms(self, problem: Problem, forced: str) -> Forms:
         """The known correct answers to a problem after a forced text; none where the grader accepts no candidate."""
-        if (problem, forced) not in self._found:
-            found = known_forms(self._tokenizer, self._prover, forced, problem, self._grader)
-            self._found[problem, forced] = found
-        return self._found[problem, forced]
+        return self._find(problem, forced)

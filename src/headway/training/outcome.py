@@ -48,7 +48,7 @@ def problem_of(row: Mapping[str, Any]) -> Problem:
 
 
 class StopAtTokens(TrainerCallback):  # type: ignore[misc]
-    """Ends the training at `max_generated_tokens`; the count continues from a checkpoint's."""
+    """Says how far the training is, and ends it at `max_generated_tokens`; the count continues from a checkpoint's."""
 
     def __init__(self, trainer: Any) -> None:
         self._trainer = trainer
@@ -60,6 +60,8 @@ class StopAtTokens(TrainerCallback):  # type: ignore[misc]
 
     def on_step_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
         """Ends the training once the limit is reached."""
-        limit = self._trainer.args.max_generated_tokens
-        if limit is not None and self._trainer.generated_tokens >= limit:
+        limit, done = self._trainer.args.max_generated_tokens, self._trainer.generated_tokens
+        if limit is not None and done >= limit:
             control.should_training_stop = True
+        if self._trainer.tell:
+            self._trainer.tell(*((state.global_step, state.max_steps) if limit is None else (min(done, limit), limit)))

@@ -3,10 +3,10 @@
 import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Annotated, Any
+from typing import Annotated
 
 from datasets import Dataset
-from transformers import AutoTokenizer, PrinterCallback, TrainerCallback
+from transformers import AutoTokenizer, PrinterCallback
 from transformers.utils import logging
 from trl import ModelConfig, TrlParser, get_peft_config
 
@@ -73,26 +73,12 @@ def train(
     )  # fmt: skip
     with warnings.catch_warnings():
         if tell is not None:
+            trainer.tell = tell
             trainer.remove_callback(PrinterCallback)
-            trainer.add_callback(_Tell(trainer, tell))
             warnings.simplefilter("ignore", FutureWarning)  # of TRL and transformers to each other
         trainer.train(resume_from_checkpoint=args.resume_from_checkpoint)
         trainer.save_model(args.output_dir)
     return trainer
-
-
-class _Tell(TrainerCallback):  # type: ignore[misc]
-    """Says how far the training is."""
-
-    def __init__(self, trainer: MRTTrainer, tell: Callable[[int, int], None]) -> None:
-        self._trainer, self._tell = trainer, tell
-
-    def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
-        limit = self._trainer.args.max_generated_tokens
-        if limit is None:
-            self._tell(state.global_step, state.max_steps)
-        else:
-            self._tell(min(self._trainer.generated_tokens, limit), limit)
 
 
 def main(arguments: list[str], *, tell: Callable[[int, int], None] | None = None) -> None:

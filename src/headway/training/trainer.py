@@ -4,6 +4,7 @@ GRPO samples, grades and normalizes; `MRTTrainer` replaces its advantages (B,) b
 TRL's loss documents for subclasses. With `credit: grpo` or a progress weight of 0 the step is TRL's, bit for bit.
 """
 
+from collections.abc import Callable
 from contextlib import nullcontext
 from copy import copy
 from typing import Any
@@ -67,6 +68,7 @@ class MRTTrainer(GRPOTrainer):  # type: ignore[misc]
         self.step_log = StepLog(self)
         self.generated_tokens = 0  # on all processes, branches and prefixes included
         self.steps_without_values = 0  # steps in which no value was known
+        self.tell: Callable[[int, int], None] | None = None  # is told after each step how much is done, of how much
         self._opening: list[int] = processing_class.encode(tags.open, add_special_tokens=False)
         self._current: Step | None = None  # the step that TRL is in, if it gives credit
         args = copy(args)
