@@ -128,7 +128,7 @@ def test_thinking_and_answer_are_told_apart_whoever_opened_the_thinking(family: 
     for trace in traces.values():
         assert trace.thought.strip().startswith("Hm.")
         model = of(family)
-        assert model.decode(trace.prefix(0), skip_special_tokens=False).rstrip().endswith(opening_of(tags))
+        assert model.decode(trace.prompt_ids, skip_special_tokens=False).rstrip().endswith(opening_of(tags))
     # ended without closing: no answer, and no loss of the thought
     ended = read(family, f"{opening}It is \\boxed{{4}}.", think_open=think_open)
     assert (ended.closed, ended.answer, ended.reward, ended.outcome) == (False, None, 0.0, "no_answer")

@@ -16,7 +16,7 @@ Outcome = Literal["correct", "wrong", "no_answer", "undecided", "truncated"]
 
 
 class HeadwayError(ValueError):
-    """What a user gave cannot be used; the text says what was got, what was expected and what to do."""
+    """An input cannot be used; the text says what was got, what was expected and what to do."""
 
 
 class Problem(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -33,7 +33,7 @@ class Problem(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class Episode(NamedTuple):
-    """One contiguous piece of the thinking, as a token range of the completion."""
+    """One piece of the thinking, as a token range of the completion."""
 
     start: int
     stop: int
@@ -56,12 +56,9 @@ class SamplingParams(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class Prompt(msgspec.Struct, frozen=True):
-    """What a model is given: the first `stop` tokens of `base`, then `tail`.
+    """What a model is given: the first `stop` tokens of `base`, then `tail`."""
 
-    The prompts of a trace have one `base`, which an engine need compute only once.
-    """
-
-    base: TokenIds
+    base: TokenIds  # one for all prompts of a trace, so that an engine computes it only once
     stop: int
     tail: TokenIds = ()
 
@@ -71,7 +68,7 @@ class Prompt(msgspec.Struct, frozen=True):
 
     @classmethod
     def of(cls, token_ids: TokenIds) -> "Prompt":
-        """A prompt of these tokens."""
+        """A prompt of these tokens alone."""
         return cls(token_ids, len(token_ids))
 
     @property
@@ -87,11 +84,10 @@ Prompts = Sequence[Prompt]
 
 
 class Completion(NamedTuple):
-    """Tokens an engine returned for one prompt, and why they ended: by themselves or for their length.
+    """The tokens that an engine returned for one prompt, without the one that ends the text, and why they ended.
 
-    A token that ends the text (end of sequence) is not among them. `logprob` is the natural logarithm of the
-    completion's probability under the distribution it was sampled from (after temperature and top-p), the token that
-    ended it included; None where the engine does not know it.
+    `logprob` is the natural logarithm of the completion's probability under the distribution it was sampled from
+    (after temperature and top-p), the token that ended it included; None where the engine does not know it.
     """
 
     token_ids: TokenIds
@@ -99,17 +95,31 @@ class Completion(NamedTuple):
     logprob: float | None = None
 
 
-class Trace(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """A policy's completion for a problem, with its thinking and its outcome.
-
-    `text[offsets[t]:]` begins with token t, for tokens of `token_ids`. The thinking is tokens 0 to `thinking`; what
-    follows is the closing tag and the answer. A trace that is not `closed` ran into its budget while it thought
-    (`stop` is "length") or ended without closing its thinking; it has no answer. `reward` is 1, 0, or None if the
-    grader could not decide.
-    """
+class Keyed(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """A record of one trace (or chain) of a problem."""
 
     problem_id: str
     index: int
+
+    @property
+    def key(self) -> tuple[str, int]:
+        """What identifies the trace in a run."""
+        return self.problem_id, self.index
+
+    @property
+    def name(self) -> str:
+        """The trace as messages and pages name it."""
+        return f"{self.problem_id}/{self.index}"
+
+
+class Trace(Keyed, frozen=True):
+    """A policy's completion for a problem, with its thinking and its outcome.
+
+    `text[offsets[t]:]` begins with token t of `token_ids`. The thinking is tokens 0 to `thinking`; the closing tag and
+    the answer follow. A trace that is not `closed` ran into its budget while it thought (`stop` is "length") or ended
+    without closing its thinking; it has no answer. `reward` is 1, 0, or None if the grader could not decide.
+    """
+
     prompt_ids: TokenIds
     token_ids: TokenIds
     text: str
@@ -128,22 +138,13 @@ class Trace(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
             )
 
     @property
-    def name(self) -> str:
-        """The trace as messages and pages name it."""
-        return f"{self.problem_id}/{self.index}"
-
-    @property
     def thought(self) -> str:
         """The text of the thinking."""
         return self.text if self.thinking == len(self.token_ids) else self.text[: self.offsets[self.thinking]]
 
-    def prefix(self, boundary: int) -> TokenIds:
-        """The prompt and the first `boundary` tokens of the completion, as sampled."""
-        return self.prompt_ids + self.token_ids[:boundary]
-
     @property
     def outcome(self) -> Outcome:
-        """What became of the trace; each trace is exactly one of these."""
+        """What became of the trace."""
         if not self.closed and self.stop == "length":
             return "truncated"
         if self.reward is None:
@@ -153,16 +154,13 @@ class Trace(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         return "wrong" if self.answer else "no_answer"
 
 
-class Branch(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+class Branch(Keyed, frozen=True):
     """One completion by the meta-prover from a boundary of a trace, with its reward.
 
-    `tokens` is its budget: completion tokens up to and including the forced answer (thinking before the boundary,
-    forced suffix, sampled tokens). The prompt does not count. `logprob` is that of its completion,
-    `token_ids`; `known` says that it wrote one of the forms whose probability a `Score` holds.
+    `tokens` is its budget: the thinking before the boundary, the forced suffix and the `sampled` tokens, without the
+    prompt. `logprob` is that of its completion `token_ids`; `known`: it wrote a form that counts in a `Score`.
     """
 
-    problem_id: str
-    index: int
     boundary: int
     branch: int
     text: str
@@ -175,57 +173,46 @@ class Branch(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     known: bool = False
 
 
-class Score(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """The probability, under the meta-prover, of the known right answers at a boundary of a trace: nothing is sampled.
+class Score(Keyed, frozen=True):
+    """The likelihood of the known correct answers at a boundary of a trace, under the meta-prover; nothing is sampled.
 
-    `probability` is summed over the `forms` in which they are written, None where none is known; `tokens` is the
-    budget of the likeliest.
+    `probability` is summed over their `forms`, None where none is known.
     """
 
-    problem_id: str
-    index: int
     boundary: int
-    tokens: int
+    tokens: int  # the budget of the likeliest
     forms: int
     probability: float | None
 
 
-class BranchHead(msgspec.Struct, frozen=True):
-    """Which branch a record is, its tokens and its reward: what numbers need, without text and token ids."""
+class BranchHead(Keyed, frozen=True, forbid_unknown_fields=False):
+    """What numbers need of a branch, without text and token ids."""
 
-    problem_id: str
-    index: int
     boundary: int
     branch: int
     sampled: int
     reward: float | None = None
 
 
-class Attempt(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """One round of a chain in the linearized evaluation: what it sampled, and what it answered in a box, if it did.
+class Attempt(Keyed, frozen=True):
+    """One round of a chain in the linearized evaluation: its text, and its answer if that is in a box."""
 
-    `tokens` are all completion tokens of the chain up to here, those that the window has dropped included.
-    """
-
-    problem_id: str
-    index: int
     round: int
     text: str
-    tokens: int
+    tokens: int  # all completion tokens of the chain so far, including those outside the window
     answer: str | None = None
     reward: float | None = None
 
 
 class MetaProver(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """The policy forced to answer by `suffix` in its thinking, or `end_suffix` after thinking that ended by itself.
+    """The policy forced to answer: by `suffix` within its thinking, by `end_suffix` after complete thinking.
 
-    Shapes the paper's mu(. | x, z_{0:j}); its own suffix asks for a whole solution, this one for the bare answer
-    (docs/deviations.md). `branches` is the number of answers drawn at a boundary.
+    The paper's mu(. | x, z_{0:j}) asks for a whole solution, this one for the bare answer (docs/deviations.md).
     """
 
     suffix: str
     end_suffix: str
-    branches: int = 4
+    branches: int = 4  # answers sampled at a boundary
     max_tokens: int = 32
     temperature: float = 1.0
     top_p: float = 1.0
@@ -233,13 +220,7 @@ class MetaProver(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
     def sampling(self) -> SamplingParams:
         """The sampling of one boundary's branches."""
-        return SamplingParams(
-            n=self.branches,
-            max_tokens=self.max_tokens,
-            temperature=self.temperature,
-            top_p=self.top_p,
-            stop=self.stop,
-        )
+        return SamplingParams(self.max_tokens, self.branches, self.temperature, self.top_p, self.stop)
 
 
 @runtime_checkable
@@ -262,7 +243,7 @@ class Tokenizer(Protocol):
 
 @runtime_checkable
 class Engine(Protocol):
-    """Samples completions of prompts. Knows tokens; never problems, episodes or rewards."""
+    """Samples completions of prompts. It knows tokens, never problems, episodes or rewards."""
 
     @property
     def tokenizer(self) -> Tokenizer:
@@ -271,22 +252,21 @@ class Engine(Protocol):
     def sample(self, prompts: Prompts, params: SamplingParams, *, seeds: Sequence[int]) -> list[list[Completion]]:
         """`out[i][s]` is sample s of prompt i: `len(out) == len(prompts)` and `len(out[i]) == params.n`.
 
-        A prompt's samples depend on its tokens and its own seed alone, not on the other prompts of the call. Prompts
-        of one base stand side by side.
+        A prompt's samples depend on its tokens and its own seed alone. Prompts of one base stand side by side.
         """
 
 
 @runtime_checkable
 class Likelihood(Protocol):
-    """What an engine may also do: evaluate given text. Nothing else may grow on an engine."""
+    """An engine that can also evaluate given text."""
 
     def logprobs(
         self, prompts: Prompts, continuations: Continuations, *, ends: tuple[str, ...], temperature: float = 1.0
     ) -> list[list[float]]:
-        """`out[i][k]` is the log-probability that what follows prompt i begins with its continuation k and then ends.
+        """`out[i][k]` is the log-probability that prompt i is followed by its continuation k and then by an end.
 
-        It ends with the end of the text, or with any token whose text begins, spaces aside, with one of `ends`. An
-        engine may say -inf for one that is negligible beside another of its prompt.
+        An end is the end of the text, or any token whose text begins, spaces aside, with one of `ends`. An engine may
+        return -inf for a continuation that is negligible beside another of its prompt.
         """
 
 
@@ -295,4 +275,4 @@ class Grader(Protocol):
     """Decides which texts answer their problems."""
 
     def grade(self, items: Sequence[tuple[Problem, str]]) -> list[float | None]:
-        """For each (problem, answer): 1.0 right, 0.0 wrong, None where it cannot be decided (never 0.0 for that)."""
+        """For each (problem, answer): 1.0 correct, 0.0 wrong, None (never 0.0) where it cannot be decided."""

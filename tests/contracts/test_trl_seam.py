@@ -279,7 +279,7 @@ def test_the_log_warns_once_when_the_known_answers_carry_less(caplog: pytest.Log
     watch = ShareWatch()
     for share in [0.8, float("nan"), *[0.8] * 19, *[0.1] * 20]:
         watch.add(share)
-    assert [r.getMessage() for r in caplog.records if "known right answers" in r.getMessage()] != []
+    assert [r.getMessage() for r in caplog.records if "known correct answers" in r.getMessage()] != []
     assert len(caplog.records) == 1
     steady = ShareWatch()
     for _ in range(40):

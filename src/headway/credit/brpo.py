@@ -11,8 +11,7 @@ def bonuses(group: Group) -> Bonuses:
 
         b_j = V_{j+1} - V_j,    b_stop = 0,    centred by `centred_by_past`
 
-    Its expected gradient is that of `episode`. The earlier bonuses of `to_go` depend on the end of the trace, so this
-    baseline would bias them. At the first boundary it is the baseline of `episode`.
+    Its expected gradient is that of `episode`. It would bias `to_go`, whose earlier bonuses depend on the trace's end.
     """
     return centred_by_past(progress_bonuses(group))
 
@@ -22,9 +21,9 @@ def centred_by_past(bonuses_G: Bonuses) -> Bonuses:
 
         b_j = w_j own_j + (1 - w_j) others_j,    own_j = sum_{i < j} 2^i r_i / sum_{i < j} 2^i,    w_j = min(1, j / S)
 
-    The later a choice, the more its own trace says about it. S is the number of choices of the longest other trace;
-    BRPO has a fixed number of budgets instead. The baseline depends on the prefix and on other traces only, and the
-    stop pays it, so the expected gradient is unchanged. Without a known earlier bonus it is the mean of the others.
+    S is the number of choices of the longest other trace; BRPO has a fixed number of budgets instead. The baseline
+    depends on the prefix and on other traces only, and the stop pays it, so the expected gradient is unchanged.
+    Without a known earlier bonus it is the mean of the others.
     """
     others = others_mean(bonuses_G)
     result = []

@@ -14,24 +14,15 @@ Bonuses = list[Float[np.ndarray, " _"]]  # one array a trace
 class Group(NamedTuple):
     """The traces of one prompt: everything that credit may depend on.
 
-    A trace with K episodes has J = K + 1 boundaries. With a stale prefix, `values`, `episodes` and `costs` are those
-    of the prefix, which is one episode.
-
-    Attributes:
-        rewards: The outcome of each trace; NaN where undecided.
-        values: The value at each boundary of each trace; NaN where unknown.
-        episodes: The episodes of each trace.
-        stopped: Whether each trace ended by itself. Such a trace made one more choice: to stop.
-        costs: The budget of an answer at each boundary, in completion tokens; NaN where unknown.
-        lengths: The completion tokens of each trace, end of text included.
+    With a stale prefix, `values`, `episodes` and `costs` are those of the prefix, which is one episode.
     """
 
-    rewards: Float[np.ndarray, " G"]
-    values: Sequence[Float[np.ndarray, " J"]]
+    rewards: Float[np.ndarray, " G"]  # the outcomes; NaN where undecided
+    values: Sequence[Float[np.ndarray, " J"]]  # at each boundary of each trace; NaN where unknown
     episodes: Sequence[Sequence[Episode]]
-    stopped: Sequence[bool]
-    costs: Sequence[Float[np.ndarray, " J"]]
-    lengths: Sequence[int]
+    stopped: Sequence[bool]  # whether each trace ended by itself, which is one more choice: to stop
+    costs: Sequence[Float[np.ndarray, " J"]]  # the budget of an answer at each boundary; NaN where unknown
+    lengths: Sequence[int]  # completion tokens, end of text included
 
 
 def with_stop(bonuses: Float[np.ndarray, " K"], stopped: bool) -> Float[np.ndarray, " choices"]:
@@ -42,10 +33,9 @@ def with_stop(bonuses: Float[np.ndarray, " K"], stopped: bool) -> Float[np.ndarr
 def centred(bonuses_G: Sequence[Float[np.ndarray, " _"]]) -> Bonuses:
     """Each bonus minus the mean bonus of the *other* traces of its group at the same boundary.
 
-    A baseline that does not depend on the choice leaves the expected gradient unchanged if every choice at the
-    boundary pays it. So the stop pays it too: its bonus becomes 0 - baseline. Otherwise each further episode would be
-    charged a hidden fee (a length penalty). NaN bonuses stay NaN and are left out of the means; a trace alone in its
-    group has the baseline 0.
+    A baseline leaves the expected gradient unchanged if every choice at the boundary pays it. So the stop pays it too
+    (0 - baseline); otherwise each further episode would cost a length penalty. NaN bonuses stay NaN and are left out
+    of the means; a trace alone in its group has the baseline 0.
     """
     baselines = others_mean(bonuses_G)
     return [b - baselines[i, : len(b)] for i, b in enumerate(bonuses_G)]
@@ -83,8 +73,8 @@ def token_advantages(
         A_t = outcome + weight * b_stop  for the first token after the thinking, which makes the policy stop
         A_t = outcome                    for the answer
 
-    All tokens of an episode carry its bonus undivided: log pi(z_j) is the sum over its tokens. A NaN bonus (no value
-    known) adds nothing. Weight 0 gives the outcome, bit for bit.
+    Each token of an episode has its whole bonus: log pi(z_j) is the sum over its tokens. A NaN bonus adds nothing.
+    Weight 0 gives the outcome, bit for bit.
 
     Raises:
         ValueError: there are not as many bonuses as episodes, or one more (the stop), or tokens are missing.

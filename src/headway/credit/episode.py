@@ -13,9 +13,8 @@ def bonuses(group: Group) -> Bonuses:
 
         alpha * E_{c ~ pi_old} [ sum_j E_{z_j ~ pi(.|c_j)} [ r_prg(z_j; c_j) ] ],    r_prg(stop; c) = 0
 
-    at pi = pi_old: the bonus of the paper's MRT objective, contexts from the old policy. Greedy: an episode is paid
-    only for what it changes itself. The authors' v0.1 calls it "online". A thought without episodes has the stop
-    alone; a single trace has no baseline.
+    at pi = pi_old: the bonus of the paper's MRT objective, contexts from the old policy. The authors' v0.1 calls it
+    "online".
     """
     return centred(progress_bonuses(group))
 

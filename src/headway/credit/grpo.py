@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from headway.credit.common import Bonuses, Group, with_stop
+from headway.credit.common import Bonuses, Group
 
 
 def bonuses(group: Group) -> Bonuses:
@@ -12,5 +12,5 @@ def bonuses(group: Group) -> Bonuses:
 
     The trainer neither cuts nor proves a trace for it: the step is TRL's, bit for bit.
     """
-    zeros = [np.zeros(len(episodes)) for episodes in group.episodes]
-    return [with_stop(z, stopped) for z, stopped in zip(zeros, group.stopped, strict=True)]
+    choices = zip(group.episodes, group.stopped, strict=True)
+    return [np.zeros(len(episodes) + stopped) for episodes, stopped in choices]

@@ -12,8 +12,7 @@ def bonuses(group: Group) -> Bonuses:
 
         b_j = M_{j+1} - M_j,    M_j = max_{i <= j} V_i,    b_stop = 0,    centred over the group
 
-    M_j is a function of the prefix as V_j is, so its expected gradient is that of the progress of M. Where values
-    never fall it is `episode`.
+    Its expected gradient is that of the progress of M, a function of the prefix as V is.
     """
     return episode.bonuses(group._replace(values=[watermark(v) for v in group.values]))
 
@@ -23,8 +22,8 @@ def watermark(values: Float[np.ndarray, " J"]) -> Float[np.ndarray, " J"]:
 
         M_j = max_{i <= j} V_i
 
-    The maximum of noisy estimates is too high, the more so the longer the trace: use it with values of small error.
-    NaN values stay NaN and are passed over.
+    The maximum of noisy estimates is biased upwards, more so for longer traces: use values of small error. NaN values
+    stay NaN and are passed over.
     """
     highest = np.fmax.accumulate(values) if len(values) else values
     return np.where(np.isnan(values), np.nan, highest)

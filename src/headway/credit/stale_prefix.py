@@ -10,8 +10,8 @@ def bonuses(group: Group) -> Bonuses:
 
         b = r - V_prefix
 
-    With weight alpha, its expected gradient is that of alpha * E_{z ~ pi(.|prefix)}[ r ]: the value of stopping at
-    the prefix replaces the group's mean as the baseline. The authors' v0.1 calls it "offline". In a reward it would
-    cancel, since the group shares V_prefix. An undecided outcome or an unknown value gives no bonus (NaN).
+    With weight alpha, its expected gradient is that of alpha * E_{z ~ pi(.|prefix)}[ r ]. The authors' v0.1 calls it
+    "offline". In a reward it would cancel, since the group shares V_prefix. An undecided outcome or an unknown value
+    gives no bonus (NaN).
     """
     return [np.array([r - v[-1]]) for r, v in zip(group.rewards.tolist(), group.values, strict=True)]

@@ -1,10 +1,11 @@
 """Adaptive proving: a round of branches everywhere, then more where they reduce the error most.
 
-There are two decisions only, so that a run can stop anywhere and resume: the first depends on the positions of the
-boundaries, the second on the branches of round 0, and both are the same when they are made again.
+There are two decisions, so that a run can stop anywhere and resume: the first depends on the positions of the
+boundaries, the second on the branches of round 0.
 """
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from functools import partial
 from typing import Literal, NamedTuple
 
 import numpy as np
@@ -24,22 +25,13 @@ TOLERATED = 0.1  # of the precision: how much the boundaries that are left out m
 
 
 class Target(NamedTuple):
-    """What adaptive proving aims at.
+    """What adaptive proving aims at."""
 
-    Attributes:
-        precision: The standard error that branches may add to the mean normalized regret at the whole budget (or to
-            each value), or None.
-        most: Branches in all, or None.
-        of: Of what.
-        budget: The whole budget, in completion tokens.
-        unit: Branches of a round.
-    """
-
-    precision: float | None
-    most: int | None
+    precision: float | None  # the standard error that branches may add to the mean normalized regret, or to each value
+    most: int | None  # branches in all
     of: Of
-    budget: int
-    unit: int
+    budget: int  # the whole one, in completion tokens, at which the regret is taken
+    unit: int  # branches of a round
 
 
 class Precision(NamedTuple):
@@ -53,7 +45,7 @@ class Precision(NamedTuple):
 
 def answer_costs(traces: Iterable[Trace], forced: Callable[[Trace], list[Forced]]) -> Costs:
     """The budget of an answer at each boundary of each trace without the answer's own tokens (`Prover.forced`)."""
-    return {(t.problem_id, t.index): np.array([f.tokens for f in forced(t)], dtype=float) for t in traces}
+    return {t.key: np.array([f.tokens for f in forced(t)], dtype=float) for t in traces}
 
 
 def first_rounds(costs: Costs, target: Target) -> Rounds:
@@ -63,11 +55,8 @@ def first_rounds(costs: Costs, target: Target) -> Rounds:
         HeadwayError: the target has fewer branches than that takes.
     """
     tolerance = TOLERATED * (target.precision or 0.0)
-    skips = target.of == "regret"
-    rounds = {
-        key: [range(0 if skips and out else 1) for out in negligible(step_weights(c, float(target.budget)), tolerance)]
-        for key, c in costs.items()
-    }
+    left_out = {key: negligible(step_weights(c, float(target.budget)), tolerance) for key, c in costs.items()}
+    rounds = {key: [range(0 if target.of == "regret" and o else 1) for o in out] for key, out in left_out.items()}
     least = target.unit * sum(len(r) for of_trace in rounds.values() for r in of_trace)
     if target.most is not None and target.most < least:
         raise HeadwayError(
@@ -85,7 +74,7 @@ def more_rounds(costs: Costs, drawn: Iterable[BranchHead], target: Target) -> Ro
     right, n, tokens, answers = np.zeros((4, len(rows), width))
     for d in drawn:
         if d.branch < target.unit:
-            at = rows[d.problem_id, d.index], d.boundary
+            at = rows[d.key], d.boundary
             answers[at] += 1
             tokens[at] += d.sampled
             if d.reward is not None:
@@ -97,29 +86,21 @@ def more_rounds(costs: Costs, drawn: Iterable[BranchHead], target: Target) -> Ro
     locations = _locations([problem for problem, _ in costs], [np.flatnonzero(a) for a in asked.values()])
     right, n = right.reshape(-1)[flat], n.reshape(-1)[flat]
     variance = group_prior(right, n, neighbour_counts(right, n, locations)).variance
-    if target.of == "values":
-        units = equal_precision(variance, unit=target.unit, precision=target.precision, most=target.most)
-    else:
-        weights = [
-            step_weights(np.where(a, costs[key] + answer, np.nan), float(target.budget))[a] / len(rows)
-            for key, a in asked.items()
-        ]
-        units = neyman(
-            np.concatenate(weights), variance, unit=target.unit, precision=target.precision, most=target.most
-        )
-    each = iter(units.tolist())
+    tokens_of = {key: np.where(a, costs[key] + answer, np.nan) for key, a in asked.items()}
+    weights = [step_weights(tokens_of[key], float(target.budget))[a] / len(rows) for key, a in asked.items()]
+    allocate = equal_precision if target.of == "values" else partial(neyman, np.concatenate(weights))
+    each = iter(allocate(variance, unit=target.unit, precision=target.precision, most=target.most).tolist())
     return {key: [range(1, next(each)) if a else range(0) for a in asked[key]] for key in costs}
 
 
 def realized(problems: Sequence[str], curves: Sequence[ValueCurve], budget: int) -> Precision:
-    """What the branches that were drawn add to the standard errors.
+    """What the branches add to the standard errors.
 
         se^2 = sum_i w_i^2 Var V_i,        Var V_i estimated by V_i (1 - V_i) / (n_i - 1)
 
-    Each term is unbiased and so is their sum, though single ones are 0 where all branches agree. At a boundary with a
-    single branch, or if branches agree at all boundaries, E[V_i (1 - V_i)] / n_i under the posterior of `group_prior`
-    is used instead. A boundary without a graded branch is left out. Values that are no proportions of branches keep
-    their own standard errors.
+    Each term is unbiased and so is their sum, though a term is 0 where all branches agree. At a boundary with a single
+    branch, or if branches agree at all boundaries, it is E[V_i (1 - V_i)] / n_i under the posterior of `group_prior`.
+    A boundary without a graded branch is left out. Values that are no proportions keep their own standard errors.
     """
     asked = [np.flatnonzero(~np.isnan(c.values.values)) for c in curves]
     left_out = sum(len(c.boundaries) for c in curves) - sum(map(len, asked))
@@ -137,18 +118,13 @@ def realized(problems: Sequence[str], curves: Sequence[ValueCurve], budget: int)
         prior = group_prior(n * values, n, neighbour_counts(n * values, n, _locations(problems, asked)))
         believed = prior.after(n * values, n).variance / n
         squared = np.where(n > 1, squared, believed) if np.nansum(stderr) > 0 else believed
-    traces = sum(len(a) > 0 for a in asked)
-    return Precision(
-        float(np.sqrt(np.sum(weights**2 * squared)) / traces), float(np.sqrt(squared.mean())), len(n), left_out
-    )
+    of_regret = np.sqrt(np.sum(weights**2 * squared)) / sum(len(a) > 0 for a in asked)
+    return Precision(float(of_regret), float(np.sqrt(squared.mean())), len(n), left_out)
 
 
 def _locations(problems: Sequence[str], indices: Sequence[Int[np.ndarray, " _"]]) -> Locations:
     """Where these boundaries of each trace are; `problems` holds the problem of each trace."""
     codes = {problem: code for code, problem in enumerate(dict.fromkeys(problems))}
-    counts = [len(i) for i in indices]
-    return Locations(
-        np.repeat(np.arange(len(problems)), counts),
-        np.repeat([codes[problem] for problem in problems], counts),
-        np.concatenate(indices),
-    )
+    traces, counts = np.arange(len(problems)), [len(i) for i in indices]
+    of_problems = np.repeat([codes[problem] for problem in problems], counts)
+    return Locations(np.repeat(traces, counts), of_problems, np.concatenate(indices))

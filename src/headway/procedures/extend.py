@@ -1,4 +1,4 @@
-"""Extending: traces in, longer traces out. "Wait" is appended to finished thinking, and the policy continues.
+"""Extending: "Wait" is appended to the thinking of a trace, and the policy continues.
 
 Budget forcing as in the authors' extrapolation (`pass_at_k_extrapolate.py`), after s1 (arXiv:2501.19393).
 """
@@ -10,33 +10,20 @@ from headway.core.segment import PARAGRAPH
 from headway.procedures.sample import Sampling, TraceKey, derive_seed, grade_traces, make_trace
 from headway.text.offsets import decode_with_offsets, token_at
 from headway.text.tags import ThinkTags, opening_of
-from headway.types import (
-    Completion,
-    Engine,
-    Grader,
-    HeadwayError,
-    Problem,
-    Prompt,
-    TokenIds,
-    Tokenizer,
-    Trace,
-)
+from headway.types import Completion, Engine, Grader, HeadwayError, Problem, Prompt, TokenIds, Tokenizer, Trace
 
 MARKERS = ("Wait", "But wait", "Alternatively", "But hold on")
 
 
 class OpenThought(NamedTuple):
-    """Thinking that is not closed: its tokens, and the end of its text."""
+    """Thinking that is not closed."""
 
     token_ids: TokenIds
-    tail: str
+    tail: str  # the end of its text
 
 
 class Extension(NamedTuple):
-    """How traces are extended: `rounds` rounds of at most `round_tokens` tokens each, sampled as `sampling` says.
-
-    Of `sampling`, the temperature, top-p, seed and answer tokens count.
-    """
+    """How traces are extended; of `sampling`, the temperature, top-p, seed and answer tokens count."""
 
     rounds: int
     round_tokens: int
@@ -56,10 +43,10 @@ def extend(
 ) -> Iterator[list[Trace]]:
     """Extends each trace, a list for every `traces_at_once` traces.
 
-    A round starts a paragraph with the next of `MARKERS`, encoded once, and the policy thinks until it closes its
-    thinking. Before the next round the closing tag and what follows it are dropped; thinking that was cut off by its
-    length loses its unfinished paragraph. After the last round the policy may answer. Sampled tokens are never encoded
-    again. The chunks are fixed, as in `sample`.
+    A round starts a paragraph with the next of `MARKERS`, and the policy thinks until it closes its thinking. Before
+    the next round the closing tag and what follows it are dropped; truncated thinking loses its unfinished paragraph.
+    After the last round the policy may answer. Sampled tokens are never encoded again. The chunks are fixed, as in
+    `sample`.
 
     Raises:
         HeadwayError: a round has no room for its marker.
@@ -68,72 +55,65 @@ def extend(
     tags = tags._replace(open=tags.open or opening_of(tags))  # a trace's thinking is open, whoever opened it
     for start in range(0, len(traces), traces_at_once):
         chunk = list(traces[start : start + traces_at_once])
-        if all((t.problem_id, t.index) in done for t in chunk):
+        if all(t.key in done for t in chunk):
             yield []
             continue
         thoughts = [_reopened(t) for t in chunk]
         longer: list[Trace] = []
         for r in range(rounds):
             forced = [_forced(engine.tokenizer, thought, MARKERS[r % len(MARKERS)]) for thought in thoughts]
-            room = round_tokens - max(len(f) for f in forced)
+            room = round_tokens - (longest := max(map(len, forced)))
             if room < 1:
                 raise HeadwayError(
-                    f"a round of {round_tokens} tokens has no room after its marker; give at least "
-                    f"{round_tokens - room + 1}"
+                    f"a round of {round_tokens} tokens has no room after its marker; give at least {longest + 1}"
                 )
             last = r == rounds - 1
-            longest = room + (sampling.answer_tokens if last else 0)
-            params = sampling.params(longest, stop=() if last else (tags.close,))
+            params = (
+                sampling.params(room + sampling.answer_tokens) if last else sampling.params(room, stop=(tags.close,))
+            )
             before = [thought.token_ids + f for thought, f in zip(thoughts, forced, strict=True)]
             completions = engine.sample(
                 [Prompt.of(t.prompt_ids + ids) for t, ids in zip(chunk, before, strict=True)],
                 params,
-                seeds=[derive_seed(sampling.seed, t.problem_id, t.index, "extend", r) for t in chunk],
+                seeds=[derive_seed(sampling.seed, *t.key, "extend", r) for t in chunk],
             )
             if last:
+                whole = [c._replace(token_ids=ids + c.token_ids) for ids, [c] in zip(before, completions, strict=True)]
                 longer = [
-                    make_trace(
-                        engine.tokenizer, t.problem_id, t.index, t.prompt_ids,
-                        Completion(ids + completion.token_ids, completion.stop), tags, budget=len(ids) + room,
-                    )
-                    for t, ids, [completion] in zip(chunk, before, completions, strict=True)
-                ]  # fmt: skip
+                    make_trace(engine.tokenizer, *t.key, t.prompt_ids, c, tags, budget=len(ids) + room)
+                    for t, ids, c in zip(chunk, before, whole, strict=True)
+                ]
             else:
                 thoughts = [
                     _continued(engine.tokenizer, ids, completion, tags)
                     for ids, [completion] in zip(before, completions, strict=True)
                 ]
-        yield [t for t in grade_traces(longer, problems, grader) if (t.problem_id, t.index) not in done]
+        yield [t for t in grade_traces(longer, problems, grader) if t.key not in done]
 
 
 def _reopened(trace: Trace) -> OpenThought:
     """A trace's thinking without its closing tag and answer."""
     ids, text = trace.token_ids[: trace.thinking], trace.thought
-    if trace.closed or trace.stop == "stop":
-        return OpenThought(ids, text)
-    return _without_last_paragraph(ids, text, trace.offsets)
+    complete = trace.closed or trace.stop == "stop"
+    return OpenThought(ids, text) if complete else _without_last_paragraph(ids, text, trace.offsets)
 
 
 def _continued(tokenizer: Tokenizer, before: TokenIds, completion: Completion, tags: ThinkTags) -> OpenThought:
-    """The thinking after a round: up to the closing tag, or without the paragraph that was cut off by its length."""
+    """The thinking after a round: up to the closing tag, or without a truncated paragraph."""
     ids = completion.token_ids
     text, offsets = decode_with_offsets(tokenizer, ids)
     closing = text.find(tags.close)
     if closing >= 0:
-        end = token_at(offsets, closing)
-        return OpenThought(before + ids[:end], text[:closing])
-    if completion.stop == "stop":
-        return OpenThought(before + ids, text)
-    whole = _without_last_paragraph(ids, text, offsets)
-    return OpenThought(before + whole.token_ids, whole.tail)
+        ids, text = ids[: token_at(offsets, closing)], text[:closing]
+    elif completion.stop == "length":
+        ids, text = _without_last_paragraph(ids, text, offsets)
+    return OpenThought(before + ids, text)
 
 
 def _without_last_paragraph(ids: TokenIds, text: str, offsets: Sequence[int]) -> OpenThought:
     """Tokens that begin before the last blank line; all of them where there is none."""
     blank = text.rfind(PARAGRAPH)
-    if blank < 0:
-        return OpenThought(ids, text)
-    end = token_at(offsets, blank)
+    end = token_at(offsets, blank) if blank >= 0 else len(ids)
     return OpenThought(ids[:end], text[: offsets[end]] if end < len(offsets) else text)
 
 

@@ -11,7 +11,7 @@ Segmenter = Callable[[Trace], list[Episode]]
 
 
 class Forced(NamedTuple):
-    """One boundary of a trace, `position` tokens into its completion, and what is forced there: a text, as tokens.
+    """One boundary of a trace, `position` tokens into its completion, and what is forced there: a text and its tokens.
 
     `base` is the trace's prompt and completion: the prompts of its boundaries share it.
     """
@@ -25,12 +25,12 @@ class Forced(NamedTuple):
 
     @property
     def key(self) -> TraceKey:
-        """Problem and index of the trace."""
-        return self.trace.problem_id, self.trace.index
+        """That of the trace."""
+        return self.trace.key
 
     @property
     def prompt(self) -> Prompt:
-        """The problem, the sampled tokens before the boundary, and the forced ones."""
+        """The trace's prompt, its tokens before the boundary, and the forced ones."""
         return Prompt(self.base, len(self.trace.prompt_ids) + self.position, self.ids)
 
     @property
@@ -40,9 +40,9 @@ class Forced(NamedTuple):
 
 
 def forced_answers(trace: Trace, prover: MetaProver, tokenizer: Tokenizer, segmenter: Segmenter) -> list[Forced]:
-    """What is forced at each boundary of a trace: the suffix, or the end where a thought ended by itself.
+    """What is forced at each boundary of a trace: the suffix, or the end suffix after complete thinking.
 
-    A prefix is a slice of the sampled tokens; only the meta-prover's texts are encoded.
+    Only the meta-prover's texts are encoded.
     """
     suffix, end = (
         (text, tuple(tokenizer.encode(text, add_special_tokens=False))) for text in (prover.suffix, prover.end_suffix)

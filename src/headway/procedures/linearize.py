@@ -1,39 +1,33 @@
 """Linearized evaluation: one long search with a sliding window, compared with a vote over many short ones.
 
-A backtracking model needs only its last attempts to continue, so it can run past its context length: its output is
-cut into episodes, and the prompt of the next round is the problem and the last few of them.
+A backtracking model needs only its last attempts to continue, so it can run past its context length: the prompt of
+the next round is the problem and the last few episodes of its output.
 """
 
 from collections.abc import Collection, Iterator, Sequence
 from typing import NamedTuple
 
 from headway.core.segment import by_backtracks, to_tokens
-from headway.procedures.sample import Sampling, derive_seed, grade_answers
+from headway.procedures.sample import Sampling, TraceKey, derive_seed, grade_traces
 from headway.text.answers import BOX, extract_answer
 from headway.text.offsets import decode_with_offsets
 from headway.text.prompts import prompt_ids
 from headway.text.tags import ThinkTags
 from headway.types import Attempt, Completion, Engine, Grader, Problem, Prompt, TokenIds, Tokenizer
 
-# what the authors' code appends to make a model backtrack that would not do so by itself
+# what the authors' code appends to make a model backtrack
 CUE = "\nWait, this seems off. Let's try something else.\n"
-
-Chain = tuple[str, int]
 
 
 class Chains(NamedTuple):
-    """Chains per problem, rounds per chain, maximum tokens per round, and the episodes that a round's prompt holds.
+    """How chains are run; of `sampling`, the temperature, top-p and seed count."""
 
-    A round that follows one that ended by itself starts with `cue`. Of `sampling`, the temperature, top-p and seed
-    count.
-    """
-
-    chains: int
-    rounds: int
+    chains: int  # per problem
+    rounds: int  # per chain
     round_tokens: int
-    window: int
+    window: int  # episodes that the prompt of a round holds
     sampling: Sampling = Sampling()
-    cue: str = CUE
+    cue: str = CUE  # what a round starts with if the round before it ended by itself
     problems_at_once: int = 32
 
 
@@ -44,14 +38,14 @@ def linearize(
     tags: ThinkTags,
     asked: Chains,
     *,
-    done: Collection[tuple[Chain, int]] = (),
+    done: Collection[tuple[TraceKey, int]] = (),
 ) -> Iterator[list[Attempt]]:
     """Runs the chains of each problem, a list for every `problems_at_once` problems.
 
     The prompt of a round is the problem and the chain's last `window` episodes (`by_backtracks`; the end of a round
-    ends an episode too, so a prompt holds at most the problem and `window` rounds). A round that was cut off by its
-    length is continued without a cue. All sampled and forced tokens count, also those outside the window; an attempt's
-    answer is in a box of its own round. The chunks are fixed, as in `sample`.
+    ends an episode too, so a prompt holds at most the problem and `window` rounds). A truncated round is continued
+    without a cue. All sampled and forced tokens count, also those outside the window; an attempt's answer is in a box
+    of its own round. The chunks are fixed, as in `sample`.
     """
     chains, rounds, round_tokens, window, sampling, cue, problems_at_once = asked
     forced = tuple(engine.tokenizer.encode(cue, add_special_tokens=False))
@@ -64,8 +58,8 @@ def linearize(
             continue
         prompts = [prompt_ids(engine.tokenizer, p.prompt, tags) for p in chunk for _ in range(chains)]
         episodes: list[list[TokenIds]] = [[] for _ in keys]
-        opening: list[TokenIds] = [() for _ in keys]
-        spent = [0 for _ in keys]
+        opening: list[TokenIds] = [()] * len(keys)
+        spent = [0] * len(keys)
         made: list[Attempt] = []
         for r in range(rounds):
             contexts = [
@@ -80,14 +74,8 @@ def linearize(
                 opening[i] = forced if completion.stop == "stop" else ()
                 answer = extract_answer(text) if BOX in text else None
                 made.append(Attempt(*keys[i], r, text, spent[i], answer))
-        rewards = grade_answers(
-            [a.problem_id for a in made], [a.answer for a in made], {p.id: p for p in chunk}, grader
-        )
-        yield [
-            Attempt(a.problem_id, a.index, a.round, a.text, a.tokens, a.answer, reward)
-            for a, reward in zip(made, rewards, strict=True)
-            if ((a.problem_id, a.index), a.round) not in done
-        ]
+        graded = grade_traces(made, {p.id: p for p in chunk}, grader)
+        yield [a for a in graded if (a.key, a.round) not in done]
 
 
 def _cut(tokenizer: Tokenizer, opening: TokenIds, completion: Completion) -> tuple[str, list[TokenIds]]:

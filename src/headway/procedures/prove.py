@@ -1,14 +1,14 @@
-"""Proving: traces in, branches, scores and value curves out. The meta-prover answers from each boundary."""
+"""Proving: from traces to branches, scores and value curves. The meta-prover answers at each boundary."""
 
 from collections.abc import Collection, Iterator, Mapping, Sequence
+from dataclasses import KW_ONLY, dataclass
 
-import msgspec
 import numpy as np
 
 from headway.choices import lookup
 from headway.core.tally import ESTIMATORS, ValueCurve, ValueKind, lay_out, value_curve
 from headway.procedures.forced import Forced, Segmenter, forced_answers
-from headway.procedures.sample import TraceKey, derive_seed, grade_answers
+from headway.procedures.sample import TraceKey, derive_seed, grade_traces
 from headway.text.answers import answer_after
 from headway.text.known_answers import Forms, KnownAnswers, ends_of
 from headway.types import (
@@ -29,31 +29,20 @@ Rounds = Mapping[TraceKey, Sequence[range]]
 Done = Collection[tuple[TraceKey, int, int]]  # trace, boundary and number of branches
 
 
+@dataclass(eq=False)
 class Prover:
-    """Draws branches, scores known answers and values traces.
+    """Samples branches, evaluates known answers and values traces."""
 
-    Args:
-        engine: Answers.
-        meta_prover: How an answer is forced, and how many are drawn in a round.
-        problems: The problem of each trace, by id.
-        grader: Grades the answers.
-        segmenter: Cuts a trace.
-        known: The known right answers, where another prover has found some before.
-    """
+    engine: Engine
+    meta_prover: MetaProver
+    problems: dict[str, Problem]  # of the traces, by id
+    _: KW_ONLY
+    grader: Grader
+    segmenter: Segmenter
+    known: KnownAnswers | None = None  # those of another prover, so that each is found once
 
-    def __init__(
-        self,
-        engine: Engine,
-        meta_prover: MetaProver,
-        problems: dict[str, Problem],
-        *,
-        grader: Grader,
-        segmenter: Segmenter,
-        known: KnownAnswers | None = None,
-    ) -> None:
-        self.engine, self.meta_prover, self.problems = engine, meta_prover, problems
-        self.grader, self.segmenter = grader, segmenter
-        self.known = known or KnownAnswers(engine.tokenizer, meta_prover, grader)
+    def __post_init__(self) -> None:
+        self._known = self.known or KnownAnswers(self.engine.tokenizer, self.meta_prover, self.grader)
 
     def forced(self, trace: Trace) -> list[Forced]:
         """What is forced at each boundary of a trace."""
@@ -69,18 +58,18 @@ class Prover:
         done: Done = (),
         rounds: Rounds | None = None,
     ) -> Iterator[list[Branch]]:
-        """Draws `meta_prover.branches` forced answers at each boundary, a list for every `traces_at_once` traces.
+        """Samples `meta_prover.branches` forced answers at each boundary, a list for every `traces_at_once` traces.
 
-        The division of the work is fixed, as in `sample`.
+        Each list is one call of the engine. The chunks are fixed, as in `sample`.
 
         Args:
             traces: What is proved; those of one list are in memory at a time.
             seed: The run's.
-            mark_known: Whether branches that wrote a known right answer are marked, as hybrid values need it.
-            traces_at_once: Traces in one call of the engine.
-            done: The branches that are there: trace, boundary and number.
-            rounds: Which rounds of branches to draw at each boundary of a trace; round 0 everywhere by default. Branch
-                b of round r has number r * branches + b, and its seed does not depend on what else is drawn.
+            mark_known: Whether branches that wrote a known correct answer are marked, as hybrid values need it.
+            traces_at_once: Traces of a list.
+            done: Branches to leave out.
+            rounds: Which rounds to sample at each boundary of a trace; default: round 0 everywhere. Branch b of round
+                r has number r * branches + b, and its seed does not depend on what else is sampled.
         """
         for start in range(0, len(traces), traces_at_once):
             asked = [f for t in traces[start : start + traces_at_once] for f in self.forced(t)]
@@ -93,11 +82,10 @@ class Prover:
         traces_at_once: int = TRACES_AT_ONCE,
         done: Collection[tuple[TraceKey, int]] = (),
     ) -> Iterator[list[Score]]:
-        """The probability of the known right answers at each boundary, a list for every `traces_at_once` traces.
+        """The likelihood of the known correct answers at each boundary; prompts and chunks are those of `draw`.
 
-        The prompts are those of `draw`, and so is the division of the work. A form's probability is that the
-        meta-prover writes it and then ends the answer: it closes the box, begins a new line or ends the text; forms
-        are summed. Where no form is known the probability is unknown.
+        A form's probability is that the meta-prover writes it and then ends the answer: it closes the box, begins a
+        new line or ends the text. Forms are summed. Where no form is known the probability is unknown.
 
         Raises:
             HeadwayError: the engine cannot evaluate given text.
@@ -116,9 +104,9 @@ class Prover:
         branches = self._draw(asked, seed=seed, mark_known="scores" in needs) if "branches" in needs else []
         found: dict[TraceKey, tuple[list[Branch], list[Score]]] = {f.key: ([], []) for f in asked}
         for branch in branches:
-            found[branch.problem_id, branch.index][0].append(branch)
-        for one in scores:
-            found[one.problem_id, one.index][1].append(one)
+            found[branch.key][0].append(branch)
+        for score in scores:
+            found[score.key][1].append(score)
         tallies = [lay_out(f[0].key, [at.position for at in f], *found[f[0].key]) for f in forced]
         return [value_curve(tally, kind) for tally in tallies], branches, scores
 
@@ -132,25 +120,20 @@ class Prover:
             for f, prompt in ((f, f.prompt) for f in asked)  # one for all rounds
             for r in (rounds[f.key][f.boundary] if rounds else range(1))
         ]
-        keys = [(f.key, f.boundary, r * B + b) for f, r, _ in drawing for b in range(B)]
-        if all(key in done for key in keys):
+        if all((f.key, f.boundary, r * B + b) in done for f, r, _ in drawing for b in range(B)):
             return []
         completions = self.engine.sample(
             [prompt for *_, prompt in drawing],
             self.meta_prover.sampling(),
             seeds=[derive_seed(seed, *f.key, f.position, *([r] if r else [])) for f, r, _ in drawing],
         )
-        drawn = [
+        branches = [
             self._branch(f, number, completion, mark_known)
             for (f, r, _), group in zip(drawing, completions, strict=True)
             for number, completion in enumerate(group, start=r * B)
         ]
-        rewards = grade_answers([b.problem_id for b in drawn], [b.answer for b in drawn], self.problems, self.grader)
-        return [
-            msgspec.structs.replace(b, reward=reward)
-            for b, reward, key in zip(drawn, rewards, keys, strict=True)
-            if key not in done
-        ]
+        graded = grade_traces(branches, self.problems, self.grader)
+        return [b for b in graded if (b.key, b.boundary, b.branch) not in done]
 
     def _branch(self, forced: Forced, number: int, completion: Completion, mark_known: bool) -> Branch:
         """A completion as a branch without its reward."""
@@ -159,8 +142,7 @@ class Prover:
         answer = answer_after(forced.text, text)
         return Branch(
             *forced.key, forced.boundary, number, text, forced.tokens + len(ids), len(ids), answer,
-            logprob=completion.logprob, token_ids=ids,
-            known=mark_known and self._forms(forced).wrote(ids, answer),
+            logprob=completion.logprob, token_ids=ids, known=mark_known and self._forms(forced).wrote(ids, answer),
         )  # fmt: skip
 
     def _score(self, asked: Sequence[Forced], done: Collection[tuple[TraceKey, int]] = ()) -> list[Score]:
@@ -174,12 +156,13 @@ class Prover:
             return []
         forms = [self._forms(f) for f in asked]
         logprobs: list[list[float]] = [[] for _ in asked]
-        # the two texts may end their answers differently; mostly they do not, and a trace is computed once
-        for ends in {ends_of(self.meta_prover, f.text) for f in asked}:
-            now = [i for i, f in enumerate(asked) if ends_of(self.meta_prover, f.text) == ends]
-            prompts, texts = [asked[i].prompt for i in now], [forms[i].token_ids for i in now]
+        by_ends: dict[tuple[str, ...], list[int]] = {}  # the two texts may end their answers differently
+        for i, f in enumerate(asked):
+            by_ends.setdefault(ends_of(self.meta_prover, f.text), []).append(i)
+        for ends, indices in by_ends.items():
+            prompts, texts = [asked[i].prompt for i in indices], [forms[i].token_ids for i in indices]
             found = self.engine.logprobs(prompts, texts, ends=ends, temperature=self.meta_prover.temperature)
-            for i, some in zip(now, found, strict=True):
+            for i, some in zip(indices, found, strict=True):
                 logprobs[i] = some
         return [
             Score(
@@ -193,4 +176,4 @@ class Prover:
         ]  # fmt: skip
 
     def _forms(self, forced: Forced) -> Forms:
-        return self.known.forms(self.problems[forced.trace.problem_id], forced.text)
+        return self._known.forms(self.problems[forced.trace.problem_id], forced.text)

@@ -2,17 +2,30 @@
 
 import hashlib
 from collections.abc import Collection, Iterator, Sequence
-from typing import Annotated
+from typing import Annotated, TypeVar
 
-import msgspec
+from msgspec import structs
 
 from headway.choices import Option, Options
 from headway.text.offsets import decode_with_offsets, token_at
 from headway.text.prompts import prompt_ids
 from headway.text.tags import ThinkTags, read_answer, read_thought
-from headway.types import Completion, Engine, Grader, Problem, Prompt, SamplingParams, TokenIds, Tokenizer, Trace
+from headway.types import (
+    Attempt,
+    Branch,
+    Completion,
+    Engine,
+    Grader,
+    Problem,
+    Prompt,
+    SamplingParams,
+    TokenIds,
+    Tokenizer,
+    Trace,
+)
 
 TraceKey = tuple[str, int]
+Graded = TypeVar("Graded", Trace, Branch, Attempt)
 
 
 def derive_seed(*parts: object) -> int:
@@ -31,7 +44,7 @@ class Sampling(Options, frozen=True):
     seed: Annotated[int, Option("Seed of the run; each request's seed derives from it.")] = 0
 
     def params(self, max_tokens: int, *, n: int = 1, stop: tuple[str, ...] = ()) -> SamplingParams:
-        """The sampling parameters of requests for `max_tokens` tokens."""
+        """The parameters of a request for `max_tokens` tokens."""
         return SamplingParams(max_tokens, n, self.temperature, self.top_p, stop)
 
 
@@ -47,8 +60,8 @@ def sample(
 ) -> Iterator[list[Trace]]:
     """Samples traces of each problem, a list for every `problems_at_once` problems.
 
-    A trace that thinks longer than its budget is cut there. The chunks are fixed, so a run that skips what is `done`
-    makes the same traces as one that was never stopped.
+    A trace that thinks longer than its budget is cut there. The chunks are fixed, so a run that resumes after what is
+    `done` has the traces of an uninterrupted run.
     """
     params = sampling.params(sampling.budget + sampling.answer_tokens, n=sampling.traces)
     for start in range(0, len(problems), problems_at_once):
@@ -64,8 +77,7 @@ def sample(
             for problem, prompt, group in zip(chunk, prompts, completions, strict=True)
             for index, completion in enumerate(group)
         ]
-        by_id = {problem.id: problem for problem in chunk}
-        yield [t for t in grade_traces(read, by_id, grader) if (t.problem_id, t.index) not in done]
+        yield [t for t in grade_traces(read, {p.id: p for p in chunk}, grader) if t.key not in done]
 
 
 def make_trace(
@@ -80,8 +92,7 @@ def make_trace(
 ) -> Trace:
     """An ungraded trace: the completion with its text, offsets, thinking and answer, cut at `budget` thinking tokens.
 
-    An opening tag that the model wrote itself moves to the prompt, where a template would have put it: the thinking
-    begins after it, and budgets count the same either way.
+    An opening tag that the model wrote itself moves to the prompt, so that budgets count the same either way.
     """
     ids, stop = completion.token_ids, completion.stop
     text, offsets = decode_with_offsets(tokenizer, ids)
@@ -92,16 +103,20 @@ def make_trace(
         shift = offsets[opened] if opened < len(ids) else len(text)
         prompt, ids, text = prompt + ids[:opened], ids[opened:], text[shift:]
         offsets, thinking = tuple(o - shift for o in offsets[opened:]), thinking - opened
-    if budget is not None and thinking > budget:
-        ids, text, offsets = ids[:budget], text[: offsets[budget]], offsets[:budget]
-        thinking, closed, stop, answer = budget, False, "length", None
-    return Trace(problem_id, index, prompt, ids, text, offsets, thinking, closed, stop, answer)
+    trace = Trace(problem_id, index, prompt, ids, text, offsets, thinking, closed, stop, answer)
+    return trace if budget is None or thinking <= budget else shortened(trace, budget)
 
 
-def grade_traces(traces: Sequence[Trace], problems: dict[str, Problem], grader: Grader) -> list[Trace]:
-    """The traces with their rewards. No answer, or thinking that is not closed, is a reward of 0."""
+def shortened(trace: Trace, end: int) -> Trace:
+    """A trace cut at token `end` of its thinking, as if its budget ended there."""
+    trace = structs.replace(trace, thinking=end, closed=False, stop="length", answer=None)
+    return structs.replace(trace, token_ids=trace.token_ids[:end], text=trace.thought, offsets=trace.offsets[:end])
+
+
+def grade_traces(traces: Sequence[Graded], problems: dict[str, Problem], grader: Grader) -> list[Graded]:
+    """Traces, branches or attempts with their rewards. No answer is a reward of 0."""
     rewards = grade_answers([t.problem_id for t in traces], [t.answer for t in traces], problems, grader)
-    return [msgspec.structs.replace(t, reward=reward) for t, reward in zip(traces, rewards, strict=True)]
+    return [structs.replace(t, reward=reward) for t, reward in zip(traces, rewards, strict=True)]
 
 
 def grade_answers(

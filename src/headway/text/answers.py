@@ -4,9 +4,9 @@ BOX = "\\boxed{"
 
 
 def extract_answer(text: str) -> str | None:
-    """The answer in a text: what the last `\\boxed{` holds, up to its closing brace or the end of the line.
+    """The answer in a text: the content of its last `\\boxed{`, up to the closing brace or the end of the line.
 
-    Without a box, the whole text, stripped. None where that is empty: there is no answer.
+    Without a box, the whole text. None where that is empty.
     """
     start = text.rfind(BOX)
     if start < 0:
@@ -20,5 +20,5 @@ def extract_answer(text: str) -> str | None:
 
 
 def answer_after(forced: str, text: str) -> str | None:
-    """The answer in a text that goes on from a forced one: a box that is open at the end of that belongs to it."""
+    """The answer in a text that continues a forced one, which may have opened the box."""
     return extract_answer((forced[forced.rfind(BOX) :] if BOX in forced else "") + text)

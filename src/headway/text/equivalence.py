@@ -1,7 +1,7 @@
 """Equivalence: which answers to a problem are the same answer, so that they vote together.
 
-Not by their verdict: two wrong answers may differ. By their text in one form (`canonical`), as one number, or, where
-forms of mathematics need it, by a grader that is asked whether one answer equals the other.
+Two answers are the same by their text in one form (`canonical`), as one number, or by a grader that is asked whether
+one answer equals the other.
 """
 
 import re
@@ -16,6 +16,7 @@ ROUNDS = 8  # distinct answers to a problem, the most frequent first, that other
 MOST_CHARS = 200  # of an answer that a grader is asked about: longer ones are no expression that two traces share
 
 _NUMBER = re.compile(r"[-+]?(?:\d{1,3}(?:,\d{3})+|\d{1,40})(?:\.\d{1,40})?|[-+]?\.\d{1,40}")
+_IS_NUMBER = re.compile(r"-?\d+(?:/\d+)?").fullmatch  # of a canonical text
 _SPACING = re.compile(r"\\left|\\right|\\displaystyle|\\[!,;:]|[\s$]")
 
 Item = tuple[str, str | None, float | None]  # problem, answer, reward
@@ -29,16 +30,16 @@ def canonical(text: str) -> str:
 
 
 def answer_classes(items: Sequence[Item], *, one_right: bool, same: Grader | None = None) -> list[int]:
-    """The class of each answer: equal numbers are equivalent answers to the same problem. `NO_VOTE` is none.
+    """The class of each answer: equivalent answers to a problem have equal numbers. Without an answer, `NO_VOTE`.
 
-    An answer that the grader could not decide does not vote, since nobody knows if its class is right.
+    An answer that the grader could not decide does not vote, since it is unknown if its class is correct.
 
     Args:
         items: Problem, answer and reward of each.
-        one_right: Whether a problem has one right answer, so that all right ones are equivalent. It has where the
-            grader compares with a reference, and not where it checks (an expression that reaches a target).
-        same: A grader that may be asked if two wrong answers are equal; the texts that are no numbers go through it,
-            each problem's `ROUNDS` most frequent against the rest.
+        one_right: Whether all correct answers to a problem are equivalent: where the grader compares with a reference,
+            not where it checks (an expression that reaches a target).
+        same: Is asked if two wrong answers that are not both numbers are equal: each problem's `ROUNDS` most frequent
+            against the rest.
     """
     keys = [_key(item, one_right) for item in items]
     merged = _merged(keys, [answer or "" for _, answer, _ in items], same) if same else {}
@@ -55,7 +56,7 @@ def _key(item: Item, one_right: bool) -> Key | None:
 
 
 def _merged(keys: Sequence[Key | None], answers: Sequence[str], same: Grader) -> dict[Key, Key]:
-    """The key that stands for each key whose answer is equal to that of a more frequent one by the grader."""
+    """For each key whose answer the grader finds equal to that of a more frequent one, the latter's key."""
     wrote = {key: answer for key, answer in zip(keys, answers, strict=True) if key is not None}
     waiting: dict[tuple[str, bool], list[Key]] = defaultdict(list)
     for key, _ in Counter(key for key in keys if key is not None).most_common():
@@ -64,17 +65,11 @@ def _merged(keys: Sequence[Key | None], answers: Sequence[str], same: Grader) ->
     stands_for: dict[Key, Key] = {}
     for _ in range(ROUNDS):
         heads = [group.pop(0) for group in waiting.values() if group]
-        asked = [
-            (head, key) for head in heads for key in waiting[head[:2]] if not (_is_number(head) and _is_number(key))
-        ]
-        # what the answers were, since an expression without its spaces may be another one
+        asked = [(h, key) for h in heads for key in waiting[h[:2]] if not (_IS_NUMBER(h[2]) and _IS_NUMBER(key[2]))]
+        # as written, since an expression without its spaces may be another one
         verdicts = same.grade([(Problem(head[0], head[0], wrote[head]), wrote[key]) for head, key in asked])
         for (head, key), verdict in zip(asked, verdicts, strict=True):
             if verdict:
                 stands_for[key] = head
                 waiting[key[:2]].remove(key)
     return stands_for
-
-
-def _is_number(key: Key) -> bool:
-    return re.fullmatch(r"-?\d+(?:/\d+)?", key[2]) is not None

@@ -1,7 +1,8 @@
-"""Known answers: the ways to write a right answer, as the tokens that a forced answer would have."""
+"""Known answers: the ways to write a correct answer, as the tokens that a forced answer would have."""
 
 import re
 from collections.abc import Callable
+from functools import cache
 from typing import NamedTuple
 
 from headway.text.answers import BOX, answer_after
@@ -14,25 +15,21 @@ _FRACTION = re.compile(r"\\[dt]?frac\{([^{}]+)\}\{([^{}]+)\}")
 
 
 class Forms(NamedTuple):
-    """The known right answers after one forced text: their tokens and their texts."""
+    """The known correct answers after one forced text: their tokens and their texts."""
 
     token_ids: tuple[TokenIds, ...]
     answers: tuple[str, ...]
 
     def wrote(self, token_ids: TokenIds, answer: str | None) -> bool:
         """Whether a completion is one of those whose probability is counted: a form's tokens, and then its end."""
-        return any(
-            answer == text and token_ids[: len(form)] == form
-            for form, text in zip(self.token_ids, self.answers, strict=True)
-        )
+        forms = zip(self.token_ids, self.answers, strict=True)
+        return any(answer == text and token_ids[: len(form)] == form for form, text in forms)
 
 
 def written(problem: Problem) -> list[str]:
-    """The reference answer as models write it: as it is, numbers with and without commas, fractions in three ways."""
-    reference = problem.answer.strip()
-    forms = [reference]
-    plain = reference.replace(",", "")
-    if _WHOLE.fullmatch(plain):
+    """The reference answer as models may write it: numbers with and without commas, fractions in three ways."""
+    forms = [reference := problem.answer.strip()]
+    if _WHOLE.fullmatch(plain := reference.replace(",", "")):
         forms += [plain, f"{int(plain):,}"]
     if match := _FRACTION.fullmatch(reference):
         above, below = match.groups()
@@ -41,26 +38,26 @@ def written(problem: Problem) -> list[str]:
 
 
 def ends_of(prover: MetaProver, forced: str) -> tuple[str, ...]:
-    """What ends an answer after a forced text, beside the end of the completion: its box closed, or a new line."""
+    """What ends an answer after a forced text, apart from the end of the completion: its box closed, or a new line."""
     boxed = BOX in forced
     return (*(["}"] if boxed else []), *(["\n"] if boxed or "\n" in prover.stop else []))
 
 
 def known_forms(tokenizer: Tokenizer, prover: MetaProver, forced: str, problem: Problem, grader: Grader) -> Forms:
-    """The right answers to a problem as tokens after the forced text: the grader's candidates that it calls right.
+    """The correct answers to a problem as tokens after a forced text: the candidates that the grader calls correct.
 
-    The candidates are what `grader.candidates` lists for the problem, or else the ways to write the reference answer.
-
-    A form is encoded together with the forced text, as a model that goes on from it would write it; if the tokenizer
-    merges across the boundary, the form is encoded alone. Forms that do not round-trip, that would be read as another
-    answer, or that leave no token for the end within `prover.max_tokens` are dropped.
+    The candidates are those that `grader.candidates` lists for the problem, or else `written`. A form is encoded
+    together with the forced text, or alone if the tokenizer merges across the boundary. Forms that do not round-trip
+    through the tokenizer, that would be read as another answer, or that leave no token for the end within
+    `prover.max_tokens` are dropped.
 
     Raises:
-        HeadwayError: the prover does not draw from the policy's own distribution, so a likelihood is not its chance.
+        HeadwayError: the prover does not sample from the policy's own distribution, so a likelihood is not the
+            probability of its answer.
     """
     if prover.top_p < 1 or prover.temperature <= 0:
         raise HeadwayError(
-            f"likelihood values need branches drawn at top-p 1 and a temperature above 0, got {prover.top_p} and "
+            f"likelihood values need branches sampled at top-p 1 and a temperature above 0, got {prover.top_p} and "
             f"{prover.temperature}; use values 'branches'"
         )
     before = tokenizer.encode(forced, add_special_tokens=False)
@@ -82,15 +79,11 @@ def known_forms(tokenizer: Tokenizer, prover: MetaProver, forced: str, problem: 
 
 
 class KnownAnswers:
-    """The known right answers of problems after each forced text, each found once."""
+    """The known correct answers to problems after each forced text, each found once."""
 
     def __init__(self, tokenizer: Tokenizer, prover: MetaProver, grader: Grader) -> None:
-        self._tokenizer, self._prover, self._grader = tokenizer, prover, grader
-        self._found: dict[tuple[Problem, str], Forms] = {}
+        self._find = cache(lambda problem, forced: known_forms(tokenizer, prover, forced, problem, grader))
 
     def forms(self, problem: Problem, forced: str) -> Forms:
-        """The known right answers to a problem after a forced text; none where the grader accepts no candidate."""
-        key = problem, forced
-        if key not in self._found:
-            self._found[key] = known_forms(self._tokenizer, self._prover, forced, problem, self._grader)
-        return self._found[key]
+        """The known correct answers to a problem after a forced text; none where the grader accepts no candidate."""
+        return self._find(problem, forced)

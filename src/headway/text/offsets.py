@@ -37,9 +37,9 @@ def decode_with_offsets(tokenizer: Tokenizer, token_ids: Sequence[int]) -> Decod
 def _decode_in_context(tokenizer: Tokenizer, token_ids: Sequence[int], *, window: int = 8) -> Decoded:
     """Text and offsets where the tokens' own texts do not add up: parts of characters, context-dependent spaces.
 
-    Decodes a sliding window; a token's text is what it adds to the decoding so far. If that decoding ends in an
-    incomplete character (U+FFFD), the token continues the character unless it decodes the same alone. The window moves
-    on at each complete character, and after `window` tokens without one.
+    Decodes a sliding window; a token's text is what it adds to the decoding so far. After an incomplete character
+    (U+FFFD), the token continues the character unless it decodes the same alone. The window moves on at each complete
+    character, and after `window` tokens without one.
     """
 
     def decode(first: int, last: int) -> str:

@@ -1,7 +1,4 @@
-"""Prompts: a question as tokens, and the meta-prover's forced texts.
-
-They are encoded here, once; sampled tokens are never decoded and encoded again.
-"""
+"""Prompts: a question as tokens, and the meta-prover's forced texts."""
 
 from collections.abc import Sequence
 
@@ -15,8 +12,8 @@ FINAL_ANSWER = "\n\n**Final Answer**\n\n\\boxed{"
 def prompt_ids(tokenizer: Tokenizer, prompt: str | Sequence[Message], tags: ThinkTags) -> TokenIds:
     """The tokens of a question: through the chat template, with the opening tag if the template does not write it.
 
-    The question is a user's turn, or a conversation that ends with one. Special tokens are those that the template
-    writes; the tokenizer adds none, so there is never a second BOS.
+    The question is a user's turn, or a conversation that ends with one. The tokenizer adds no special tokens to those
+    of the template, so there is no second BOS.
     """
     text = templated(tokenizer, prompt)
     if tags.open and not text.rstrip().endswith(tags.open.strip()):
@@ -38,11 +35,8 @@ def meta_prover(
 ) -> MetaProver:
     """The meta-prover whose suffix says that time is up, closes the thinking and opens the answer's box.
 
-    After thinking that ended by itself, `end_suffix` only closes and opens.
+    After complete thinking, `end_suffix` only closes and opens.
     """
-    return MetaProver(
-        suffix=TIME_IS_UP + tags.close + FINAL_ANSWER if suffix is None else suffix,
-        end_suffix=tags.close + FINAL_ANSWER if end_suffix is None else end_suffix,
-        branches=branches,
-        max_tokens=max_tokens,
-    )
+    suffix = TIME_IS_UP + tags.close + FINAL_ANSWER if suffix is None else suffix
+    end_suffix = tags.close + FINAL_ANSWER if end_suffix is None else end_suffix
+    return MetaProver(suffix, end_suffix, branches, max_tokens)

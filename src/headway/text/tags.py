@@ -1,4 +1,4 @@
-"""Think tags: the texts that open and close a model's thinking, finding them, and reading a completion with them."""
+"""Think tags: the texts that open and close a model's thinking, and reading a completion with them."""
 
 import re
 from collections.abc import Sequence
@@ -12,8 +12,8 @@ from headway.types import HeadwayError, Message, Tokenizer
 class ThinkTags(NamedTuple):
     """The texts that open and close the thinking.
 
-    `open` is what the prompt ends with. Where it is empty the prompt does not open the thinking: the model writes the
-    format's own tag, or (with a closing text of the user's) starts to think without a tag.
+    `open` is what the prompt ends with. Where it is empty, the model writes the format's own tag or, with a closing
+    text of the user's, starts to think without a tag.
     """
 
     open: str
@@ -25,14 +25,13 @@ FORMATS: dict[str, ThinkTags] = {
     "harmony": ThinkTags("<|channel|>analysis<|message|>", "<|end|><|start|>assistant<|channel|>final<|message|>"),
     "magistral": ThinkTags("[THINK]", "[/THINK]"),
 }
-# What shows a format: a token of the vocabulary, or a text in the chat template.
-_SIGNS: dict[str, tuple[str, str]] = {
+# what shows a format: a token of the vocabulary, or a text in the chat template
+_SIGNS = {
     "think": ("</think>", "<think>"),
     "harmony": ("<|channel|>", "<|channel|>"),
     "magistral": ("[/THINK]", "[THINK]"),
 }
-# Variables with which chat templates switch thinking on.
-_SWITCHES = ("enable_thinking", "thinking")
+_SWITCHES = ("enable_thinking", "thinking")  # variables with which chat templates switch thinking on
 if TYPE_CHECKING:
     ThinkFormat = str
 else:
@@ -40,14 +39,11 @@ else:
 
 
 class Thought(NamedTuple):
-    """Where a completion's thinking is: characters `start` to `stop`, and where its answer begins.
-
-    `answer` is None while the thinking is not closed.
-    """
+    """Where a completion's thinking is: characters `start` to `stop`."""
 
     start: int
     stop: int
-    answer: int | None
+    answer: int | None  # where the answer begins; None while the thinking is not closed
 
 
 def find_think_tags(
@@ -59,19 +55,17 @@ def find_think_tags(
 ) -> ThinkTags:
     """The think tags of a model: as given, else those of the format that its tokenizer and chat template show.
 
-    A format is found by its tag as one token of the vocabulary or by its tag in the chat template; the template
-    decides where the vocabulary has several. `open` is what the prompt ends with: an opening tag that the template
-    writes counts even where `think_open` is empty.
+    A format is detected by its tag in the chat template, else by its tag as one token of the vocabulary. An opening
+    tag that the template writes counts even where `think_open` is empty.
 
     Raises:
-        HeadwayError: the tokenizer has no chat template, no format or several are found, or the template closes the
+        HeadwayError: the tokenizer has no chat template, no format or several are detected, or the template closes the
             thinking in the prompt.
     """
     if not tokenizer.chat_template:
         raise HeadwayError(
-            "this model's tokenizer has no chat template, and Headway asks problems through one; set "
-            "tokenizer.chat_template (a chat_template.jinja file in the model's folder), or use the chat version of "
-            "the model"
+            "this model's tokenizer has no chat template; set tokenizer.chat_template (a chat_template.jinja file in "
+            "the model's folder), or use the chat version of the model"
         )
     if think_close:
         tags = ThinkTags(think_open or "", think_close)
@@ -90,19 +84,18 @@ def find_think_tags(
 
 def _detect(tokenizer: Tokenizer) -> ThinkFormat:
     template = str(tokenizer.chat_template)
-    shown = [name for name, (_, text) in _SIGNS.items() if text in template]
-    found = shown or [
-        name for name, (token, _) in _SIGNS.items() if len(tokenizer.encode(token, add_special_tokens=False)) == 1
-    ]
+    tokens = {name: tokenizer.encode(token, add_special_tokens=False) for name, (token, _) in _SIGNS.items()}
+    found = [name for name, (_, text) in _SIGNS.items() if text in template]
+    found = found or [name for name, ids in tokens.items() if len(ids) == 1]
     if len(found) == 1:
         return found[0]
-    known = ", ".join(f"{name} ({tags.open.strip()} {tags.close})" for name, tags in FORMATS.items())
     if found:
         raise HeadwayError(f"this model knows several think formats: {', '.join(found)}; say which with think_format")
+    known = ", ".join(f"{name} ({tags.open.strip()} {tags.close})" for name, tags in FORMATS.items())
     raise HeadwayError(
-        f"this model has no think tags that Headway knows: neither its vocabulary nor its chat template has {known}; "
-        "give the text that closes its thinking with --think-close (and the one that opens it with --think-open), "
-        "e.g. --think-close 'The answer is'"
+        f"no think tags detected: neither the model's vocabulary nor its chat template has {known}; give the text "
+        "that closes its thinking with --think-close (and the one that opens it with --think-open), e.g. "
+        "--think-close 'The answer is'"
     )
 
 
@@ -129,12 +122,9 @@ def templated(tokenizer: Tokenizer, prompt: str | Sequence[Message]) -> str:
 def read_thought(text: str, tags: ThinkTags) -> Thought:
     """Where the thinking of a completion is.
 
-    - The model wrote the closing tag: the thinking is the text before the first one.
-    - It did not, and the thinking was opened (by the prompt, by the model's own opening tag, or by a model that thinks
-      without an opening tag): the thinking is the rest of the text, and there is no answer.
-    - Neither opened nor closed: there is no thinking, and all text is the answer.
-
-    Where the prompt does not open the thinking, it begins after the opening tag that the model wrote.
+    It begins after the opening tag if the model wrote that, and ends at the first closing tag. Without a closing tag
+    it is the rest of the text, and there is no answer. Neither opened (by the prompt, the model's own tag, or a model
+    that thinks without one) nor closed, there is no thinking, and all text is the answer.
     """
     opening = "" if tags.open else opening_of(tags)
     written = bool(opening) and text.lstrip().startswith(opening)
@@ -142,11 +132,9 @@ def read_thought(text: str, tags: ThinkTags) -> Thought:
     closing = text.find(tags.close, start)
     if closing >= 0:
         return Thought(start, closing, closing + len(tags.close))
-    if opening and not written:
-        return Thought(0, 0, 0)
-    return Thought(start, len(text), None)
+    return Thought(0, 0, 0) if opening and not written else Thought(start, len(text), None)
 
 
 def read_answer(text: str, thought: Thought) -> str | None:
-    """The answer in the text after the thinking; None if there is none, or the thinking is not closed."""
+    """The answer in the text after the thinking; None if there is none or the thinking is not closed."""
     return None if thought.answer is None else extract_answer(text[thought.answer :])

@@ -1,63 +1,59 @@
 """The options of MRT beside those of GRPO, and the combinations that would silently undo it."""
 
 from dataclasses import dataclass, field
+from typing import Annotated, TypeVar
 
 from transformers.utils import is_torch_bf16_gpu_available
 from trl import GRPOConfig
 
-from headway.choices import check_options, lookup
+from headway.choices import Option, check_options, declared, lookup
 from headway.core.segment import Cutting, Segment
 from headway.core.tally import ValueKind
 from headway.credit import SCHEMES
 from headway.text.tags import ThinkFormat
 from headway.types import HeadwayError
 
+T = TypeVar("T")
+
 _CREDIT = [f"{name}: {(scheme.bonuses.__doc__ or '').partition(chr(10))[0]}" for name, scheme in SCHEMES.items()]
+_VALUES = (
+    "How values are estimated. branches: mean reward of answers sampled from the policy. distinct: probability of the "
+    "distinct correct ones among them. likelihood: probability of the known correct answers, without sampling. "
+    "hybrid: likelihood, and distinct for the other correct answers. (docs/measuring.md)"
+)
 
 
+def with_help(group: type[T]) -> type[T]:
+    """A dataclass with the help text of each `Option` where TRL's parser reads it."""
+    for name, option in declared(group).items():
+        group.__dataclass_fields__[name].metadata = {"help": option.help}  # type: ignore[attr-defined]
+    return group
+
+
+@with_help
 @dataclass
 class MRTConfig(GRPOConfig):  # type: ignore[misc]
     """GRPO's options and those of MRT; each help text says where its default comes from."""
 
-    progress_weight: float = field(
-        default=1.0, metadata={"help": "Alpha: how much progress counts beside the outcome; 0 is plain GRPO. (v0.1)"}
-    )
+    progress_weight: Annotated[float, Option("Alpha: weight of progress; 0 is plain GRPO. (v0.1)", least=0)] = 1.0
     credit: str = field(
         default="episode",
         metadata={"choices": list(SCHEMES), "help": f"What gets a bonus. {' '.join(_CREDIT)} (docs/concepts.md)"},
     )
-    values: ValueKind = field(
-        default="branches",
-        metadata={
-            "help": "How a value is estimated. branches: the mean reward of answers sampled from the policy. "
-            "distinct: their probability mass. likelihood: the probability of the known right answers, without "
-            "sampling. hybrid: that and the mass of the other right answers among the branches. (docs/measuring.md)"
-        },
-    )
-    segment: Segment = field(
-        default="markers", metadata={"help": "Cut thinking at markers (paper), at backtracks, or on a token grid."}
-    )
-    min_paragraphs: int = field(default=3, metadata={"help": "Paragraphs an episode has at least. (paper's analysis)"})
-    episode_tokens: int = field(default=128, metadata={"help": "Tokens of an episode on the grid. (ours)"})
-    max_episodes: int = field(default=6, metadata={"help": "Merge neighbouring episodes to at most this many. (v0.1)"})
-    branches: int = field(default=4, metadata={"help": "Forced answers at each boundary. (v0.1)"})
-    answer_tokens: int = field(default=32, metadata={"help": "Most tokens of a forced answer. (ours)"})
-    suffix: str | None = field(default=None, metadata={"help": "Text that forces an answer in mid-thought."})
-    end_suffix: str | None = field(
-        default=None, metadata={"help": "Text that asks for the answer after a thought that ended by itself."}
-    )
-    think_format: ThinkFormat | None = field(
-        default=None, metadata={"help": "Tags of the thinking; by default read from the tokenizer."}
-    )
-    think_open: str | None = field(default=None, metadata={"help": "What opens the thinking, if not <think>."})
-    think_close: str | None = field(default=None, metadata={"help": "What ends the thinking, if not </think>."})
-    bf16: bool | None = field(
-        default=None,
-        metadata={"help": "Mixed precision; by default where the GPU has it. (TRL's True is an error elsewhere)"},
-    )
-    max_generated_tokens: int | None = field(
-        default=None, metadata={"help": "Stop after this many sampled tokens, branches included: equal cost."}
-    )
+    values: Annotated[ValueKind, Option(_VALUES)] = "branches"
+    segment: Annotated[Segment, Option("Cut at markers (paper), at backtracks, or on a token grid.")] = "markers"
+    min_paragraphs: Annotated[int, Option("Minimum paragraphs of an episode. (paper's analysis)")] = 3
+    episode_tokens: Annotated[int, Option("Tokens of an episode on the grid. (ours)")] = 128
+    max_episodes: Annotated[int, Option("Merge neighbouring episodes down to this many. (v0.1)")] = 6
+    branches: Annotated[int, Option("Forced answers per boundary. (v0.1)", least=1)] = 4
+    answer_tokens: Annotated[int, Option("Maximum tokens of a forced answer. (ours)", least=1)] = 32
+    suffix: Annotated[str | None, Option("Text that forces an answer within the thinking.")] = None
+    end_suffix: Annotated[str | None, Option("Text that forces an answer after complete thinking.")] = None
+    think_format: Annotated[ThinkFormat | None, Option("Think tags; default: detected from the tokenizer.")] = None
+    think_open: Annotated[str | None, Option("Text that opens the thinking, if not <think>.")] = None
+    think_close: Annotated[str | None, Option("Text that closes the thinking, if not </think>.")] = None
+    bf16: Annotated[bool | None, Option("Mixed precision; default: where the GPU supports it. (TRL: True)")] = None
+    max_generated_tokens: Annotated[int | None, Option("Stop after so many sampled tokens in all.", least=1)] = None
 
     def __post_init__(self) -> None:
         if self.bf16 is None and not is_torch_bf16_gpu_available():
@@ -66,19 +62,12 @@ class MRTConfig(GRPOConfig):  # type: ignore[misc]
         self.cutting.check()
         lookup(SCHEMES, self.credit, "credit")
         super().__post_init__()
-        if self.progress_weight < 0:
-            raise HeadwayError(f"progress_weight must be at least 0, got {self.progress_weight}")
-        if self.max_generated_tokens is not None and self.max_generated_tokens < 1:
-            raise HeadwayError(f"max_generated_tokens must be at least 1, got {self.max_generated_tokens}")
-        for name in ("branches", "answer_tokens"):
-            if getattr(self, name) < 1:
-                raise HeadwayError(f"{name} must be at least 1, got {getattr(self, name)}")
         if not self.gives_credit:
             return
-        if self.importance_sampling_level != "token":
+        if (level := self.importance_sampling_level) != "token":
             raise HeadwayError(
-                f"importance_sampling_level is '{self.importance_sampling_level}', which averages the credit of "
-                "tokens away; use 'token', or credit: grpo"
+                f"importance_sampling_level is '{level}', which averages the credit of tokens away; use 'token', or "
+                "credit: grpo"
             )
         if self.loss_type == "cispo" and self.epsilon_high is None:
             raise HeadwayError(
@@ -88,13 +77,11 @@ class MRTConfig(GRPOConfig):  # type: ignore[misc]
         if getattr(self, "use_liger_kernel", False):
             raise HeadwayError("use_liger_kernel computes the loss from one advantage a trace; MRT has one a token")
         if self.use_vllm:
-            raise HeadwayError(
-                "use_vllm is not supported with credit yet: branches are sampled by transformers; leave use_vllm off"
-            )
+            raise HeadwayError("use_vllm does not support credit: transformers samples branches; leave use_vllm off")
         if self.deepspeed is not None or self.fsdp:
             raise HeadwayError(
-                "deepspeed and fsdp are not supported with credit yet: ranks draw different numbers of "
-                "branches, and sharded models would wait for each other; use data parallel training"
+                "deepspeed and fsdp are not supported with credit: processes sample different numbers of branches, "
+                "and sharded models would wait for each other; use data parallel training"
             )
 
     @property

@@ -1,6 +1,7 @@
 """What a training step leaves behind: metrics in TRL's log, and a file of traces with their values and bonuses."""
 
 import logging
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -21,68 +22,44 @@ TRACES_FILE = "traces.jsonl"
 
 
 class StepResult(NamedTuple):
-    """The traces of a step on this process, each with its value curve and bonuses, and the branches of all.
-
-    `known_share` is the share of the value that the known right answers carry.
-    """
+    """The traces of a step on this process, each with its value curve and bonuses, and the branches of all."""
 
     traces: list[Trace]
     curves: list[ValueCurve]
     bonuses: list[np.ndarray]
     branches: list[Branch]
-    known_share: float
+    known_share: float  # the fraction of the value that comes from the known correct answers
 
 
 def metrics(result: StepResult) -> dict[str, float]:
     """The step's metrics; NaN where nothing is known. Regret is normalized to each trace's own last budget."""
     traces, curves, bonuses, branches, share = result
-    steps = np.concatenate([np.empty(0), *(progress(c.values.values) for c in curves)])
-    steps = steps[~np.isnan(steps)]
-    known = np.concatenate([np.empty(0), *bonuses])
-    known = known[~np.isnan(known)]
+    values = [c.values.values for c in curves]
+    steps = _known(map(progress, values))
+    credit = _known(bonuses)
     return {
-        "accuracy": _nanmean([np.nan if t.reward is None else t.reward for t in traces]),
-        "regret/normalized": _nanmean(
-            [normalized_regret(c.tokens, c.values.values, c.tokens[-1:])[0] for c in curves]
-        ),
-        "regret/cumulative": _nanmean([cumulative_regret(c.values.values)[-1] for c in curves]),
-        "progress/mean": _nanmean(steps),
-        "progress/negative_frac": _nanmean(steps < 0),
-        "value/first": _nanmean([c.values.values[0] for c in curves]),
-        "value/last": _nanmean([c.values.values[-1] for c in curves]),
-        "value/stderr": _nanmean(np.concatenate([c.values.stderr for c in curves])),
-        "value/unknown_frac": _nanmean(np.concatenate([np.isnan(c.values.values) for c in curves])),
+        "accuracy": _mean([np.nan if t.reward is None else t.reward for t in traces]),
+        "regret/normalized": _mean(normalized_regret(c.tokens, c.values.values, c.tokens[-1:])[0] for c in curves),
+        "regret/cumulative": _mean(cumulative_regret(v)[-1] for v in values),
+        "progress/mean": _mean(steps),
+        "progress/negative_frac": _mean(steps < 0),
+        "value/first": _mean(v[0] for v in values),
+        "value/last": _mean(v[-1] for v in values),
+        "value/stderr": _mean(_known(c.values.stderr for c in curves)),
+        "value/unknown_frac": _mean(np.concatenate([np.isnan(v) for v in values])),
         "value/known_share": share,
-        "episodes/mean": _nanmean([len(c.boundaries) - 1 for c in curves]),
-        "tokens/thinking": _nanmean([t.thinking for t in traces]),
+        "episodes/mean": _mean(len(v) - 1 for v in values),
+        "tokens/thinking": _mean(t.thinking for t in traces),
         "branches/tokens": float(sum(b.sampled for b in branches)),
-        "branches/ungraded_frac": _nanmean([b.reward is None for b in branches]),
-        "credit/std": float(known.std()) if len(known) else np.nan,
+        "branches/ungraded_frac": _mean(b.reward is None for b in branches),
+        "credit/std": float(credit.std()) if len(credit) else np.nan,
     }
 
 
-def records(step: int, result: StepResult) -> list[dict[str, Any]]:
-    """The step's traces with their values and bonuses, one record each."""
-    return [
-        {
-            "step": step,
-            "problem_id": t.problem_id,
-            "index": t.index,
-            "text": t.text,
-            "reward": t.reward,
-            "boundaries": c.boundaries,
-            "values": c.values.values.tolist(),
-            "stderr": c.values.stderr.tolist(),
-            "bonuses": b.tolist(),
-        }
-        for t, c, b in zip(result.traces, result.curves, result.bonuses, strict=True)
-    ]
-
-
 class ShareWatch:
-    """Warns once when the known right answers carry a much smaller share of the value than at first.
+    """Warns once when the known correct answers have a much smaller share of the value than at first.
 
-    Then the policy has begun to write its right answers in forms that are not scored.
+    Then the policy has begun to write its correct answers in forms that are not evaluated.
     """
 
     FIRST = 10  # steps whose mean share is the usual one
@@ -101,19 +78,13 @@ class ShareWatch:
         if len(self._shares) >= 2 * self.FIRST and now < self.LOST * usual:
             self._warned = True
             logger.warning(
-                "the known right answers carry %.0f%% of the value, %.0f%% at first: the policy now writes its "
-                "answers in other forms; add these forms (candidates), or use values: distinct",
-                100 * now,
-                100 * usual,
+                f"the known correct answers have {now:.0%} of the value, {usual:.0%} at first: the policy now writes "
+                "its answers in other forms; add these forms (candidates), or use values: distinct"
             )
 
 
 class StepLog:
-    """Writes the metrics and traces of each step, and counts sampled tokens and steps without values.
-
-    Args:
-        trainer: Has TRL's metrics and the two counts.
-    """
+    """Writes the metrics and traces of each step, and counts sampled tokens and steps without values."""
 
     def __init__(self, trainer: Any) -> None:
         self._trainer = trainer
@@ -122,46 +93,54 @@ class StepLog:
     def count_tokens(self, n: int) -> None:
         """Adds to the tokens sampled so far on all processes."""
         self._trainer.generated_tokens += sum(gather_object([n]))
-        self._metrics["mrt/generated_tokens"] = [float(self._trainer.generated_tokens)]
+        self._trainer._metrics["train"]["mrt/generated_tokens"] = [float(self._trainer.generated_tokens)]
 
     def write(self, result: StepResult) -> None:
         """Adds the step's metrics to TRL's log and its traces to the file."""
         t = self._trainer
+        log = t._metrics["train"]
         for name, value in metrics(result).items():
             mine = torch.tensor([value], device=t.accelerator.device, dtype=torch.float32)
             mean = t.accelerator.gather(mine).nanmean().item()
-            self._metrics[f"mrt/{name}"].append(mean)
+            log[f"mrt/{name}"].append(mean)
             if name == "value/known_share" and t.args.values == "hybrid":
                 self._share.add(mean)
             if name == "value/unknown_frac" and mean == 1 and SCHEMES[t.args.credit].needs_values:
                 self._count_step_without_values()
-        self._metrics["mrt/steps_without_values"] = [float(t.steps_without_values)]
-        lines = gather_object(records(t.state.global_step, result))
+        log["mrt/steps_without_values"] = [float(t.steps_without_values)]
+        lines = gather_object([
+            {
+                "step": t.state.global_step, "problem_id": trace.problem_id, "index": trace.index, "text": trace.text,
+                "reward": trace.reward, "boundaries": curve.boundaries, "values": curve.values.values.tolist(),
+                "stderr": curve.values.stderr.tolist(), "bonuses": bonuses.tolist(),
+            }
+            for trace, curve, bonuses in zip(result.traces, result.curves, result.bonuses, strict=True)
+        ])  # fmt: skip
         if t.accelerator.is_main_process:
             folder = Path(t.args.output_dir)
             folder.mkdir(parents=True, exist_ok=True)
             with (folder / TRACES_FILE).open("ab") as out:
-                out.write(b"".join(msgspec.json.encode(record) + b"\n" for record in lines))
-
-    @property
-    def _metrics(self) -> Any:
-        return self._trainer._metrics["train"]
+                out.write(b"".join(msgspec.json.encode(line) + b"\n" for line in lines))
 
     def _count_step_without_values(self) -> None:
         """Counts a step without any known value, which is plain GRPO, and warns of the first."""
         t = self._trainer
         if not t.steps_without_values:
             logger.warning(
-                "step %d: no value is known, so this step is plain GRPO. The engine, the grader or the reference "
-                "answers do not support values: %s; choose other values, or credit: grpo. Such steps are counted in "
-                "mrt/steps_without_values",
-                t.state.global_step,
-                t.args.values,
+                f"step {t.state.global_step}: no value is known, so this step is plain GRPO. The engine, the grader "
+                f"or the reference answers do not support values: {t.args.values}; choose other values, or credit: "
+                "grpo. Such steps are counted in mrt/steps_without_values"
             )
         t.steps_without_values += 1
 
 
-def _nanmean(values: Any) -> float:
-    known = np.asarray(values, dtype=float)
-    known = known[~np.isnan(known)]
+def _known(arrays: Iterable[np.ndarray]) -> np.ndarray:
+    """The numbers of all arrays that are not NaN."""
+    together = np.concatenate([np.empty(0), *arrays])
+    return together[~np.isnan(together)]
+
+
+def _mean(values: Iterable[Any]) -> float:
+    """The mean of the values that are not NaN; NaN where there is none."""
+    known = _known([np.array([*values], dtype=float)])
     return float(known.mean()) if len(known) else float("nan")

@@ -16,11 +16,10 @@ TRACE = "headway_trace"  # the column in which reward functions get the graded t
 def outcome_reward(
     grader: Grader, tokenizer: Any, tags: ThinkTags, *, ends: Callable[[], Collection[int]] | None = None
 ) -> Callable[..., list[float | None]]:
-    """TRL's reward function for the outcome: 1 right, 0 wrong or no answer, None undecided.
+    """TRL's reward function for the outcome: 1 correct, 0 wrong or no answer, None undecided.
 
     Reads the sampled tokens, because TRL's text omits special tokens such as think tags. Where a step has traces,
-    their rewards are the outcome: each completion is decoded and graded once. `ends` gives the end-of-text tokens if
-    they are not the tokenizer's alone.
+    their rewards are the outcome. `ends` gives the end-of-text tokens, by default the tokenizer's.
     """
 
     def outcome(
@@ -34,24 +33,22 @@ def outcome_reward(
         if traces is not None:
             return [trace.reward for trace in traces]
         omitted = set(ends() if ends else [tokenizer.eos_token_id])
-        texts = [
-            tokenizer.decode([t for t in ids if t not in omitted], skip_special_tokens=False) for ids in completion_ids
-        ]
+        sampled = [[t for t in ids if t not in omitted] for ids in completion_ids]
+        texts = [tokenizer.decode(ids, skip_special_tokens=False) for ids in sampled]
         answers = [read_answer(text, read_thought(text, tags)) for text in texts]
         rows = ({"id": i, "prompt": p, "answer": a} for i, p, a in zip(id, prompts, answer, strict=True))
-        problems = {row["id"]: problem_of(row) for row in rows}
-        return grade_answers(id, answers, problems, grader)
+        return grade_answers(id, answers, {row["id"]: problem_of(row) for row in rows}, grader)
 
     return outcome
 
 
 def problem_of(row: Mapping[str, Any]) -> Problem:
-    """The problem of a training row, with the question as the model gets it."""
+    """The problem of a training row."""
     return Problem(str(row["id"]), question_of(row["prompt"]), str(row["answer"]))
 
 
 class StopAtTokens(TrainerCallback):  # type: ignore[misc]
-    """Ends the training at `max_generated_tokens`; the count continues from a checkpoint's."""
+    """Says how far the training is, and ends it at `max_generated_tokens`; the count continues from a checkpoint's."""
 
     def __init__(self, trainer: Any) -> None:
         self._trainer = trainer
@@ -63,6 +60,8 @@ class StopAtTokens(TrainerCallback):  # type: ignore[misc]
 
     def on_step_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
         """Ends the training once the limit is reached."""
-        limit = self._trainer.args.max_generated_tokens
-        if limit is not None and self._trainer.generated_tokens >= limit:
+        limit, done = self._trainer.args.max_generated_tokens, self._trainer.generated_tokens
+        if limit is not None and done >= limit:
             control.should_training_stop = True
+        if self._trainer.tell:
+            self._trainer.tell(*((state.global_step, state.max_steps) if limit is None else (min(done, limit), limit)))

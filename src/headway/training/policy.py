@@ -11,19 +11,12 @@ from headway.types import Completion
 
 
 class Policy:
-    """The current policy as an engine: unwrapped, in evaluation mode, in the precision of the training.
-
-    Args:
-        trainer: Has the model, its tokenizer and the accelerator.
-
-    Attributes:
-        cache: The KV cache of sequences that the policy, as it is, has computed; prompts that begin with one reuse it.
-    """
+    """The trainer's current policy as an engine: unwrapped, in evaluation mode, in the precision of the training."""
 
     def __init__(self, trainer: Any) -> None:
         self._trainer = trainer
         self._engine: HFEngine | None = None
-        self.cache: PrefixCache | None = None
+        self.cache: PrefixCache | None = None  # of sequences that the policy has computed since its last update
 
     @property
     def tokenizer(self) -> Any:
@@ -41,7 +34,7 @@ class Policy:
             return engine.logprobs(*request, **options)
 
     def recording(self) -> AbstractContextManager[Recorder]:
-        """Records the KV cache of what the model generates within the context."""
+        """Records the KV cache of what the policy generates within the context."""
         return recording(self._model)
 
     @property

@@ -2,19 +2,19 @@
 
 import warnings
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
-from typing import Any
+from dataclasses import dataclass
+from typing import Annotated
 
 from datasets import Dataset
-from transformers import AutoTokenizer, PrinterCallback, TrainerCallback
+from transformers import AutoTokenizer, PrinterCallback
 from transformers.utils import logging
 from trl import ModelConfig, TrlParser, get_peft_config
 
-from headway.choices import check_options
+from headway.choices import Option, check_options
 from headway.engines.loading import model_path
 from headway.problems import load_problems
 from headway.problems.graders import load_grader
-from headway.training.config import MRTConfig
+from headway.training.config import MRTConfig, with_help
 from headway.training.trainer import MRTTrainer
 from headway.types import HeadwayError, Problem
 
@@ -26,16 +26,14 @@ def dataset_of(problems: Sequence[Problem]) -> Dataset:
     )
 
 
+@with_help
 @dataclass
 class TrainArguments:
     """What is trained on, and how it is graded."""
 
-    problems: str | None = field(
-        default=None,
-        metadata={"help": "A file, a known set, hub:owner/name, gym:TASK, countdown-train. Required."},
-    )
-    limit: int | None = field(default=None, metadata={"help": "Use the first so many problems."})
-    grader: str = field(default="auto", metadata={"help": "auto (by the problems), exact, numeric, ..."})
+    problems: Annotated[str | None, Option("A file, a named benchmark, hub:..., gym:TASK or countdown-train.")] = None
+    limit: Annotated[int | None, Option("Use only the first problems, this many.")] = None
+    grader: Annotated[str, Option("auto (depends on the problems), exact, numeric, ...")] = "auto"
 
     def __post_init__(self) -> None:
         check_options(self)
@@ -46,14 +44,14 @@ def train(
 ) -> MRTTrainer:
     """Fine-tunes a model and saves it with its tokenizer to `args.output_dir`.
 
-    With `tell`, TRL's bar and printed logs give way to calls of it: how much is done, of how much (tokens where
+    With `tell`, calls of it replace TRL's bar and printed logs: how much is done, of how much (tokens where
     `max_generated_tokens` is set, else steps).
 
     Raises:
         HeadwayError: the model, the problems or a setting cannot be used.
     """
     if not arguments.problems:
-        raise HeadwayError("nothing to train on; give 'problems' in the recipe or --problems: a JSONL file or a set")
+        raise HeadwayError("no problems to train on; give 'problems' in the recipe or --problems")
     if not model.model_name_or_path:
         raise HeadwayError("no model to train; give 'model_name_or_path' in the recipe or --model_name_or_path")
     problems = load_problems(arguments.problems, limit=arguments.limit)
@@ -68,45 +66,23 @@ def train(
     if tell is not None:
         args.disable_tqdm = True
         logging.disable_progress_bar()
-    name = problems.grader if arguments.grader == "auto" else arguments.grader
-    grader = load_grader(name)
     trainer = MRTTrainer(
-        path,
-        args=args,
-        train_dataset=dataset_of(problems.problems),
-        grader=grader,
-        processing_class=tokenizer,
+        path, args=args, train_dataset=dataset_of(problems.problems), processing_class=tokenizer,
+        grader=load_grader(problems.grader if arguments.grader == "auto" else arguments.grader),
         peft_config=get_peft_config(model),
-    )
-    if tell is not None:
-        trainer.remove_callback(PrinterCallback)
-        trainer.add_callback(_Tell(trainer, tell))
+    )  # fmt: skip
     with warnings.catch_warnings():
         if tell is not None:
-            # of TRL and transformers to each other
-            warnings.simplefilter("ignore", FutureWarning)
+            trainer.tell = tell
+            trainer.remove_callback(PrinterCallback)
+            warnings.simplefilter("ignore", FutureWarning)  # of TRL and transformers to each other
         trainer.train(resume_from_checkpoint=args.resume_from_checkpoint)
         trainer.save_model(args.output_dir)
     return trainer
 
 
-class _Tell(TrainerCallback):  # type: ignore[misc]
-    """Says how far the training is."""
-
-    def __init__(self, trainer: MRTTrainer, tell: Callable[[int, int], None]) -> None:
-        self._trainer = trainer
-        self._tell = tell
-
-    def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
-        limit = self._trainer.args.max_generated_tokens
-        if limit is None:
-            self._tell(state.global_step, state.max_steps)
-        else:
-            self._tell(min(self._trainer.generated_tokens, limit), limit)
-
-
 def main(arguments: list[str], *, tell: Callable[[int, int], None] | None = None) -> None:
-    """`headway train`: TRL's parser, a YAML recipe and flags that override it.
+    """Parses a YAML recipe and the flags that override it, and trains.
 
     Raises:
         HeadwayError: the recipe or a flag cannot be used; says which.

@@ -5,23 +5,22 @@ from collections.abc import Callable, Sequence
 from random import Random
 from typing import Any
 
-import msgspec
 import numpy as np
 import torch
 from accelerate.utils import gather_object
+from msgspec import structs
 
 from headway.core.segment import boundaries, cut
 from headway.core.tally import ValueCurve, known_share, lay_out, value_curve
 from headway.credit import SCHEMES, Bonuses, Group, token_advantages
 from headway.procedures.prove import Prover
-from headway.procedures.sample import derive_seed, grade_traces, make_trace
+from headway.procedures.sample import derive_seed, grade_traces, make_trace, shortened
 from headway.training.config import MRTConfig
 from headway.training.logs import StepResult
 from headway.training.outcome import TRACE, problem_of
-from headway.types import Branch, Completion, Episode, Problem, Prompt, SamplingParams, Trace
+from headway.types import Branch, Completion, Episode, Problem, Prompt, SamplingParams, TokenIds, Trace
 
-# The token ranges that the bonuses of a scheme are for, from the episodes and the length of a completion; a stop is
-# the token after the last episode.
+# The token ranges that the bonuses of a scheme are for, from the episodes and the length of a completion
 RANGES: dict[str, Callable[[list[Episode], int], list[Episode]]] = {
     "episodes": lambda episodes, _: episodes,
     "completion": lambda _, length: [Episode(0, length)],
@@ -29,11 +28,7 @@ RANGES: dict[str, Callable[[list[Episode], int], list[Episode]]] = {
 
 
 class Step:
-    """The state of one step, and its arithmetic: `start`, then `read`, then `advantages`.
-
-    Args:
-        trainer: Has the options, the policy, the grader and the meta-prover.
-    """
+    """The state of one step, and its arithmetic: `start`, then `read`, then `advantages`."""
 
     def __init__(self, trainer: Any) -> None:
         self._trainer = trainer
@@ -49,8 +44,8 @@ class Step:
     def start(self, prompts: list[list[int]]) -> list[list[int]]:
         """What the completions continue: the prompts, each with a stale prefix if the scheme starts there."""
         if self._scheme.starts == "stale_prefix":
-            prefix_of = self._sample_prefixes(list(dict.fromkeys(map(tuple, prompts))))
-            self._prefixes = [prefix_of[tuple(p)] for p in prompts]
+            prefixes = self._sample_prefixes(list(dict.fromkeys(map(tuple, prompts))))
+            self._prefixes = [prefixes[tuple(p)] for p in prompts]
             prompts = [[*p, *prefix.token_ids] for p, prefix in zip(prompts, self._prefixes, strict=True)]
         self._prompts = prompts
         return prompts
@@ -58,12 +53,12 @@ class Step:
     def read(self, rows: list[dict[str, Any]], completions: Sequence[Sequence[int]]) -> list[dict[str, Any]]:
         """The rows, each with the graded trace of its completion for the reward functions."""
         first = self._trainer.accelerator.process_index * len(rows)
-        ids = [str(row["id"]) for row in rows]
-        self._problems = {id: problem_of(row) for id, row in zip(ids, rows, strict=True)}
+        problems = [problem_of(row) for row in rows]
+        self._problems = {p.id: p for p in problems}
         self._lengths = [len(completion) for completion in completions]
         traces = [
-            self._trace(id, first + i, tuple(prompt), tuple(completion))
-            for i, (id, prompt, completion) in enumerate(zip(ids, self._prompts, completions, strict=True))
+            self._trace(problem.id, i, tuple(prompt), tuple(ids))
+            for i, (problem, prompt, ids) in enumerate(zip(problems, self._prompts, completions, strict=True), first)
         ]
         self._traces = grade_traces(traces, self._problems, self._trainer.grader)
         return [{**row, TRACE: trace} for row, trace in zip(rows, self._traces, strict=True)]
@@ -82,95 +77,64 @@ class Step:
         self._trainer.step_log.write(StepResult(self._traces, curves, bonuses, branches, share))
         return torch.tensor(advantages, dtype=outcome.dtype, device=outcome.device)
 
-    # -- traces -------------------------------------------------------------------------------------------------------
-
-    def _trace(self, problem_id: str, index: int, prompt: tuple[int, ...], ids: tuple[int, ...]) -> Trace:
+    def _trace(self, problem_id: str, index: int, prompt: TokenIds, ids: TokenIds) -> Trace:
         """A completion of TRL's as a trace, without its end-of-text token."""
         ended = bool(ids) and ids[-1] in self._trainer.eos_token_ids
         completion = Completion(ids[:-1] if ended else ids, "stop" if ended else "length")
         return make_trace(self._trainer.processing_class, problem_id, index, prompt, completion, self._trainer.tags)
 
-    def _sample_prefixes(self, prompts: list[tuple[int, ...]]) -> dict[tuple[int, ...], Trace]:
+    def _sample_prefixes(self, prompts: list[TokenIds]) -> dict[TokenIds, Trace]:
         """For each prompt a trace of the policy, shortened to a random number of its episodes.
 
         Seeds come from the prompt, so a group gets the same prefix on all processes.
         """
+        t = self._trainer
         names = [hashlib.sha256(repr(list(p)).encode()).hexdigest()[:16] for p in prompts]
         seeds = [derive_seed(self._args.seed, "prefix", self._step, name) for name in names]
         params = SamplingParams(max_tokens=self._args.max_completion_length, temperature=self._args.temperature)
-        completions = self._trainer.policy.sample([Prompt.of(p) for p in prompts], params, seeds=seeds)
+        completions = t.policy.sample([Prompt.of(p) for p in prompts], params, seeds=seeds)
         prefixes = {}
         for prompt, name, [completion], seed in zip(prompts, names, completions, seeds, strict=True):
-            trace = make_trace(self._trainer.processing_class, name, 0, prompt, completion, self._trainer.tags)
+            trace = make_trace(t.processing_class, name, 0, prompt, completion, t.tags)
             end = Random(seed).choice(boundaries(cut(trace, self._args.cutting))[:-1] or [0])
-            prefixes[prompt] = _shortened(trace, end)
-        self._trainer.step_log.count_tokens(sum(len(completion.token_ids) for [completion] in completions))
+            prefixes[prompt] = shortened(trace, end)
+        t.step_log.count_tokens(sum(len(completion.token_ids) for [completion] in completions))
         return prefixes
-
-    # -- values and bonuses -------------------------------------------------------------------------------------------
 
     def _proved(self) -> list[tuple[Trace, list[Episode]]]:
         """What each completion's values are of: its own trace, cut, or the stale prefix as one episode."""
         if not self._prefixes:
             return [(trace, cut(trace, self._args.cutting)) for trace in self._traces]
         return [
-            (
-                msgspec.structs.replace(prefix, problem_id=trace.problem_id),
-                [Episode(0, prefix.thinking)] if prefix.thinking else [],
-            )
-            for prefix, trace in zip(self._prefixes, self._traces, strict=True)
+            (structs.replace(p, problem_id=t.problem_id), [Episode(0, p.thinking)] if p.thinking else [])
+            for p, t in zip(self._prefixes, self._traces, strict=True)
         ]
 
     def _values(self, proved: list[tuple[Trace, list[Episode]]]) -> tuple[list[ValueCurve], list[Branch], float]:
-        """The value curve of each completion, the branches, and the share of the value in the known right answers."""
-        # a group shares its stale prefix: each trace is proved once
-        traces = {(trace.problem_id, trace.index): trace for trace, _ in proved}
-        episodes = {(trace.problem_id, trace.index): cuts for trace, cuts in proved}
+        """The value curve of each completion, the branches, and the known correct answers' share of the value."""
         if not self._scheme.needs_values:
-            return (
-                [value_curve(lay_out((t.problem_id, t.index), boundaries(cuts), [])) for t, cuts in proved],
-                [],
-                np.nan,
-            )
-        t, seed = self._trainer, derive_seed(self._args.seed, "branches", self._step)
+            return [value_curve(lay_out(t.key, boundaries(episodes), [])) for t, episodes in proved], [], np.nan
+        t, of_key = self._trainer, {trace.key: (trace, episodes) for trace, episodes in proved}
         prover = Prover(
-            t.policy,
-            t.prover,
-            self._problems,
-            grader=t.grader,
-            segmenter=lambda trace: episodes[trace.problem_id, trace.index],
+            t.policy, t.prover, self._problems, grader=t.grader, segmenter=lambda trace: of_key[trace.key][1],
             known=t.known,
-        )
-        curves, branches, scores = prover.curves(self._args.values, list(traces.values()), seed=seed)
+        )  # fmt: skip
+        # a group shares its stale prefix: each trace is proved once
+        traces, seed = [trace for trace, _ in of_key.values()], derive_seed(self._args.seed, "branches", self._step)
+        curves, branches, scores = prover.curves(self._args.values, traces, seed=seed)
         t.step_log.count_tokens(sum(b.sampled for b in branches))
-        found = dict(zip(traces, curves, strict=True))
-        return [found[trace.problem_id, trace.index] for trace, _ in proved], branches, known_share(curves, scores)
+        found = dict(zip(of_key, curves, strict=True))
+        return [found[trace.key] for trace, _ in proved], branches, known_share(curves, scores)
 
     def _bonuses(self, curves: list[ValueCurve], episodes: list[list[Episode]]) -> Bonuses:
         """The bonuses of each trace of this process, from its group on all processes."""
-        mine = [
-            (
-                np.nan if trace.reward is None else trace.reward,
-                curve.values.values,
-                cuts,
-                trace.closed or trace.stop == "stop",
-                curve.tokens,
-                length,
-            )
-            for trace, curve, cuts, length in zip(self._traces, curves, episodes, self._lengths, strict=True)
-        ]
-        everyone = gather_object(mine)
+        rewards = [np.nan if trace.reward is None else trace.reward for trace in self._traces]
+        values, costs = [c.values.values for c in curves], [c.tokens for c in curves]
+        stopped = [trace.closed or trace.stop == "stop" for trace in self._traces]
+        everyone = gather_object([*zip(rewards, values, episodes, stopped, costs, self._lengths, strict=True)])
         result: Bonuses = []
         for start in range(0, len(everyone), self._args.num_generations):
-            rewards, *rest = zip(*everyone[start : start + self._args.num_generations], strict=True)
-            result += self._scheme.bonuses(Group(np.array(rewards, dtype=float), *rest))
-        first = self._trainer.accelerator.process_index * len(mine)
-        return result[first : first + len(mine)]
-
-
-def _shortened(trace: Trace, end: int) -> Trace:
-    """A trace cut at a boundary, as if its budget ended there."""
-    text = trace.text if end == len(trace.token_ids) else trace.text[: trace.offsets[end]]
-    return msgspec.structs.replace(
-        trace, token_ids=trace.token_ids[:end], text=text, offsets=trace.offsets[:end], thinking=end, closed=False
-    )
+            of_group, *rest = zip(*everyone[start : start + self._args.num_generations], strict=True)
+            result += self._scheme.bonuses(Group(np.array(of_group, dtype=float), *rest))
+        first = self._trainer.accelerator.process_index * len(curves)
+        return result[first : first + len(curves)]

@@ -1,10 +1,10 @@
-"""MRT on TRL's GRPO: the seam.
+"""MRT on TRL's GRPO.
 
-`MRTTrainer` lets GRPO sample, grade and normalize, and replaces its advantages (B,) by those of `Step`, (B, T), a
-shape that TRL's loss documents for subclasses. With `credit: grpo` or a progress weight of 0 the step is TRL's, bit
-for bit.
+GRPO samples, grades and normalizes; `MRTTrainer` replaces its advantages (B,) by those of `Step`, (B, T), a shape that
+TRL's loss documents for subclasses. With `credit: grpo` or a progress weight of 0 the step is TRL's, bit for bit.
 """
 
+from collections.abc import Callable
 from contextlib import nullcontext
 from copy import copy
 from typing import Any
@@ -30,14 +30,9 @@ class MRTTrainer(GRPOTrainer):  # type: ignore[misc]
     """GRPO with credit for progress.
 
     Args:
-        grader: Grades the branches and the traces. Its rewards are the outcome where no `reward_funcs` are given.
-        args: An `MRTConfig`.
         train_dataset: Rows with `id`, `prompt` (a conversation) and `answer`; `dataset_of` makes it.
+        grader: Grades the branches and the traces; its rewards are the outcome where no `reward_funcs` are given.
         reward_funcs: TRL's. Where traces get credit, they also receive the traces (`outcome.TRACE`).
-
-    Attributes:
-        generated_tokens: Tokens sampled so far on all processes, branches and prefixes included.
-        steps_without_values: Steps in which no value was known.
     """
 
     def __init__(
@@ -59,35 +54,28 @@ class MRTTrainer(GRPOTrainer):  # type: ignore[misc]
                 model if isinstance(model, str) else model.config._name_or_path, padding_side="left"
             )
         self.grader = grader
-        self.tags = find_think_tags(
-            processing_class,
-            think_open=args.think_open,
-            think_close=args.think_close,
-            think_format=args.think_format,
+        tags = self.tags = find_think_tags(
+            processing_class, think_open=args.think_open, think_close=args.think_close, think_format=args.think_format
         )
-        if opening_of(self.tags) and not self.tags.open:
+        if opening_of(tags) and not tags.open:
             raise HeadwayError(
                 f"training opens the thinking in the prompt, so that all completions begin in it: got think_open '' "
-                f"where the model's own tag is {opening_of(self.tags)!r}; leave think_open out"
+                f"where the model's own tag is {opening_of(tags)!r}; leave think_open out"
             )
-        self.prover = meta_prover(
-            self.tags,
-            suffix=args.suffix,
-            end_suffix=args.end_suffix,
-            branches=args.branches,
-            max_tokens=args.answer_tokens,
-        )
+        forced = {"suffix": args.suffix, "end_suffix": args.end_suffix}
+        self.prover = meta_prover(tags, **forced, branches=args.branches, max_tokens=args.answer_tokens)
         self.policy = Policy(self)
         self.step_log = StepLog(self)
-        self.generated_tokens = 0
-        self.steps_without_values = 0
-        self._opening = tuple(processing_class.encode(self.tags.open, add_special_tokens=False))
+        self.generated_tokens = 0  # on all processes, branches and prefixes included
+        self.steps_without_values = 0  # steps in which no value was known
+        self.tell: Callable[[int, int], None] | None = None  # is told after each step how much is done, of how much
+        self._opening: list[int] = processing_class.encode(tags.open, add_special_tokens=False)
         self._current: Step | None = None  # the step that TRL is in, if it gives credit
         args = copy(args)
         args.chat_template_kwargs = {**thinking_switches(processing_class), **(args.chat_template_kwargs or {})}
         super().__init__(
             model,
-            reward_funcs or outcome_reward(grader, processing_class, self.tags, ends=lambda: self.eos_token_ids),
+            reward_funcs or outcome_reward(grader, processing_class, tags, ends=lambda: self.eos_token_ids),
             args=args,
             train_dataset=train_dataset,
             processing_class=processing_class,
@@ -97,12 +85,12 @@ class MRTTrainer(GRPOTrainer):  # type: ignore[misc]
         self.known = KnownAnswers(processing_class, self.prover, grader)
 
     def _tokenize_prompts(self, prompts: list[Any]) -> tuple[list[list[int]], Any, dict[str, Any]]:
-        """TRL's prompts, with the thinking opened where the template does not open it; where the step starts."""
+        """TRL's prompts, with the thinking opened where the template does not open it, and with the stale prefixes."""
         ids, images, fields = super()._tokenize_prompts(prompts)
         if self.tags.open:
             tail = [self.processing_class.decode(i[-len(self._opening) - 2 :], skip_special_tokens=False) for i in ids]
-            opened = [text.rstrip().endswith(self.tags.open.strip()) for text in tail]
-            ids = [i if done else [*i, *self._opening] for i, done in zip(ids, opened, strict=True)]
+            opening = self.tags.open.strip()
+            ids = [i if t.rstrip().endswith(opening) else [*i, *self._opening] for i, t in zip(ids, tail, strict=True)]
         return ids if self._current is None else self._current.start(ids), images, fields
 
     def _calculate_rewards(
@@ -113,8 +101,7 @@ class MRTTrainer(GRPOTrainer):  # type: ignore[misc]
             self.step_log.count_tokens(sum(len(ids) for ids in completion_ids_list))
         if self._current is not None:
             inputs = self._current.read(inputs, completion_ids_list)
-        rewards: torch.Tensor = super()._calculate_rewards(inputs, prompts, completions, completion_ids_list)
-        return rewards
+        return super()._calculate_rewards(inputs, prompts, completions, completion_ids_list)
 
     def _generate_and_score_completions(self, inputs: list[dict[str, Any]]) -> dict[str, Any]:
         """TRL's output, with the advantages of the step."""
