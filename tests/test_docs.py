@@ -114,7 +114,7 @@ def test_every_dotted_name_exists(file: Path) -> None:
 
 
 def test_a_name_that_is_not_there_is_noticed() -> None:
-    assert exists("headway.credit.centred") and exists("headway.types.Trace.prefix") and exists("headway.regret")
+    assert exists("headway.credit.centred") and exists("headway.types.Trace.thought") and exists("headway.regret")
     assert not exists("headway.credit.centered") and not exists("headway.nowhere.at_all")
     assert not exists("headway.types.Trace.suffix")
 
