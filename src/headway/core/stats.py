@@ -136,11 +136,11 @@ def bootstrap_estimate(
     return Estimate(value, float(values.std(ddof=1)), (float(low), float(high)), n, problems)
 
 
-def wilson(successes: float, n: int, *, z: float = 1.96) -> tuple[float, float]:
+def wilson(successes: float, n: int) -> tuple[float, float]:
     """The Wilson interval of a proportion, which has width where all n agree; (NaN, NaN) for n = 0."""
     if n == 0:
         return np.nan, np.nan
-    p = successes / n
+    p, z = successes / n, 1.96
     centre, half = p + z * z / (2 * n), z * np.sqrt(p * (1 - p) / n + z * z / (4 * n * n))
     return float((centre - half) / (1 + z * z / n)), float((centre + half) / (1 + z * z / n))
 
