@@ -114,13 +114,13 @@ def lay_out(
     Raises:
         ValueError: a branch or a score belongs to another trace or to a boundary that it does not have.
     """
+    name = f"{key[0]}/{key[1]}"
     records: list[Branch | Score] = [*branches, *scores]
     for record in records:
         if record.key != key or record.boundary >= len(positions):
             raise ValueError(
-                f"{type(record).__name__.lower()} {record.problem_id}/{record.index} at boundary {record.boundary} "
-                f"does not fit trace {key[0]}/{key[1]} with {len(positions)} boundaries; after cutting traces another "
-                "way, prove them again"
+                f"{type(record).__name__.lower()} {record.name} at boundary {record.boundary} does not fit trace "
+                f"{name} with {len(positions)} boundaries; after cutting traces another way, prove them again"
             )
     J, B = len(positions), max((b.branch for b in branches), default=0) + 1
     rewards, sampled, logprobs = np.full((3, J, B), np.nan)
@@ -138,7 +138,6 @@ def lay_out(
     for score in scores:
         scored[score.boundary] = np.nan if score.probability is None else score.probability
         score_tokens[score.boundary] = score.tokens
-    name = f"{key[0]}/{key[1]}"
     return Tally(name, positions, rewards, sampled, logprobs, completions, known, voting, forced, scored, score_tokens)
 
 

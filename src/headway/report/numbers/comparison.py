@@ -24,11 +24,8 @@ def compare(runs: Sequence[tuple[str, RunTable, dict[str, Any]]], budgets: Seque
     """The content of compare.json: each run's estimates, and its differences from the first run.
 
     An estimate is over all problems of its run, a difference (this run minus the first) over those that both have,
-    between each problem's means.
-
-    Args:
-        runs: Label, table, and report (`summarize`) of each run.
-        budgets: Those of accuracy and normalized regret, in completion tokens.
+    between each problem's means. `runs` has each run's label, table and report (`summarize`); `budgets` are in
+    completion tokens.
 
     Raises:
         HeadwayError: two runs have the same label, or one shares no problem with the first.

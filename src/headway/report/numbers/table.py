@@ -73,14 +73,9 @@ class _Row(NamedTuple):
 
 
 def run_table(
-    traces: Iterable[Trace],
-    branches: Iterable[Branch],
-    segmenter: Segmenter,
-    *,
-    kind: ValueKind = "branches",
-    scores: Iterable[Score] = (),
-    classify: Callable[[Sequence[Item]], list[int]] = ONE_RIGHT,
-) -> RunTable:
+    traces: Iterable[Trace], branches: Iterable[Branch], segmenter: Segmenter, *, kind: ValueKind = "branches",
+    scores: Iterable[Score] = (), classify: Callable[[Sequence[Item]], list[int]] = ONE_RIGHT,
+) -> RunTable:  # fmt: skip
     """The table of a run, from its records in any order, each read once; `classify` is as `answer_classes`."""
     rows = sorted(
         _Row(
@@ -102,10 +97,10 @@ def run_table(
     classes = classify([*answers, *((b.problem_id, b.answer, b.reward) for b in light)])
     of_trace: dict[tuple[str, int], list[tuple[Branch, int]]] = defaultdict(list)
     for branch, answer in zip(light, classes[len(rows) :], strict=True):
-        of_trace[branch.problem_id, branch.index].append((branch, answer))
+        of_trace[branch.key].append((branch, answer))
     scores_of: dict[tuple[str, int], list[Score]] = defaultdict(list)
     for score in scores:
-        scores_of[score.problem_id, score.index].append(score)
+        scores_of[score.key].append(score)
     del light
     tallies, texts = [], []
     for r in rows:
@@ -116,19 +111,12 @@ def run_table(
         texts.append(tuple(b.text for b in sampled))
     prompt, tokens, thinking = np.array([r.tokens for r in rows], dtype=float).reshape(-1, 3).T
     return RunTable(
-        problems=[r.problem for r in rows],
-        indices=[r.number for r in rows],
-        order=[r.position for r in rows],
+        problems=[r.problem for r in rows], indices=[r.number for r in rows], order=[r.position for r in rows],
         outcomes=[r.outcome for r in rows],
         rewards=np.array([np.nan if r.reward is None else r.reward for r in rows], dtype=float),
-        prompt=prompt,
-        tokens=tokens,
-        thinking=thinking,
-        classes=np.array(classes[: len(rows)], dtype=int),
-        tallies=tallies,
-        curves=[value_curve(t, kind) for t in tallies],
-        texts=texts,
-    )
+        prompt=prompt, tokens=tokens, thinking=thinking, classes=np.array(classes[: len(rows)], dtype=int),
+        tallies=tallies, curves=[value_curve(t, kind) for t in tallies], texts=texts,
+    )  # fmt: skip
 
 
 def value_quality(run: RunTable, scores: Sequence[Score]) -> dict[str, Any]:

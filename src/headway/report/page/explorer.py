@@ -107,16 +107,12 @@ def _index(runs: Sequence[PageRun], rows: Sequence[tuple[int, int, int, int]]) -
     for r, i, block, place in rows:
         table = runs[r].table
         facts = {
-            "run": r,
-            "problem": visible(table.problems[i]),
-            "index": table.indices[i],
-            "outcome": OUTCOMES.index(table.outcomes[i]),
-            "tokens": int(table.tokens[i]),
+            "run": r, "problem": visible(table.problems[i]), "index": table.indices[i],
+            "outcome": OUTCOMES.index(table.outcomes[i]), "tokens": int(table.tokens[i]),
             "episodes": len(table.curves[i].boundaries) - 1,
             **{name: _or_none(column[i], 4) for name, column in sorted_by[r].items()},
-            "block": block,
-            "place": place,
-        }
+            "block": block, "place": place,
+        }  # fmt: skip
         for name, value in facts.items():
             columns[name].append(value)
     return columns
@@ -150,8 +146,7 @@ def page_trace(
 ) -> dict[str, Any]:
     """A trace as trace.js reads it, with its branches by boundary; None where a number is not known."""
     starts = [*trace.offsets, len(trace.text)]
-    spans, made = itertools.pairwise(curve.boundaries), progress(curve.values.values)
-    errors = progress_stderr(curve.values.stderr)
+    made, errors = progress(curve.values.values), progress_stderr(curve.values.stderr)
     return {
         "problem": visible(trace.problem_id),
         "index": trace.index,
@@ -163,31 +158,20 @@ def page_trace(
         "answer": trace.answer and visible(trace.answer),
         "after": visible(trace.text[len(trace.thought) :]),
         "episodes": [
-            {
-                "start": start,
-                "stop": stop,
-                "text": visible(trace.text[starts[start] : starts[stop]]),
-                **_known(progress=gain, stderr=error),
-            }
-            for (start, stop), gain, error in zip(spans, made, errors, strict=True)
+            {"start": a, "stop": b, "text": visible(trace.text[starts[a] : starts[b]]), **_known(progress=r, stderr=e)}
+            for (a, b), r, e in zip(itertools.pairwise(curve.boundaries), made, errors, strict=True)
         ],
         "boundaries": [
-            {
-                **_known(budget=budget, value=value, stderr=error),
-                "n": int(n),
-                "ci95": [_or_none(end, 4) for end in _ci95(value, error, int(n), curve.kind)],
-                "branches": there,
-            }
-            for there, budget, value, error, n in zip(branches, curve.tokens, *curve.values, strict=True)
+            _known(budget=c, value=v, stderr=e) | {"n": int(n), "ci95": _ci95(v, e, int(n), curve.kind), "branches": b}
+            for b, c, v, e, n in zip(branches, curve.tokens, *curve.values, strict=True)
         ],
     }
 
 
-def _ci95(value: float, error: float, n: int, kind: ValueKind) -> tuple[float, float]:
+def _ci95(value: float, error: float, n: int, kind: ValueKind) -> list[float | None]:
     """The interval of one value: Wilson's where it is a proportion of n branches."""
-    if ESTIMATORS[kind].proportion:
-        return stats.wilson(value * n, n)
-    return value - 1.96 * error, value + 1.96 * error
+    wald = value - 1.96 * error, value + 1.96 * error
+    return [_or_none(end, 4) for end in (stats.wilson(value * n, n) if ESTIMATORS[kind].proportion else wald)]
 
 
 def _verdict(reward: float, answer: int) -> str:

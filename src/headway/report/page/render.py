@@ -51,13 +51,9 @@ def _render(reports: charts.Reports, shown: Sequence[PageRun], limit: int, **con
         "img-src data:; base-uri 'none'; form-action 'none'"
     )
     environment = jinja2.Environment(
-        loader=jinja2.PackageLoader("headway", "report/page"),
-        autoescape=True,
-        undefined=jinja2.StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-        finalize=lambda value: visible(value) if type(value) is str else value,
-    )
+        loader=jinja2.PackageLoader("headway", "report/page"), autoescape=True, undefined=jinja2.StrictUndefined,
+        trim_blocks=True, lstrip_blocks=True, finalize=lambda value: visible(value) if type(value) is str else value,
+    )  # fmt: skip
     # `tojson` writes <, >, & and ' as \u003c and so on, and all that is not ASCII; NaN is no JSON
     environment.policies["json.dumps_kwargs"] = {"allow_nan": False, "separators": (",", ":")}
     environment.filters.update(plus_minus=plus_minus, interval=interval, number=number)
@@ -66,18 +62,12 @@ def _render(reports: charts.Reports, shown: Sequence[PageRun], limit: int, **con
     traces = explorer(shown, limit=limit) if shown else None
     return environment.get_template("page.html.jinja").render(
         data={"charts": {name: _in_page(chart) for name, (_, chart) in figures.items()}, "explorer": traces},
-        policy=policy,
-        scripts=scripts,
-        reports=named,
+        policy=policy, scripts=scripts, reports=named, version=__version__,
         figures={name: caption for name, (caption, _) in figures.items()},
         headline=[(label, e, digits) for label, [e], digits in shown_in("headline", [named[0][1]]) if e is not None],
-        uses=USES,
-        token_use=_token_use(named),
-        usage=usage_rows(named, context.get("comparison")),
-        shown=traces and {name: traces[name] for name in ("shown", "total")},
-        version=__version__,
+        uses=USES, token_use=_token_use(named), usage=usage_rows(named, context.get("comparison")), shown=traces,
         **{"comparison": None, "branch_counts": None, **context},
-    )
+    )  # fmt: skip
 
 
 @functools.cache
