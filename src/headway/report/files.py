@@ -97,18 +97,14 @@ def trace_rows(run: PageRun) -> list[dict[str, Any]]:
     table, columns = run.table, sort_keys(run)
     return [
         {
-            "run": visible(run.label),
-            "problem": visible(problem),
-            "index": table.indices[i],
-            "outcome": table.outcomes[i],
-            "reward": _known(table.rewards[i]),
-            "tokens": int(table.tokens[i]),
-            "thinking_tokens": int(table.thinking[i]),
+            "run": visible(run.label), "problem": visible(problem), "index": table.indices[i],
+            "outcome": table.outcomes[i], "reward": _known(table.rewards[i]),
+            "tokens": int(table.tokens[i]), "thinking_tokens": int(table.thinking[i]),
             "episodes": len(table.curves[i].boundaries) - 1,
             **{name: _known(column[i]) for name, column in columns.items()},
         }
         for i, problem in enumerate(table.problems)
-    ]
+    ]  # fmt: skip
 
 
 def _known(value: float) -> float | None:

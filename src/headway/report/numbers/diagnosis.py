@@ -61,8 +61,7 @@ def progress_histogram(run: RunTable) -> list[Record]:
     Noise widens it: the progress that B branches estimate has a standard deviation of up to 0.71 / sqrt(B).
     """
     edges = (np.arange(BINS + 1) - BINS / 2) / (BINS // 2)
-    made = [progress(c.values.values) for c in run.curves]
-    rows = [np.histogram(r[~np.isnan(r)], bins=edges)[0] for r in made]
+    rows = [np.histogram(r[~np.isnan(r)], bins=edges)[0] for r in (progress(c.values.values) for c in run.curves)]
     counts = sums_by_problem(np.array(rows, dtype=float), run.problems).totals
     fractions = [_ratio_of_sums(inside, counts.sum(axis=1), n=int(counts.sum())) for inside in counts.T]
     return [

@@ -11,14 +11,13 @@ from headway.core import stats
 from headway.core.regret import best_so_far, budget_curve, mean_gap
 from headway.core.segment import block_boundaries
 from headway.core.votes import maj_at_k
-from headway.report.numbers.table import POINTS, RunTable, budget_points, by_budget, entry
+from headway.report.numbers.table import PERFECT, POINTS, RunTable, budget_points, by_budget, entry
 
 MOST_K = 64  # samples that vote or pass together
 VOTERS = (1, 2, 4, 8)  # branches that vote at a boundary
 BLOCK = 5  # episodes a block of the binned curves has, as in the authors' figure
 CELLS = 16  # of the grid on which comparators are integrated, for each budget of the report
 
-PERFECT = "perfect (accuracy 1 at every budget)"
 BEST_STOP = "per-problem best (the best budget so far of each problem's mean curve)"
 VOTING = "maj@k envelope (a vote over whole traces for the same tokens)"
 

@@ -23,6 +23,7 @@ from headway.text.equivalence import Item, answer_classes
 from headway.types import Branch, Outcome, Score, Trace
 
 POINTS = 16  # budgets of a report
+PERFECT = "perfect (accuracy 1 at every budget)"
 ONE_RIGHT = partial(answer_classes, one_right=True)
 
 
@@ -160,13 +161,8 @@ def summarize(run: RunTable, *, model: str, problems: str, budget: int, answer_t
     accuracy, regret = run.accuracy(budgets), run.regret(budgets)
     steps = zip_longest(*(progress(c.values.values).tolist() for c in run.curves), fillvalue=np.nan)
     return {
-        "model": model,
-        "problems": problems,
-        "n_problems": len(set(ids)),
-        "n_traces": len(run.problems),
-        "budget": budget,
-        "answer_tokens": answer_tokens,
-        "comparator": "perfect (accuracy 1 at every budget)",
+        "model": model, "problems": problems, "n_problems": len(set(ids)), "n_traces": len(ids),
+        "budget": budget, "answer_tokens": answer_tokens, "comparator": PERFECT,
         "pass_at_1": entry(stats.mean(run.rewards, ids)),
         "forced_at_start": entry(stats.mean(np.array([c.values.values[0] for c in run.curves]), ids)),
         "budget_curve": by_budget(accuracy, ids, budgets, "accuracy"),
@@ -177,7 +173,7 @@ def summarize(run: RunTable, *, model: str, problems: str, budget: int, answer_t
         "thinking_tokens": entry(stats.mean(run.thinking, ids)),
         "progress": [{"episode": j, **entry(stats.mean(np.array(step), ids))} for j, step in enumerate(steps)],
         "counts": {outcome: run.outcomes.count(outcome) for outcome in get_args(Outcome)},
-    }
+    }  # fmt: skip
 
 
 def band(columns: Float[np.ndarray, "traces C"], problems: Sequence[str]) -> list[list[float]]:

@@ -54,13 +54,10 @@ def explorer(runs: Sequence[PageRun], *, limit: int = LIMIT) -> dict[str, Any]:
             break
     rows.sort()
     return {
-        "runs": [visible(run.label) for run in runs],
-        "total": sum(len(run.table.problems) for run in runs),
-        "shown": len(rows),
-        "outcomes": OUTCOMES,
-        "index": _index(runs, rows),
-        "blocks": blocks,
-    }
+        "runs": [visible(run.label) for run in runs], "outcomes": OUTCOMES,
+        "total": sum(len(run.table.problems) for run in runs), "shown": len(rows),
+        "index": _index(runs, rows), "blocks": blocks,
+    }  # fmt: skip
 
 
 def _groups(runs: Sequence[PageRun]) -> Iterator[list[tuple[int, int, str]]]:
@@ -148,15 +145,10 @@ def page_trace(
     starts = [*trace.offsets, len(trace.text)]
     made, errors = progress(curve.values.values), progress_stderr(curve.values.stderr)
     return {
-        "problem": visible(trace.problem_id),
-        "index": trace.index,
-        "question": problem and visible(problem.prompt),
-        "reference": problem and visible(problem.answer),
-        "outcome": trace.outcome,
-        "tokens": len(trace.token_ids),
-        "thinking": trace.thinking,
-        "answer": trace.answer and visible(trace.answer),
-        "after": visible(trace.text[len(trace.thought) :]),
+        "problem": visible(trace.problem_id), "index": trace.index,
+        "question": problem and visible(problem.prompt), "reference": problem and visible(problem.answer),
+        "outcome": trace.outcome, "tokens": len(trace.token_ids), "thinking": trace.thinking,
+        "answer": trace.answer and visible(trace.answer), "after": visible(trace.text[len(trace.thought) :]),
         "episodes": [
             {"start": a, "stop": b, "text": visible(trace.text[starts[a] : starts[b]]), **_known(progress=r, stderr=e)}
             for (a, b), r, e in zip(itertools.pairwise(curve.boundaries), made, errors, strict=True)
@@ -165,7 +157,7 @@ def page_trace(
             _known(budget=c, value=v, stderr=e) | {"n": int(n), "ci95": _ci95(v, e, int(n), curve.kind), "branches": b}
             for b, c, v, e, n in zip(branches, curve.tokens, *curve.values, strict=True)
         ],
-    }
+    }  # fmt: skip
 
 
 def _ci95(value: float, error: float, n: int, kind: ValueKind) -> list[float | None]:

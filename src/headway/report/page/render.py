@@ -25,6 +25,8 @@ from headway.report.quantities import shown_in, usage_rows
 from headway.report.text import interval, is_known, number, plus_minus, visible
 
 SCRIPTS = ("page.js", "trace.js", "explorer.js")
+# a chart on the page is as wide as its container
+FIT = {"width": "container", "autosize": {"type": "fit-x", "contains": "padding"}}
 
 
 def render_run(run: PageRun, *, limit: int = LIMIT) -> str:
@@ -61,7 +63,7 @@ def _render(reports: charts.Reports, shown: Sequence[PageRun], limit: int, **con
     figures = charts.all_charts(named)
     traces = explorer(shown, limit=limit) if shown else None
     return environment.get_template("page.html.jinja").render(
-        data={"charts": {name: _in_page(chart) for name, (_, chart) in figures.items()}, "explorer": traces},
+        data={"charts": {name: chart.to_dict() | FIT for name, (_, chart) in figures.items()}, "explorer": traces},
         policy=policy, scripts=scripts, reports=named, version=__version__,
         figures={name: caption for name, (caption, _) in figures.items()},
         headline=[(label, e, digits) for label, [e], digits in shown_in("headline", [named[0][1]]) if e is not None],
@@ -77,11 +79,6 @@ def _bundle() -> str:
     script = vl_convert.javascript_bundle("window.vegaEmbed = vegaEmbed;", version)
     # within JavaScript these occur only in strings and patterns, where the backslash changes nothing
     return script.replace("</script", "<\\/script").replace("<!--", "<\\!--")
-
-
-def _in_page(chart: alt.LayerChart) -> dict[str, Any]:
-    """A chart's specification for the page, as wide as its container."""
-    return {**chart.to_dict(), "width": "container", "autosize": {"type": "fit-x", "contains": "padding"}}
 
 
 def _token_use(reports: charts.Reports) -> list[tuple[str, list[tuple[dict[str, Any], float]]]]:
