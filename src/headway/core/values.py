@@ -64,8 +64,7 @@ def from_likelihood(known: Each) -> Values:
 
         V = sum_{a in F} p_a
 
-    F holds the known forms of the correct answer. A lower bound of the probability of success, exact where F holds
-    every correct answer.
+    F holds known forms of the correct answer. A lower bound of the probability of success, exact where F holds all.
     """
     return Values(known, np.where(np.isnan(known), np.nan, 0.0), np.zeros(len(known), dtype=int))
 

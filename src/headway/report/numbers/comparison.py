@@ -164,13 +164,11 @@ def _observations(run: RunTable, budgets: Sequence[int]) -> dict[tuple[str, int 
     """A number for each trace, by quantity and budget (None where there is none to choose)."""
     at = np.array(budgets, dtype=float)
     return {
-        ("pass_at_1", None): run.rewards,
-        ("tokens", None): run.tokens,
-        ("thinking_tokens", None): run.thinking,
-        ("episodes", None): run.episodes,
+        ("pass_at_1", None): run.rewards, ("tokens", None): run.tokens,
+        ("thinking_tokens", None): run.thinking, ("episodes", None): run.episodes,
         **{("normalized_regret", b): x for b, x in zip(budgets, run.regret(at).T, strict=True)},
         **{("accuracy", b): x for b, x in zip(budgets, run.accuracy(at).T, strict=True)},
-    }
+    }  # fmt: skip
 
 
 def markdown(rows: list[list[str]]) -> str:

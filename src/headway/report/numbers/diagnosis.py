@@ -93,12 +93,9 @@ def tokens_after(run: RunTable) -> Float[np.ndarray, " traces"]:
 
     NaN for a trace whose last boundary has no answer, or that did not think.
     """
-    tokens = np.full(len(run.tallies), np.nan)
-    for i, tally in enumerate(run.tallies):
-        at = settled_at(tally.classes)
-        if at is not None and tally.positions[-1] > 0:
-            tokens[i] = tally.positions[-1] - tally.positions[at]
-    return tokens
+    found = [(t.positions, settled_at(t.classes)) for t in run.tallies]
+    after = [at[-1] - at[j] if j is not None and at[-1] > 0 else np.nan for at, j in found]
+    return np.array(after, dtype=float)
 
 
 def calibration(run: RunTable) -> Estimate:

@@ -41,14 +41,12 @@ def evaluate(run: RunTable, *, budget: int) -> dict[str, Any]:
     """The entries of report.json about votes and comparators; budgets go up to `budget` tokens."""
     traces, direct, at_boundaries = trace_votes(run), direct_votes(run), boundary_votes(run)
     return {
-        "pass_at_k": by_k(traces, traces.pass_at),
-        "maj_at_k": by_k(traces, traces.maj_at),
-        "direct_pass_at_k": by_k(direct, direct.pass_at),
-        "direct_maj_at_k": by_k(direct, direct.maj_at),
+        "pass_at_k": by_k(traces, traces.pass_at), "maj_at_k": by_k(traces, traces.maj_at),
+        "direct_pass_at_k": by_k(direct, direct.pass_at), "direct_maj_at_k": by_k(direct, direct.maj_at),
         "maj_by_episode": maj_by_episode(run, at_boundaries),
         "maj_by_episode_binned": maj_by_episode_binned(run, at_boundaries),
         "regret_by_comparator": regret_by_comparator(run, traces, budget=budget),
-    }
+    }  # fmt: skip
 
 
 def trace_votes(run: RunTable) -> Votes:

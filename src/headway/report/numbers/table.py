@@ -123,8 +123,7 @@ def run_table(
 def value_quality(run: RunTable, scores: Sequence[Score]) -> dict[str, Any]:
     """The kind of the values, the fraction of them that is from known forms, and how they fit the branches.
 
-    `mean_gap` is the mean over boundaries of the mean reward of their branches minus the value: 0 if the values are
-    right on average.
+    `mean_gap` is the mean over boundaries of the branches' mean reward minus the value: 0 if values are unbiased.
     """
     kind: ValueKind = run.curves[0].kind if run.curves else "branches"
     quality: dict[str, Any] = {"kind": kind}

@@ -16,7 +16,7 @@ from headway.core.progress import progress, progress_stderr
 from headway.core.tally import ESTIMATORS, ValueCurve, ValueKind
 from headway.core.votes import NO_VOTE
 from headway.report.numbers.table import RunTable
-from headway.report.text import is_known, visible
+from headway.report.text import is_known, known, visible
 from headway.types import Outcome, Problem, Trace
 
 LIMIT = 12_000_000  # bytes of compressed traces in a page, as base64: with all else the page stays under 20 MB
@@ -37,8 +37,7 @@ class PageRun(NamedTuple):
 def explorer(runs: Sequence[PageRun], *, limit: int = LIMIT) -> dict[str, Any]:
     """What explorer.js reads: `index`, a column for each fact of a trace; `blocks`, the traces; and their number.
 
-    Traces fill at most `limit` bytes, the first of each problem of each run first. A block is JSON, deflated, as
-    base64.
+    Traces fill at most `limit` bytes, the first of each problem of each run first. A block is deflated JSON in base64.
     """
     blocks: list[str] = []
     rows: list[tuple[int, int, int, int]] = []
@@ -150,11 +149,11 @@ def page_trace(
         "outcome": trace.outcome, "tokens": len(trace.token_ids), "thinking": trace.thinking,
         "answer": trace.answer and visible(trace.answer), "after": visible(trace.text[len(trace.thought) :]),
         "episodes": [
-            {"start": a, "stop": b, "text": visible(trace.text[starts[a] : starts[b]]), **_known(progress=r, stderr=e)}
+            {"start": a, "stop": b, "text": visible(trace.text[starts[a] : starts[b]]), **known(progress=r, stderr=e)}
             for (a, b), r, e in zip(itertools.pairwise(curve.boundaries), made, errors, strict=True)
         ],
         "boundaries": [
-            _known(budget=c, value=v, stderr=e) | {"n": int(n), "ci95": _ci95(v, e, int(n), curve.kind), "branches": b}
+            {"n": int(n), "ci95": _ci95(v, e, int(n), curve.kind), "branches": b, **known(budget=c, value=v, stderr=e)}
             for b, c, v, e, n in zip(branches, curve.tokens, *curve.values, strict=True)
         ],
     }  # fmt: skip
@@ -173,10 +172,6 @@ def _verdict(reward: float, answer: int) -> str:
     if reward > 0:
         return "right"
     return "no answer" if answer == NO_VOTE else "wrong"
-
-
-def _known(**numbers: float) -> dict[str, float | None]:
-    return {name: float(number) if is_known(number) else None for name, number in numbers.items()}
 
 
 def _or_none(value: float, digits: int) -> float | None:
