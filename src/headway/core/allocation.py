@@ -9,9 +9,8 @@ boundaries i of all traces, each with its weight w_i and n_i branches,
 not certainty: each V_i gets a Beta prior from its neighbours' branches, and E[V (1 - V)] under it replaces V (1 - V).
 
 A boundary's own branches never decide how many more it gets: one whose first branches agree by chance would get no
-more, and its value would stay biased. An allocation by other boundaries' branches leaves the mean of the boundary's
-own unbiased, whatever the prior. What all boundaries share (the parameters of the prior, the scale that meets the
-budget) still depends on each of them by one part in their number.
+more, and its value would stay biased, whatever the prior. What all boundaries share (the parameters of the prior, the
+scale that meets the budget) still depends on each of them by one part in their number.
 """
 
 from collections.abc import Callable
@@ -92,12 +91,11 @@ def group_prior(right: Each, n: Each, neighbours: Float[np.ndarray, "S N 2"]) ->
         return Beta(counts[0], counts[1])
 
     def surprise(parameters: Float[np.ndarray, " params"]) -> tuple[float, Float[np.ndarray, " params"]]:
-        before = prior(parameters)
-        after = before.after(right, n)
+        after = (before := prior(parameters)).after(right, n)
         shared = psi(before.right + before.wrong) - psi(after.right + after.wrong)
         slopes = np.stack([psi(after.right) - psi(before.right), psi(after.wrong) - psi(before.wrong)]) + shared
-        of_counts, of_weights = np.exp(parameters[:2]) * slopes.sum(axis=1), np.einsum("kn,snk->s", slopes, neighbours)
-        gradient = np.concatenate([of_counts, of_weights])
+        of_counts = np.exp(parameters[:2]) * slopes.sum(axis=1)
+        gradient = np.append(of_counts, np.einsum("kn,snk->s", slopes, neighbours))
         return -float(np.sum(betaln(*after) - betaln(*before))) / len(n), -gradient / len(n)
 
     bounds = [(np.log(LEAST), np.log(MOST))] * 2 + [(0.0, 1.0)] * len(neighbours)
@@ -123,12 +121,7 @@ def neyman(
 
 
 def equal_precision(variance: Each, *, unit: int, precision: float | None = None, most: int | None = None) -> Counts:
-    """As `neyman`, but for all values to be as precise.
-
-        n_i = unit * max(1, floor(s variance_i / unit + u_i))
-
-    with the least s for which sqrt(variance_i / n_i) <= precision everywhere.
-    """
+    """As `neyman`, with n_i ~ variance_i and the least s for which sqrt(variance_i / n_i) <= precision everywhere."""
     return _scaled(variance, unit, precision, most, lambda n: np.max(variance / n, initial=0.0))
 
 

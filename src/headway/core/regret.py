@@ -10,17 +10,19 @@ import numpy as np
 from jaxtyping import Bool, Float
 
 Kind = Literal["step", "linear"]
+Each = Float[np.ndarray, " J"]  # a number for each boundary
+Budgets = Float[np.ndarray, " C"]  # or a number for each budget
+Curves = Float[np.ndarray, "*rows C"]
+Rows = Float[np.ndarray, "*rows"]
 
 
-def cumulative_regret(
-    values: Float[np.ndarray, " J"], comparator: Float[np.ndarray, " J"] | float = 1.0
-) -> Float[np.ndarray, " J"]:
+def cumulative_regret(values: Each, comparator: Each | float = 1.0) -> Each:
     """The cumulative regret after each boundary (MRT, arXiv:2503.07572, Def. 4.1, for one trace).
 
         Delta_k = sum_{j <= k} (V*_j - V_j)
 
-    The comparator is the perfect policy (1 everywhere) or a curve such as `best_of`. The paper's sum runs over
-    episodes 0..k-1, ours over boundaries 0..k, the empty prefix included. A NaN value makes all later sums NaN.
+    The comparator is the perfect policy or a curve such as `best_of`. The paper's sum runs over episodes 0..k-1, ours
+    over boundaries 0..k, the empty prefix included. A NaN value makes all later sums NaN.
     """
     return np.cumsum(comparator - values)
 
@@ -32,13 +34,7 @@ def best_of(values_of_policies: Float[np.ndarray, "policies J"]) -> Float[np.nda
     return np.where(known.any(axis=0), best, np.nan)
 
 
-def budget_curve(
-    tokens: Float[np.ndarray, " J"],
-    values: Float[np.ndarray, " J"],
-    budgets: Float[np.ndarray, " C"],
-    *,
-    kind: Kind = "step",
-) -> Float[np.ndarray, " C"]:
+def budget_curve(tokens: Each, values: Each, budgets: Budgets, *, kind: Kind = "step") -> Budgets:
     """The accuracy of one trace at each budget: what a user who stops there gets.
 
     `step`: the value at the last boundary whose budget fits, 0 before the first. `linear`: the authors' figure,
@@ -56,13 +52,8 @@ def budget_curve(
 
 
 def normalized_regret(
-    tokens: Float[np.ndarray, " J"],
-    values: Float[np.ndarray, " J"],
-    budgets: Float[np.ndarray, " C"],
-    *,
-    comparator: float = 1.0,
-    kind: Kind = "step",
-) -> Float[np.ndarray, " C"]:
+    tokens: Each, values: Each, budgets: Budgets, *, comparator: float = 1.0, kind: Kind = "step"
+) -> Budgets:
     """The mean gap to a constant comparator over all budgets up to each C.
 
         Reg(C) = (1/C) * integral_0^C (comparator - acc(c)) dc        (the authors' regret.ipynb)
@@ -75,8 +66,6 @@ def normalized_regret(
     if np.any(budgets <= 0):
         raise ValueError(f"budgets must be above 0 tokens, got {budgets.min()}")
     x, y = _measured(tokens, values)
-    if len(x) == 0:
-        return np.full(len(budgets), np.nan)
     areas = np.empty(len(budgets))
     for i, budget in enumerate(budgets):
         knots = np.concatenate(([0.0], x[x < budget], [budget]))
@@ -85,7 +74,7 @@ def normalized_regret(
     return comparator - areas / budgets
 
 
-def step_weights(tokens: Float[np.ndarray, " J"], budget: float) -> Float[np.ndarray, " J"]:
+def step_weights(tokens: Each, budget: float) -> Each:
     """The weight of each value in a trace's normalized regret: the fraction of the budgets for which it holds.
 
         Reg(C) = V* - sum_j w_j V_j,        w_j = ( min(c_{j+1}, C) - min(c_j, C) ) / C,        c_{K+1} = C
@@ -100,9 +89,7 @@ def step_weights(tokens: Float[np.ndarray, " J"], budget: float) -> Float[np.nda
     return weights
 
 
-def _measured(
-    tokens: Float[np.ndarray, " J"], values: Float[np.ndarray, " J"]
-) -> tuple[Float[np.ndarray, " M"], Float[np.ndarray, " M"]]:
+def _measured(tokens: Each, values: Each) -> tuple[Float[np.ndarray, " M"], Float[np.ndarray, " M"]]:
     """The boundaries that have a value and are cheaper than all later ones: their budgets rise."""
     known = ~np.isnan(values)
     x, y = tokens[known], values[known]
@@ -118,21 +105,19 @@ def _cheapest(x: Float[np.ndarray, " M"]) -> Bool[np.ndarray, " M"]:
     return np.append(x[:-1] < later[1:], True)[: len(x)]
 
 
-def mean_gap(
-    accuracy: Float[np.ndarray, "*rows C"], comparator: Float[np.ndarray, "*rows C"] | Float[np.ndarray, " C"]
-) -> Float[np.ndarray, "*rows C"]:
+def mean_gap(accuracy: Curves, comparator: Curves | Budgets) -> Curves:
     """Normalized regret against a comparator that depends on the budget, on a grid of equal cells from 0.
 
         Reg(C_i) = (1/i) * sum_{c <= i} (V*(c) - acc(c))
 
-    Column c holds both curves in the middle of cell c, and the result is at the cell's end. With the perfect
-    comparator (1 everywhere) it is `normalized_regret`, up to the width of a cell.
+    Column c holds both curves in the middle of cell c, and the result is at the cell's end. With comparator 1 it is
+    `normalized_regret`, up to the width of a cell.
     """
     gaps = comparator - accuracy
     return np.cumsum(gaps, axis=-1) / np.arange(1.0, gaps.shape[-1] + 1)
 
 
-def best_so_far(accuracy: Float[np.ndarray, "*rows C"]) -> Float[np.ndarray, "*rows C"]:
+def best_so_far(accuracy: Curves) -> Curves:
     """The running maximum of a budget curve: the comparator that stops at the best budget within the one given.
 
     Noise makes a maximum too high: take it of curves of many branches, such as a problem's mean.
@@ -140,9 +125,7 @@ def best_so_far(accuracy: Float[np.ndarray, "*rows C"]) -> Float[np.ndarray, "*r
     return np.maximum.accumulate(accuracy, axis=-1)
 
 
-def tokens_to_reach(
-    tokens: Float[np.ndarray, "rows k"], accuracy: Float[np.ndarray, "rows k"], level: Float[np.ndarray, " rows"]
-) -> Float[np.ndarray, " rows"]:
+def tokens_to_reach(tokens: Curves, accuracy: Curves, level: Rows) -> Rows:
     """The tokens at which curves first reach a level, by straight lines between the points of their running maxima.
 
     A level at or below the first point costs that point's tokens; one that is never reached is NaN.
@@ -158,9 +141,7 @@ def tokens_to_reach(
     return np.where(reached.any(axis=1), np.where(first == 0, tokens[:, 0], found), np.nan)
 
 
-def authors_budget(
-    prompt: Float[np.ndarray, "*rows"], tokens: Float[np.ndarray, "*rows"], sampled: Float[np.ndarray, "*rows"]
-) -> Float[np.ndarray, "*rows"]:
+def authors_budget(prompt: Rows, tokens: Rows, sampled: Rows) -> Rows:
     """A boundary's budget as in the authors' regret notebook, which divides the tokens of 8 answers by 16.
 
     It counts prompt, prefix, suffix and half an answer: `sampled` is the answer's part of our budget, `tokens`.

@@ -14,13 +14,9 @@ PARAGRAPH = "\n\n"
 
 # The delimiters of the authors' released analysis, case-sensitive, at a paragraph's start.
 MARKERS = (
-    "Wait",
-    "But wait",
-    "Alternatively",
-    "Is there another way to think about this?",
-    "But let me double-check",
+    "Wait", "But wait", "Alternatively", "Is there another way to think about this?", "But let me double-check",
     "But hold on",
-)
+)  # fmt: skip
 
 # What the authors' backtracking models write when they backtrack: explicit commands, and two phrases.
 BACKTRACK = re.compile(
@@ -43,10 +39,8 @@ def by_markers(
         ValueError: a limit is below 1 (`max_cuts` below 0).
     """
     if min_paragraphs < 1 or group_size < 1 or (max_cuts is not None and max_cuts < 0):
-        raise ValueError(
-            "need min_paragraphs >= 1, group_size >= 1, max_cuts >= 0 or None; "
-            f"got {min_paragraphs}, {group_size}, {max_cuts}"
-        )
+        got = f"got {min_paragraphs}, {group_size}, {max_cuts}"
+        raise ValueError(f"need min_paragraphs >= 1, group_size >= 1, max_cuts >= 0 or None; {got}")
     cuts, last, position = [0], 0, 0
     for i, paragraph in enumerate(text.split(PARAGRAPH)):
         if max_cuts is not None and len(cuts) > max_cuts:

@@ -1,8 +1,7 @@
 """Overthinking and the calibration of errors, cross-fitted: the branches of one trace split in two halves.
 
-The largest of several noisy values is too high on average, so "the value was higher earlier" is true of most traces by
-noise alone. One half of the branches chooses a boundary; the other half is independent of that choice and judges it
-without bias.
+The largest of several noisy values is too high on average. So one half of the branches chooses a boundary; the other
+half is independent of that choice and judges it without bias.
 """
 
 from typing import NamedTuple
@@ -42,8 +41,7 @@ def overthinking(rewards: Float[np.ndarray, "J B"]) -> Overthinking:
         gain       V'_j* - V'_K, likewise: what stopping at j* would have gained
 
     A trace whose true value never changes has corrected and gain 0 in expectation. The mean of `corrected` is at most
-    the fraction of traces whose value was truly higher earlier, and the mean of `gain` at most what the best stops
-    would gain: neither can show overthinking that is not there.
+    the fraction of traces whose value was truly higher earlier, that of `gain` at most what the best stops would gain.
     """
     *earlier, last = from_branches(rewards).values.tolist()
     raw = np.nan if np.isnan(last) else float(any(value > last for value in earlier))

@@ -10,6 +10,7 @@ from scipy import stats as scipy_stats
 
 # from weights, a row for each resample and a column for each problem, to a value for each row; the data weigh 1
 Statistic = Callable[[Float[np.ndarray, "rows P"]], Float[np.ndarray, " rows"]]
+Table = Float[np.ndarray, "P C"]  # a row for each problem
 
 
 class Estimate(NamedTuple):
@@ -83,9 +84,7 @@ def paired_difference(a: dict[str, float], b: dict[str, float]) -> Estimate:
     return mean(np.array([b[p] - a[p] for p in both], dtype=float), both)
 
 
-def simultaneous_bands(
-    values: Float[np.ndarray, "P C"], *, resamples: int = 2000, seed: int = 0
-) -> Float[np.ndarray, "2 C"]:
+def simultaneous_bands(values: Table, *, resamples: int = 2000, seed: int = 0) -> Float[np.ndarray, "2 C"]:
     """Bounds that hold for all column means of a table at once with 95% probability, by resampling problems (rows).
 
     The half width is the same multiple of each column's bootstrap error, the 95% quantile of the largest deviation. A
@@ -136,11 +135,11 @@ def bootstrap_estimate(
     return Estimate(value, float(values.std(ddof=1)), (float(low), float(high)), n, problems)
 
 
-def wilson(successes: float, n: int, *, z: float = 1.96) -> tuple[float, float]:
+def wilson(successes: float, n: int) -> tuple[float, float]:
     """The Wilson interval of a proportion, which has width where all n agree; (NaN, NaN) for n = 0."""
     if n == 0:
         return np.nan, np.nan
-    p = successes / n
+    p, z = successes / n, 1.96
     centre, half = p + z * z / (2 * n), z * np.sqrt(p * (1 - p) / n + z * z / (4 * n * n))
     return float((centre - half) / (1 + z * z / n)), float((centre + half) / (1 + z * z / n))
 

@@ -1,6 +1,6 @@
 """Tallies: the branches and scores of one trace as arrays, and the values that they give, of each kind."""
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from typing import Literal, NamedTuple
 
 import numpy as np
@@ -104,13 +104,9 @@ def value_curve(tally: Tally, kind: ValueKind = "branches") -> ValueCurve:
 
 
 def lay_out(
-    key: tuple[str, int],
-    positions: list[int],
-    branches: Sequence[Branch],
-    scores: Iterable[Score] = (),
-    *,
+    key: tuple[str, int], positions: list[int], branches: Sequence[Branch], scores: Sequence[Score] = (), *,
     classes: Sequence[int] | None = None,
-) -> Tally:
+) -> Tally:  # fmt: skip
     """The tally of a trace (problem and index) with these boundaries, from all of its branches and scores.
 
     `classes` are those of the branches' answers (`equivalence.answer_classes`); none votes by default.
@@ -118,13 +114,20 @@ def lay_out(
     Raises:
         ValueError: a branch or a score belongs to another trace or to a boundary that it does not have.
     """
+    name = f"{key[0]}/{key[1]}"
+    records: list[Branch | Score] = [*branches, *scores]
+    for record in records:
+        if record.key != key or record.boundary >= len(positions):
+            raise ValueError(
+                f"{type(record).__name__.lower()} {record.name} at boundary {record.boundary} does not fit trace "
+                f"{name} with {len(positions)} boundaries; after cutting traces another way, prove them again"
+            )
     J, B = len(positions), max((b.branch for b in branches), default=0) + 1
     rewards, sampled, logprobs = np.full((3, J, B), np.nan)
     forced, scored, score_tokens = np.full((3, J), np.nan)
     completions, known, voting = np.full((J, B), -1), np.zeros((J, B), dtype=bool), np.full((J, B), NO_VOTE)
     numbers: dict[object, int] = {}
     for branch, answer in zip(branches, classes or [NO_VOTE] * len(branches), strict=True):
-        _check(key, J, branch)
         at = branch.boundary, branch.branch
         rewards[at] = np.nan if branch.reward is None else branch.reward
         sampled[at], known[at], voting[at] = branch.sampled, branch.known, answer
@@ -133,19 +136,9 @@ def lay_out(
             completions[at] = numbers.setdefault(branch.token_ids, len(numbers))
         forced[branch.boundary] = branch.tokens - branch.sampled
     for score in scores:
-        _check(key, J, score)
         scored[score.boundary] = np.nan if score.probability is None else score.probability
         score_tokens[score.boundary] = score.tokens
-    name = f"{key[0]}/{key[1]}"
     return Tally(name, positions, rewards, sampled, logprobs, completions, known, voting, forced, scored, score_tokens)
-
-
-def _check(key: tuple[str, int], J: int, record: Branch | Score) -> None:
-    if (record.problem_id, record.index) != key or record.boundary >= J:
-        raise ValueError(
-            f"{type(record).__name__.lower()} {record.problem_id}/{record.index} at boundary {record.boundary} does "
-            f"not fit trace {key[0]}/{key[1]} with {J} boundaries; after cutting traces another way, prove them again"
-        )
 
 
 def known_share(curves: Sequence[ValueCurve], scores: Sequence[Score]) -> float:

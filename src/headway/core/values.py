@@ -5,16 +5,20 @@ from typing import NamedTuple
 import numpy as np
 from jaxtyping import Float, Int
 
+Each = Float[np.ndarray, " J"]  # a number for each boundary
+Table = Float[np.ndarray, "J B"]  # and for each of its branches
+Numbers = Int[np.ndarray, "J B"]
+
 
 class Values(NamedTuple):
     """Estimates at the boundaries of one trace, each with its standard error and number of graded branches."""
 
-    values: Float[np.ndarray, " J"]
-    stderr: Float[np.ndarray, " J"]
+    values: Each
+    stderr: Each
     n: Int[np.ndarray, " J"]
 
 
-def from_branches(rewards: Float[np.ndarray, "J B"]) -> Values:
+def from_branches(rewards: Table) -> Values:
     """The mean reward of the graded branches at each boundary.
 
         V_j = (1 / n_j) sum_b r_jb,    se_j = sqrt(V_j (1 - V_j) / (n_j - 1))
@@ -32,9 +36,7 @@ def from_branches(rewards: Float[np.ndarray, "J B"]) -> Values:
     return Values(values, stderr, n)
 
 
-def from_distinct(
-    rewards: Float[np.ndarray, "J B"], logprobs: Float[np.ndarray, "J B"], completions: Int[np.ndarray, "J B"]
-) -> Values:
+def from_distinct(rewards: Table, logprobs: Table, completions: Numbers) -> Values:
     """The probability of the distinct correct answers among the n branches at each boundary.
 
         V = sum_{a in D} p_a r_a / pi_a,    pi_a = 1 - (1 - p_a)^n        (Horvitz and Thompson, 1952)
@@ -57,23 +59,17 @@ def from_distinct(
     return from_hybrid(np.zeros(len(rewards)), rewards, logprobs, completions)
 
 
-def from_likelihood(known: Float[np.ndarray, " J"]) -> Values:
+def from_likelihood(known: Each) -> Values:
     """The probability of the known correct answers at each boundary: nothing is sampled, so error and n are 0.
 
         V = sum_{a in F} p_a
 
-    F holds the known forms of the correct answer. A lower bound of the probability of success, exact where F holds
-    every correct answer.
+    F holds known forms of the correct answer. A lower bound of the probability of success, exact where F holds all.
     """
     return Values(known, np.where(np.isnan(known), np.nan, 0.0), np.zeros(len(known), dtype=int))
 
 
-def from_hybrid(
-    known: Float[np.ndarray, " J"],
-    rewards: Float[np.ndarray, "J B"],
-    logprobs: Float[np.ndarray, "J B"],
-    completions: Int[np.ndarray, "J B"],
-) -> Values:
+def from_hybrid(known: Each, rewards: Table, logprobs: Table, completions: Numbers) -> Values:
     """The exact probability of the known correct answers plus that of the *other* correct ones among the branches.
 
         V = sum_{a in F} p_a  +  sum_{a in D \\ F} p_a r_a / pi_a

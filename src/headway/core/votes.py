@@ -1,8 +1,4 @@
-"""Votes: the majority of several answers.
-
-An answer is the number of its class: equivalent answers (`headway.text.equivalence`) share it, and -1 (no answer) does
-not vote.
-"""
+"""Votes over answers by the numbers of their classes (`headway.text.equivalence`); -1 (no answer) does not vote."""
 
 from collections import Counter
 from functools import lru_cache
@@ -14,14 +10,15 @@ import numpy as np
 from jaxtyping import Bool, Float, Int
 
 Ties = Literal["share", "half"]
+Classes = Int[np.ndarray, " n"]  # of each answer
+Marks = Bool[np.ndarray, " n"]  # whether each is correct
+Each = Float[np.ndarray, " n"]
 
 NO_VOTE = -1
 MOST_SUBSETS = 2000
 
 
-def maj_at_k(
-    classes: Int[np.ndarray, " n"], right: Bool[np.ndarray, " n"], most: int | None = None
-) -> Float[np.ndarray, " k"]:
+def maj_at_k(classes: Classes, right: Marks, most: int | None = None) -> Float[np.ndarray, " k"]:
     """The accuracy of a majority vote over k of n answers, for k = 1..n (or 1..`most`): the exact mean over subsets.
 
         maj@k = sum_{s: |s| = k} (right winners of s) / (winners of s) / C(n, k)
@@ -64,15 +61,7 @@ def _shares(good: tuple[int, ...], bad: tuple[int, ...], blank: int, most: int) 
     return tuple(float(total[k] / comb(n, k)) for k in range(1, most + 1))
 
 
-def weighted_maj(
-    classes: Int[np.ndarray, " n"],
-    right: Bool[np.ndarray, " n"],
-    weights: Float[np.ndarray, " n"],
-    k: int,
-    *,
-    ties: Ties = "share",
-    seed: int = 0,
-) -> float:
+def weighted_maj(classes: Classes, right: Marks, weights: Each, k: int, *, ties: Ties = "share") -> float:
     """The accuracy of a weighted vote over k of the answers: the mean over all subsets, or `MOST_SUBSETS` random ones.
 
     With equal weights and `ties="share"` it is `maj_at_k`. `ties="half"` gives a correct winner half a point however
@@ -85,7 +74,7 @@ def weighted_maj(
     if len(kinds) == 0:
         return 0.0
     ballots = (classes[:, None] == kinds) * weights[:, None]
-    tally = ballots[_subsets(n, k, seed)].sum(axis=1)
+    tally = ballots[_subsets(n, k)].sum(axis=1)
     winners = (tally > 0) & np.isclose(tally, tally.max(axis=1, keepdims=True), rtol=1e-12, atol=0)
     won = (winners & np.isin(kinds, classes[right])).sum(axis=1)
     tied = winners.sum(axis=1)
@@ -97,14 +86,14 @@ def weighted_maj(
 
 
 @lru_cache(maxsize=64)
-def _subsets(n: int, k: int, seed: int) -> Int[np.ndarray, "subsets k"]:
+def _subsets(n: int, k: int) -> Int[np.ndarray, "subsets k"]:
     """All subsets of k of n, or `MOST_SUBSETS` random ones where there are more."""
     if comb(n, k) <= MOST_SUBSETS:
         return np.array(list(combinations(range(n), k)))
-    return np.random.default_rng(seed).random((MOST_SUBSETS, n)).argsort(axis=1)[:, :k]
+    return np.random.default_rng(0).random((MOST_SUBSETS, n)).argsort(axis=1)[:, :k]
 
 
-def logprob_weights(logprobs: Float[np.ndarray, " n"], sampled: Float[np.ndarray, " n"]) -> Float[np.ndarray, " n"]:
+def logprob_weights(logprobs: Each, sampled: Each) -> Each:
     """The weight of each answer's vote in the authors' analysis: 2 to the power of its mean log-probability per token.
 
     The logarithm is natural and the base is 2, as released. An unknown log-probability is an unknown weight.
@@ -112,7 +101,7 @@ def logprob_weights(logprobs: Float[np.ndarray, " n"], sampled: Float[np.ndarray
     return np.exp2(logprobs / np.maximum(sampled, 1.0))
 
 
-def winners(classes: Int[np.ndarray, " n"]) -> frozenset[int]:
+def winners(classes: Classes) -> frozenset[int]:
     """The classes with the most votes; none where nobody votes."""
     sizes = Counter(classes[classes != NO_VOTE].tolist())
     most = max(sizes.values(), default=0)

@@ -14,7 +14,7 @@ from headway.report.numbers.comparison import markdown, markdown_cell, markdown_
 from headway.report.page import charts
 from headway.report.page.explorer import PageRun, sort_keys
 from headway.report.quantities import shown_in
-from headway.report.text import interval, is_known, plus_minus, visible
+from headway.report.text import interval, known, plus_minus, visible
 from headway.types import HeadwayError
 
 Format = Literal["json", "csv", "parquet", "md", "png", "svg", "pdf"]
@@ -73,10 +73,9 @@ def estimates(reports: charts.Reports) -> list[dict[str, Any]]:
         for quantity, entry, band in _entries(report):
             value = entry["accuracy"] if "accuracy" in entry else entry["value"]
             numbers = dict(zip(ERRORS, (value, entry["stderr"], *entry["ci95"], *band), strict=True))
-            known = {name: x if is_known(x) else None for name, x in numbers.items()}
             key = {name: x for name, x in entry.items() if name not in NUMBERS}
             counts = {"n": entry["n"], "n_problems": entry["n_problems"]}
-            found.append(({"run": label, "quantity": quantity}, key, known | counts))
+            found.append(({"run": label, "quantity": quantity}, key, known(**numbers) | counts))
     names = dict.fromkeys(name for _, key, _ in found for name in key)
     return [{**head, **{name: key.get(name) for name in names}, **numbers} for head, key, numbers in found]
 
@@ -97,22 +96,14 @@ def trace_rows(run: PageRun) -> list[dict[str, Any]]:
     table, columns = run.table, sort_keys(run)
     return [
         {
-            "run": visible(run.label),
-            "problem": visible(problem),
-            "index": table.indices[i],
-            "outcome": table.outcomes[i],
-            "reward": _known(table.rewards[i]),
-            "tokens": int(table.tokens[i]),
-            "thinking_tokens": int(table.thinking[i]),
+            "run": visible(run.label), "problem": visible(problem), "index": table.indices[i],
+            "outcome": table.outcomes[i], **known(reward=table.rewards[i]),
+            "tokens": int(table.tokens[i]), "thinking_tokens": int(table.thinking[i]),
             "episodes": len(table.curves[i].boundaries) - 1,
-            **{name: _known(column[i]) for name, column in columns.items()},
+            **known(**{name: column[i] for name, column in columns.items()}),
         }
         for i, problem in enumerate(table.problems)
-    ]
-
-
-def _known(value: float) -> float | None:
-    return float(value) if is_known(value) else None
+    ]  # fmt: skip
 
 
 def _write_table(rows: list[dict[str, Any]], path: Path) -> None:

@@ -19,6 +19,11 @@ def is_known(value: float | None) -> TypeGuard[float]:
     return value is not None and not math.isnan(value)
 
 
+def known(**numbers: float | None) -> dict[str, float | None]:
+    """Numbers as JSON and tables hold them: None where one is unknown."""
+    return {name: float(x) if is_known(x) else None for name, x in numbers.items()}
+
+
 def number(value: float | None, digits: int = 3, *, signed: bool = False) -> str:
     """A number with so many digits after the point; a dash where it is unknown."""
     if not is_known(value):

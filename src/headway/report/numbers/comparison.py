@@ -24,11 +24,8 @@ def compare(runs: Sequence[tuple[str, RunTable, dict[str, Any]]], budgets: Seque
     """The content of compare.json: each run's estimates, and its differences from the first run.
 
     An estimate is over all problems of its run, a difference (this run minus the first) over those that both have,
-    between each problem's means.
-
-    Args:
-        runs: Label, table, and report (`summarize`) of each run.
-        budgets: Those of accuracy and normalized regret, in completion tokens.
+    between each problem's means. `runs` has each run's label, table and report (`summarize`); `budgets` are in
+    completion tokens.
 
     Raises:
         HeadwayError: two runs have the same label, or one shares no problem with the first.
@@ -167,13 +164,11 @@ def _observations(run: RunTable, budgets: Sequence[int]) -> dict[tuple[str, int 
     """A number for each trace, by quantity and budget (None where there is none to choose)."""
     at = np.array(budgets, dtype=float)
     return {
-        ("pass_at_1", None): run.rewards,
-        ("tokens", None): run.tokens,
-        ("thinking_tokens", None): run.thinking,
-        ("episodes", None): run.episodes,
+        ("pass_at_1", None): run.rewards, ("tokens", None): run.tokens,
+        ("thinking_tokens", None): run.thinking, ("episodes", None): run.episodes,
         **{("normalized_regret", b): x for b, x in zip(budgets, run.regret(at).T, strict=True)},
         **{("accuracy", b): x for b, x in zip(budgets, run.accuracy(at).T, strict=True)},
-    }
+    }  # fmt: skip
 
 
 def markdown(rows: list[list[str]]) -> str:

@@ -61,8 +61,7 @@ def progress_histogram(run: RunTable) -> list[Record]:
     Noise widens it: the progress that B branches estimate has a standard deviation of up to 0.71 / sqrt(B).
     """
     edges = (np.arange(BINS + 1) - BINS / 2) / (BINS // 2)
-    made = [progress(c.values.values) for c in run.curves]
-    rows = [np.histogram(r[~np.isnan(r)], bins=edges)[0] for r in made]
+    rows = [np.histogram(r[~np.isnan(r)], bins=edges)[0] for r in (progress(c.values.values) for c in run.curves)]
     counts = sums_by_problem(np.array(rows, dtype=float), run.problems).totals
     fractions = [_ratio_of_sums(inside, counts.sum(axis=1), n=int(counts.sum())) for inside in counts.T]
     return [
@@ -94,12 +93,9 @@ def tokens_after(run: RunTable) -> Float[np.ndarray, " traces"]:
 
     NaN for a trace whose last boundary has no answer, or that did not think.
     """
-    tokens = np.full(len(run.tallies), np.nan)
-    for i, tally in enumerate(run.tallies):
-        at = settled_at(tally.classes)
-        if at is not None and tally.positions[-1] > 0:
-            tokens[i] = tally.positions[-1] - tally.positions[at]
-    return tokens
+    found = [(t.positions, settled_at(t.classes)) for t in run.tallies]
+    after = [at[-1] - at[j] if j is not None and at[-1] > 0 else np.nan for at, j in found]
+    return np.array(after, dtype=float)
 
 
 def calibration(run: RunTable) -> Estimate:

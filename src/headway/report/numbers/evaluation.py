@@ -11,20 +11,20 @@ from headway.core import stats
 from headway.core.regret import best_so_far, budget_curve, mean_gap
 from headway.core.segment import block_boundaries
 from headway.core.votes import maj_at_k
-from headway.report.numbers.table import POINTS, RunTable, budget_points, by_budget, entry
+from headway.report.numbers.table import PERFECT, POINTS, RunTable, budget_points, by_budget, entry
 
 MOST_K = 64  # samples that vote or pass together
 VOTERS = (1, 2, 4, 8)  # branches that vote at a boundary
 BLOCK = 5  # episodes a block of the binned curves has, as in the authors' figure
 CELLS = 16  # of the grid on which comparators are integrated, for each budget of the report
 
-PERFECT = "perfect (accuracy 1 at every budget)"
 BEST_STOP = "per-problem best (the best budget so far of each problem's mean curve)"
 VOTING = "maj@k envelope (a vote over whole traces for the same tokens)"
 
 Record = dict[str, Any]
 Samples = Float[np.ndarray, " n"]  # a number for each sample
-Cell = tuple[int, int, float]  # trace, boundary, and the accuracy of a vote there
+Majorities = Float[np.ndarray, "_ p"]  # maj@p at each boundary of a trace
+Cells = list[tuple[int, int, float]]  # trace, boundary, and the accuracy of a vote there
 
 
 class Votes(NamedTuple):
@@ -41,14 +41,12 @@ def evaluate(run: RunTable, *, budget: int) -> dict[str, Any]:
     """The entries of report.json about votes and comparators; budgets go up to `budget` tokens."""
     traces, direct, at_boundaries = trace_votes(run), direct_votes(run), boundary_votes(run)
     return {
-        "pass_at_k": by_k(traces, traces.pass_at),
-        "maj_at_k": by_k(traces, traces.maj_at),
-        "direct_pass_at_k": by_k(direct, direct.pass_at),
-        "direct_maj_at_k": by_k(direct, direct.maj_at),
+        "pass_at_k": by_k(traces, traces.pass_at), "maj_at_k": by_k(traces, traces.maj_at),
+        "direct_pass_at_k": by_k(direct, direct.pass_at), "direct_maj_at_k": by_k(direct, direct.maj_at),
         "maj_by_episode": maj_by_episode(run, at_boundaries),
         "maj_by_episode_binned": maj_by_episode_binned(run, at_boundaries),
         "regret_by_comparator": regret_by_comparator(run, traces, budget=budget),
-    }
+    }  # fmt: skip
 
 
 def trace_votes(run: RunTable) -> Votes:
@@ -97,19 +95,18 @@ def by_k(votes: Votes, accuracy: Float[np.ndarray, "P k"]) -> list[Record]:
     return records
 
 
-def boundary_votes(run: RunTable) -> list[Float[np.ndarray, "_ p"]]:
+def boundary_votes(run: RunTable) -> list[Majorities]:
     """maj@p of the branches at each boundary of each trace, p = 1.. (NaN: too few)."""
-    tables = []
-    for tally in run.tallies:
-        tables.append(np.full((len(tally.positions), VOTERS[-1]), np.nan))
-        for j, row in enumerate(tables[-1]):
+    tables = [np.full((len(tally.positions), VOTERS[-1]), np.nan) for tally in run.tallies]
+    for tally, table in zip(run.tallies, tables, strict=True):
+        for j, row in enumerate(table):
             graded = tally.graded(j)
             votes = maj_at_k(tally.classes[j, graded], tally.rewards[j, graded] > 0, VOTERS[-1])
             row[: len(votes)] = votes
     return tables
 
 
-def maj_by_episode(run: RunTable, votes: Sequence[Float[np.ndarray, "_ p"]]) -> list[Record]:
+def maj_by_episode(run: RunTable, votes: Sequence[Majorities]) -> list[Record]:
     """[maj@p]_j: a vote over p branches at boundary j, over the traces that have it (`votes`: `boundary_votes`).
 
     `episodes` is what it costs in episodes: j and one for each further voter.
@@ -122,7 +119,7 @@ def maj_by_episode(run: RunTable, votes: Sequence[Float[np.ndarray, "_ p"]]) -> 
     return records
 
 
-def maj_by_episode_binned(run: RunTable, votes: Sequence[Float[np.ndarray, "_ p"]]) -> list[Record]:
+def maj_by_episode_binned(run: RunTable, votes: Sequence[Majorities]) -> list[Record]:
     """[maj@p]_j over traces of like length, as in the authors' figure: at the ends of blocks of `BLOCK` episodes.
 
     Traces with (b - 1) * BLOCK + 1 to b * BLOCK episodes have b blocks and are one bin. `boundary` counts episodes up
@@ -133,15 +130,12 @@ def maj_by_episode_binned(run: RunTable, votes: Sequence[Float[np.ndarray, "_ p"
     records = []
     for blocks, p, block, cells in votes_by_length(ends, at_ends):
         span = {"episodes_from": (blocks - 1) * BLOCK + 1 if blocks else 0, "episodes_to": blocks * BLOCK}
-        boundary = block * BLOCK
-        named = {**span, "branches": p, "boundary": boundary, "episodes": boundary + p - 1}
+        named = {**span, "branches": p, "boundary": block * BLOCK, "episodes": block * BLOCK + p - 1}
         records += vote_record(run, cells, p, named)
     return records
 
 
-def votes_by_length(
-    ends: Sequence[list[int]], votes: Sequence[Float[np.ndarray, "_ 4"]]
-) -> Iterator[tuple[int, int, int, list[Cell]]]:
+def votes_by_length(ends: Sequence[list[int]], votes: Sequence[Majorities]) -> Iterator[tuple[int, int, int, Cells]]:
     """Blocks, p, block, cells: for each number of blocks of a trace, each of `VOTERS` and each end of a block."""
     for size in sorted({len(at) for at in ends}):
         members = [i for i, at in enumerate(ends) if len(at) == size]
@@ -150,9 +144,7 @@ def votes_by_length(
                 yield size - 1, p, block, [(i, ends[i][block], votes[i][block, column]) for i in members]
 
 
-def vote_record(
-    run: RunTable, cells: Sequence[Cell], p: int, named: Record, *, with_prompt: bool = False
-) -> list[Record]:
+def vote_record(run: RunTable, cells: Cells, p: int, named: Record, *, prompt: bool = False) -> list[Record]:
     """The record of a vote over p branches at these places; none where no place has so many.
 
     Its tokens are the thinking once and p answers, and the prompt if asked for.
@@ -160,9 +152,9 @@ def vote_record(
     known = [(i, j, accuracy) for i, j, accuracy in cells if not np.isnan(accuracy)]
     if not known:
         return []
-    prompt = run.prompt if with_prompt else np.zeros(len(run.prompt))
+    before = run.prompt * prompt
     tokens = [
-        prompt[i] + run.curves[i].tokens[j] + (p - 1) * np.nanmean(run.tallies[i].sampled[j]) for i, j, _ in known
+        before[i] + run.curves[i].tokens[j] + (p - 1) * np.nanmean(run.tallies[i].sampled[j]) for i, j, _ in known
     ]
     estimate = stats.mean(np.array([accuracy for *_, accuracy in known]), [run.problems[i] for i, *_ in known])
     return [{**named, "tokens": float(np.mean(tokens)), **entry(estimate)}]

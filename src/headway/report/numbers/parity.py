@@ -68,7 +68,7 @@ def maj(run: RunTable, ends: list[list[int]], votes: list[Float[np.ndarray, "_ 4
     records = []
     for blocks, p, block, cells in votes_by_length(ends, votes):
         named = {"blocks": blocks, "branches": p, "block": block, "episodes": BLOCK * block + p - 1}
-        records += vote_record(run, cells, p, named, with_prompt=True)
+        records += vote_record(run, cells, p, named, prompt=True)
     return records
 
 

@@ -23,6 +23,7 @@ from headway.text.equivalence import Item, answer_classes
 from headway.types import Branch, Outcome, Score, Trace
 
 POINTS = 16  # budgets of a report
+PERFECT = "perfect (accuracy 1 at every budget)"
 ONE_RIGHT = partial(answer_classes, one_right=True)
 
 
@@ -73,14 +74,9 @@ class _Row(NamedTuple):
 
 
 def run_table(
-    traces: Iterable[Trace],
-    branches: Iterable[Branch],
-    segmenter: Segmenter,
-    *,
-    kind: ValueKind = "branches",
-    scores: Iterable[Score] = (),
-    classify: Callable[[Sequence[Item]], list[int]] = ONE_RIGHT,
-) -> RunTable:
+    traces: Iterable[Trace], branches: Iterable[Branch], segmenter: Segmenter, *, kind: ValueKind = "branches",
+    scores: Iterable[Score] = (), classify: Callable[[Sequence[Item]], list[int]] = ONE_RIGHT,
+) -> RunTable:  # fmt: skip
     """The table of a run, from its records in any order, each read once; `classify` is as `answer_classes`."""
     rows = sorted(
         _Row(
@@ -102,10 +98,10 @@ def run_table(
     classes = classify([*answers, *((b.problem_id, b.answer, b.reward) for b in light)])
     of_trace: dict[tuple[str, int], list[tuple[Branch, int]]] = defaultdict(list)
     for branch, answer in zip(light, classes[len(rows) :], strict=True):
-        of_trace[branch.problem_id, branch.index].append((branch, answer))
+        of_trace[branch.key].append((branch, answer))
     scores_of: dict[tuple[str, int], list[Score]] = defaultdict(list)
     for score in scores:
-        scores_of[score.problem_id, score.index].append(score)
+        scores_of[score.key].append(score)
     del light
     tallies, texts = [], []
     for r in rows:
@@ -116,26 +112,18 @@ def run_table(
         texts.append(tuple(b.text for b in sampled))
     prompt, tokens, thinking = np.array([r.tokens for r in rows], dtype=float).reshape(-1, 3).T
     return RunTable(
-        problems=[r.problem for r in rows],
-        indices=[r.number for r in rows],
-        order=[r.position for r in rows],
+        problems=[r.problem for r in rows], indices=[r.number for r in rows], order=[r.position for r in rows],
         outcomes=[r.outcome for r in rows],
         rewards=np.array([np.nan if r.reward is None else r.reward for r in rows], dtype=float),
-        prompt=prompt,
-        tokens=tokens,
-        thinking=thinking,
-        classes=np.array(classes[: len(rows)], dtype=int),
-        tallies=tallies,
-        curves=[value_curve(t, kind) for t in tallies],
-        texts=texts,
-    )
+        prompt=prompt, tokens=tokens, thinking=thinking, classes=np.array(classes[: len(rows)], dtype=int),
+        tallies=tallies, curves=[value_curve(t, kind) for t in tallies], texts=texts,
+    )  # fmt: skip
 
 
 def value_quality(run: RunTable, scores: Sequence[Score]) -> dict[str, Any]:
     """The kind of the values, the fraction of them that is from known forms, and how they fit the branches.
 
-    `mean_gap` is the mean over boundaries of the mean reward of their branches minus the value: 0 if the values are
-    right on average.
+    `mean_gap` is the mean over boundaries of the branches' mean reward minus the value: 0 if values are unbiased.
     """
     kind: ValueKind = run.curves[0].kind if run.curves else "branches"
     quality: dict[str, Any] = {"kind": kind}
@@ -172,13 +160,8 @@ def summarize(run: RunTable, *, model: str, problems: str, budget: int, answer_t
     accuracy, regret = run.accuracy(budgets), run.regret(budgets)
     steps = zip_longest(*(progress(c.values.values).tolist() for c in run.curves), fillvalue=np.nan)
     return {
-        "model": model,
-        "problems": problems,
-        "n_problems": len(set(ids)),
-        "n_traces": len(run.problems),
-        "budget": budget,
-        "answer_tokens": answer_tokens,
-        "comparator": "perfect (accuracy 1 at every budget)",
+        "model": model, "problems": problems, "n_problems": len(set(ids)), "n_traces": len(ids),
+        "budget": budget, "answer_tokens": answer_tokens, "comparator": PERFECT,
         "pass_at_1": entry(stats.mean(run.rewards, ids)),
         "forced_at_start": entry(stats.mean(np.array([c.values.values[0] for c in run.curves]), ids)),
         "budget_curve": by_budget(accuracy, ids, budgets, "accuracy"),
@@ -189,7 +172,7 @@ def summarize(run: RunTable, *, model: str, problems: str, budget: int, answer_t
         "thinking_tokens": entry(stats.mean(run.thinking, ids)),
         "progress": [{"episode": j, **entry(stats.mean(np.array(step), ids))} for j, step in enumerate(steps)],
         "counts": {outcome: run.outcomes.count(outcome) for outcome in get_args(Outcome)},
-    }
+    }  # fmt: skip
 
 
 def band(columns: Float[np.ndarray, "traces C"], problems: Sequence[str]) -> list[list[float]]:

@@ -39,16 +39,14 @@ def progress(reports: Reports) -> alt.LayerChart:
     seen = [0.0, *common, *(row["value"] for row in rows)]
     lowest, highest = (min(seen), max(seen)) if any(seen) else (-1.0, 1.0)
     frame = alt.Scale(domain=[max(-1.0, lowest), min(1.0, highest)], nice=True)
-    colour = _colour(reports)
     x = alt.X("episode:O", title="Episode", axis=alt.Axis(labelAngle=0, labelOverlap=True, grid=False))
     beside = alt.XOffset("run:N", scale=alt.Scale(domain=[label for label, _ in reports]))
     y, low = (alt.Y(f"{name}:Q", title="Progress", scale=frame) for name in ("value", "low"))
-    bars = _chart(bounded).mark_rule(strokeWidth=1.5, clip=True)
-    points = _chart(rows).mark_point(filled=True, size=40, opacity=1)
+    points = _chart(rows, reports).mark_point(filled=True, size=40, opacity=1)
     layers = [
-        _chart([{"zero": 0}]).mark_rule(color="#888888").encode(y="zero:Q"),
-        bars.encode(x=x, xOffset=beside, y=low, y2="high:Q", color=colour),
-        points.encode(x=x, xOffset=beside, y=y, color=colour, tooltip=_tooltip("episode", "n")),
+        alt.Chart(alt.InlineData(values=[{"zero": 0}])).mark_rule(color="#888888").encode(y="zero:Q"),
+        _chart(bounded, reports).mark_rule(strokeWidth=1.5, clip=True).encode(x=x, xOffset=beside, y=low, y2="high:Q"),
+        points.encode(x=x, xOffset=beside, y=y, tooltip=_tooltip("episode", "n")),
     ]
     return _finish(layers, "Mean progress of each episode, with 95% intervals")
 
@@ -60,20 +58,17 @@ def several_traces(reports: Reports) -> alt.LayerChart:
         having = [(label, r) for label, r in reports if series in r]
         for found, more in zip((rows, bounded), _rows(having, series, "tokens", "value", also="k"), strict=True):
             found.extend({**row, "quantity": name} for row in more)
-    colour = _colour(reports)
     x = alt.X("tokens:Q", title="Tokens of k traces", scale=alt.Scale(zero=True, nice=False))
     y, low = (alt.Y(f"{name}:Q", title="Accuracy", scale=alt.Scale(domain=[0, 1])) for name in ("value", "low"))
     scale = alt.Scale(domain=list(SEVERAL.values()), range=[[1, 0], [5, 4]])
     legend = alt.Legend(title=None, orient="bottom", symbolType="stroke", symbolSize=400)
     dash = alt.StrokeDash("quantity:N", scale=scale, legend=legend)
-    bars = _chart(bounded).mark_rule(strokeWidth=1, opacity=0.5, clip=True)
-    lines = _chart(rows).mark_line(strokeWidth=2)
     # separate points: points on the lines would hide their dashes in the legend
-    points = _chart(rows).mark_point(filled=True, size=30, opacity=1)
+    points = _chart(rows, reports).mark_point(filled=True, size=30, opacity=1)
     layers = [
-        bars.encode(x=x, y=low, y2="high:Q", color=colour),
-        lines.encode(x=x, y=y, color=colour, strokeDash=dash),
-        points.encode(x=x, y=y, color=colour, tooltip=[alt.Tooltip("quantity:N"), *_tooltip("k", "tokens")]),
+        _chart(bounded, reports).mark_rule(strokeWidth=1, opacity=0.5, clip=True).encode(x=x, y=low, y2="high:Q"),
+        _chart(rows, reports).mark_line(strokeWidth=2).encode(x=x, y=y, strokeDash=dash),
+        points.encode(x=x, y=y, tooltip=[alt.Tooltip("quantity:N"), *_tooltip("k", "tokens")]),
     ]
     return _finish(layers, "Accuracy of k traces against their tokens, with 95% intervals")
 
@@ -100,18 +95,13 @@ def _over_budgets(
     reports: Reports, series: str, name: str, *, title: str, interpolate: Literal["step-after", "linear"]
 ) -> alt.LayerChart:
     rows, bounded = _rows(reports, series, "budget", name)
-    colour = _colour(reports)
     most = max((row["budget"] for row in rows), default=1)
     x = alt.X("budget:Q", title="Budget (completion tokens)", scale=alt.Scale(domain=[0, most], nice=False))
-    unit = alt.Scale(domain=[0, 1])
-    y, low = (alt.Y(f"{end}:Q", title=title, scale=unit) for end in ("value", "low"))
-    bands = _chart(bounded).mark_area(interpolate=interpolate, opacity=0.18, clip=True)
+    y, low = (alt.Y(f"{end}:Q", title=title, scale=alt.Scale(domain=[0, 1])) for end in ("value", "low"))
+    bands = _chart(bounded, reports).mark_area(interpolate=interpolate, opacity=0.18, clip=True)
     point = alt.OverlayMarkDef(size=22, opacity=1)
-    lines = _chart(rows).mark_line(interpolate=interpolate, strokeWidth=2, point=point)
-    layers = [
-        bands.encode(x=x, y=low, y2="high:Q", color=colour),
-        lines.encode(x=x, y=y, color=colour, tooltip=_tooltip("budget")),
-    ]
+    lines = _chart(rows, reports).mark_line(interpolate=interpolate, strokeWidth=2, point=point)
+    layers = [bands.encode(x=x, y=low, y2="high:Q"), lines.encode(x=x, y=y, tooltip=_tooltip("budget"))]
     return _finish(layers, f"{title} at each budget, with 95% bands")
 
 
@@ -128,15 +118,13 @@ def _rows(reports: Reports, series: str, x: str, name: str, *, also: str | None 
     return rows, [row for row in rows if row["low"] is not None]
 
 
-def _chart(rows: list[Row]) -> alt.Chart:
-    return alt.Chart(alt.InlineData(values=rows))
-
-
-def _colour(reports: Reports) -> alt.Color:
+def _chart(rows: list[Row], reports: Reports) -> alt.Chart:
+    """A chart of rows in which each run has its colour."""
     labels = [label for label, _ in reports]
     legend = alt.Legend(title=None, orient="top", labelLimit=320, columns=2, symbolType="stroke", symbolOpacity=1)
     scale = alt.Scale(domain=labels, range=[COLOURS[i % len(COLOURS)] for i in range(len(labels))])
-    return alt.Color("run:N", scale=scale, legend=legend if len(labels) > 1 else None)
+    colour = alt.Color("run:N", scale=scale, legend=legend if len(labels) > 1 else None)
+    return alt.Chart(alt.InlineData(values=rows)).encode(color=colour)
 
 
 def _tooltip(*names: str) -> list[alt.Tooltip]:

@@ -16,7 +16,7 @@ from headway.core.progress import progress, progress_stderr
 from headway.core.tally import ESTIMATORS, ValueCurve, ValueKind
 from headway.core.votes import NO_VOTE
 from headway.report.numbers.table import RunTable
-from headway.report.text import is_known, visible
+from headway.report.text import is_known, known, visible
 from headway.types import Outcome, Problem, Trace
 
 LIMIT = 12_000_000  # bytes of compressed traces in a page, as base64: with all else the page stays under 20 MB
@@ -37,8 +37,7 @@ class PageRun(NamedTuple):
 def explorer(runs: Sequence[PageRun], *, limit: int = LIMIT) -> dict[str, Any]:
     """What explorer.js reads: `index`, a column for each fact of a trace; `blocks`, the traces; and their number.
 
-    Traces fill at most `limit` bytes, the first of each problem of each run first. A block is JSON, deflated, as
-    base64.
+    Traces fill at most `limit` bytes, the first of each problem of each run first. A block is deflated JSON in base64.
     """
     blocks: list[str] = []
     rows: list[tuple[int, int, int, int]] = []
@@ -54,13 +53,10 @@ def explorer(runs: Sequence[PageRun], *, limit: int = LIMIT) -> dict[str, Any]:
             break
     rows.sort()
     return {
-        "runs": [visible(run.label) for run in runs],
-        "total": sum(len(run.table.problems) for run in runs),
-        "shown": len(rows),
-        "outcomes": OUTCOMES,
-        "index": _index(runs, rows),
-        "blocks": blocks,
-    }
+        "runs": [visible(run.label) for run in runs], "outcomes": OUTCOMES,
+        "total": sum(len(run.table.problems) for run in runs), "shown": len(rows),
+        "index": _index(runs, rows), "blocks": blocks,
+    }  # fmt: skip
 
 
 def _groups(runs: Sequence[PageRun]) -> Iterator[list[tuple[int, int, str]]]:
@@ -107,16 +103,12 @@ def _index(runs: Sequence[PageRun], rows: Sequence[tuple[int, int, int, int]]) -
     for r, i, block, place in rows:
         table = runs[r].table
         facts = {
-            "run": r,
-            "problem": visible(table.problems[i]),
-            "index": table.indices[i],
-            "outcome": OUTCOMES.index(table.outcomes[i]),
-            "tokens": int(table.tokens[i]),
+            "run": r, "problem": visible(table.problems[i]), "index": table.indices[i],
+            "outcome": OUTCOMES.index(table.outcomes[i]), "tokens": int(table.tokens[i]),
             "episodes": len(table.curves[i].boundaries) - 1,
             **{name: _or_none(column[i], 4) for name, column in sorted_by[r].items()},
-            "block": block,
-            "place": place,
-        }
+            "block": block, "place": place,
+        }  # fmt: skip
         for name, value in facts.items():
             columns[name].append(value)
     return columns
@@ -150,44 +142,27 @@ def page_trace(
 ) -> dict[str, Any]:
     """A trace as trace.js reads it, with its branches by boundary; None where a number is not known."""
     starts = [*trace.offsets, len(trace.text)]
-    spans, made = itertools.pairwise(curve.boundaries), progress(curve.values.values)
-    errors = progress_stderr(curve.values.stderr)
+    made, errors = progress(curve.values.values), progress_stderr(curve.values.stderr)
     return {
-        "problem": visible(trace.problem_id),
-        "index": trace.index,
-        "question": problem and visible(problem.prompt),
-        "reference": problem and visible(problem.answer),
-        "outcome": trace.outcome,
-        "tokens": len(trace.token_ids),
-        "thinking": trace.thinking,
-        "answer": trace.answer and visible(trace.answer),
-        "after": visible(trace.text[len(trace.thought) :]),
+        "problem": visible(trace.problem_id), "index": trace.index,
+        "question": problem and visible(problem.prompt), "reference": problem and visible(problem.answer),
+        "outcome": trace.outcome, "tokens": len(trace.token_ids), "thinking": trace.thinking,
+        "answer": trace.answer and visible(trace.answer), "after": visible(trace.text[len(trace.thought) :]),
         "episodes": [
-            {
-                "start": start,
-                "stop": stop,
-                "text": visible(trace.text[starts[start] : starts[stop]]),
-                **_known(progress=gain, stderr=error),
-            }
-            for (start, stop), gain, error in zip(spans, made, errors, strict=True)
+            {"start": a, "stop": b, "text": visible(trace.text[starts[a] : starts[b]]), **known(progress=r, stderr=e)}
+            for (a, b), r, e in zip(itertools.pairwise(curve.boundaries), made, errors, strict=True)
         ],
         "boundaries": [
-            {
-                **_known(budget=budget, value=value, stderr=error),
-                "n": int(n),
-                "ci95": [_or_none(end, 4) for end in _ci95(value, error, int(n), curve.kind)],
-                "branches": there,
-            }
-            for there, budget, value, error, n in zip(branches, curve.tokens, *curve.values, strict=True)
+            {"n": int(n), "ci95": _ci95(v, e, int(n), curve.kind), "branches": b, **known(budget=c, value=v, stderr=e)}
+            for b, c, v, e, n in zip(branches, curve.tokens, *curve.values, strict=True)
         ],
-    }
+    }  # fmt: skip
 
 
-def _ci95(value: float, error: float, n: int, kind: ValueKind) -> tuple[float, float]:
+def _ci95(value: float, error: float, n: int, kind: ValueKind) -> list[float | None]:
     """The interval of one value: Wilson's where it is a proportion of n branches."""
-    if ESTIMATORS[kind].proportion:
-        return stats.wilson(value * n, n)
-    return value - 1.96 * error, value + 1.96 * error
+    wald = value - 1.96 * error, value + 1.96 * error
+    return [_or_none(end, 4) for end in (stats.wilson(value * n, n) if ESTIMATORS[kind].proportion else wald)]
 
 
 def _verdict(reward: float, answer: int) -> str:
@@ -197,10 +172,6 @@ def _verdict(reward: float, answer: int) -> str:
     if reward > 0:
         return "right"
     return "no answer" if answer == NO_VOTE else "wrong"
-
-
-def _known(**numbers: float) -> dict[str, float | None]:
-    return {name: float(number) if is_known(number) else None for name, number in numbers.items()}
 
 
 def _or_none(value: float, digits: int) -> float | None:

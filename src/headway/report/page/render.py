@@ -25,6 +25,8 @@ from headway.report.quantities import shown_in, usage_rows
 from headway.report.text import interval, is_known, number, plus_minus, visible
 
 SCRIPTS = ("page.js", "trace.js", "explorer.js")
+# a chart on the page is as wide as its container
+FIT = {"width": "container", "autosize": {"type": "fit-x", "contains": "padding"}}
 
 
 def render_run(run: PageRun, *, limit: int = LIMIT) -> str:
@@ -51,13 +53,9 @@ def _render(reports: charts.Reports, shown: Sequence[PageRun], limit: int, **con
         "img-src data:; base-uri 'none'; form-action 'none'"
     )
     environment = jinja2.Environment(
-        loader=jinja2.PackageLoader("headway", "report/page"),
-        autoescape=True,
-        undefined=jinja2.StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-        finalize=lambda value: visible(value) if type(value) is str else value,
-    )
+        loader=jinja2.PackageLoader("headway", "report/page"), autoescape=True, undefined=jinja2.StrictUndefined,
+        trim_blocks=True, lstrip_blocks=True, finalize=lambda value: visible(value) if type(value) is str else value,
+    )  # fmt: skip
     # `tojson` writes <, >, & and ' as \u003c and so on, and all that is not ASCII; NaN is no JSON
     environment.policies["json.dumps_kwargs"] = {"allow_nan": False, "separators": (",", ":")}
     environment.filters.update(plus_minus=plus_minus, interval=interval, number=number)
@@ -65,19 +63,13 @@ def _render(reports: charts.Reports, shown: Sequence[PageRun], limit: int, **con
     figures = charts.all_charts(named)
     traces = explorer(shown, limit=limit) if shown else None
     return environment.get_template("page.html.jinja").render(
-        data={"charts": {name: _in_page(chart) for name, (_, chart) in figures.items()}, "explorer": traces},
-        policy=policy,
-        scripts=scripts,
-        reports=named,
+        data={"charts": {name: chart.to_dict() | FIT for name, (_, chart) in figures.items()}, "explorer": traces},
+        policy=policy, scripts=scripts, reports=named, version=__version__,
         figures={name: caption for name, (caption, _) in figures.items()},
         headline=[(label, e, digits) for label, [e], digits in shown_in("headline", [named[0][1]]) if e is not None],
-        uses=USES,
-        token_use=_token_use(named),
-        usage=usage_rows(named, context.get("comparison")),
-        shown=traces and {name: traces[name] for name in ("shown", "total")},
-        version=__version__,
+        uses=USES, token_use=_token_use(named), usage=usage_rows(named, context.get("comparison")), shown=traces,
         **{"comparison": None, "branch_counts": None, **context},
-    )
+    )  # fmt: skip
 
 
 @functools.cache
@@ -87,11 +79,6 @@ def _bundle() -> str:
     script = vl_convert.javascript_bundle("window.vegaEmbed = vegaEmbed;", version)
     # within JavaScript these occur only in strings and patterns, where the backslash changes nothing
     return script.replace("</script", "<\\/script").replace("<!--", "<\\!--")
-
-
-def _in_page(chart: alt.LayerChart) -> dict[str, Any]:
-    """A chart's specification for the page, as wide as its container."""
-    return {**chart.to_dict(), "width": "container", "autosize": {"type": "fit-x", "contains": "padding"}}
 
 
 def _token_use(reports: charts.Reports) -> list[tuple[str, list[tuple[dict[str, Any], float]]]]:
