@@ -13,7 +13,7 @@ from msgspec import NODEFAULT, structs
 from headway import __version__
 from headway.choices import Options, declared
 from headway.runs.importers.rows import ImportOptions
-from headway.runs.settings import PARTS, Settings
+from headway.runs.settings import PARTS, Settings, extra
 from headway.terminal import console, print_report, progress
 from headway.types import HeadwayError
 
@@ -177,8 +177,8 @@ def compare(
 @app.command(context_settings={"allow_extra_args": True, "ignore_unknown_options": True, "help_option_names": []})
 def train(context: typer.Context) -> None:
     """Fine-tune with MRT: --config recipe.yaml; any option of the recipe is also a flag, which overrides it."""
-    from headway.training import main as train_main
-
+    with extra("train", "training needs trl"):
+        from headway.training import main as train_main
     train_main(context.args)
 
 

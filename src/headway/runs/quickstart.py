@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 from headway.runs.measure import Measurement
 from headway.runs.open_run import Tell
 from headway.runs.report import compare_runs
-from headway.runs.settings import Settings
+from headway.runs.settings import Settings, extra
 from headway.types import HeadwayError
 
 MODEL = "builtin:countdown"
@@ -59,8 +59,8 @@ def fine_tune(name: str, folder: Path, size: Size, *, seed: int, tell: Tell) -> 
         if (there := made.read_text()) != asked:
             raise HeadwayError(f"{folder} was made with {there.strip()}, not {asked.strip()}; give another --out")
         return
-    from headway.training import main
-
+    with extra("train", "training needs trl"):
+        from headway.training import main
     recipe = str(files("headway") / "builtin" / f"{name}.yaml")
     flags = ["--output_dir", str(folder), "--seed", str(seed), "--max_generated_tokens", str(size.tokens)]
     main(["--config", recipe, *flags], tell=lambda done, total: tell(f"{name}: train", done, total))

@@ -3,7 +3,8 @@
 An option is a field of a part; its name is the same in Python, in run.json and as a flag (`--max-episodes`).
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated, Any, Literal, get_type_hints
 
@@ -209,6 +210,15 @@ def open_engine(settings: Settings, problems: ProblemSet) -> Engine:
     return CachedEngine(engine, Path(spec.cache), repr([spec.engine, spec.model, *asked]))
 
 
+@contextmanager
+def extra(name: str, need: str) -> Iterator[None]:
+    """Turns a failed import of what an extra of the package installs into a HeadwayError that says the `need`."""
+    try:
+        yield
+    except ImportError as error:
+        raise HeadwayError(f"{need} ({error}): install Headway with its extra '{name}'") from error
+
+
 def _scripted(settings: Settings, problems: ProblemSet) -> Engine:
     return ScriptedEngine(problems.problems, ramps(problems.problems))
 
@@ -221,17 +231,15 @@ def _api(settings: Settings, problems: ProblemSet) -> Engine:
 
 
 def _vllm(settings: Settings, problems: ProblemSet) -> Engine:
-    try:
+    with extra("vllm", "--engine vllm needs vllm"):
         from headway.engines import vllm
-    except ImportError as error:
-        raise HeadwayError(f"--engine vllm: {error}; pip install 'headway[vllm]'") from error
     s, arguments = settings.engine, settings.engine.vllm_arguments()
     return vllm.load(model_path(s.model), dtype=s.dtype, trust_remote_code=s.trust_remote_code, arguments=arguments)
 
 
 def _hf(settings: Settings, problems: ProblemSet) -> Engine:
-    from headway.engines import hf
-
+    with extra("hf", "--engine hf needs torch"):
+        from headway.engines import hf
     s = settings.engine
     return hf.load(model_path(s.model), dtype=s.dtype, trust_remote_code=s.trust_remote_code)
 
