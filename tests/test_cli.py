@@ -130,7 +130,7 @@ def test_an_extended_run_and_a_linearized_one_from_the_command_line(
             ["measure", "--model", "m", "--engine", "api", "--base-url", "http://h/v1", "--tokenizer", "no/such"],
             "give --tokenizer a folder or hub name",
         ),
-        pytest.param(["measure", "--model", "builtin:countdown"], "install Headway with its extra 'hf'", marks=MINIMAL),
+        pytest.param(["measure", "--model", "builtin:countdown"], "Headway with its extra 'hf'", marks=MINIMAL),
         pytest.param(["train"], "install Headway with its extra 'train'", marks=MINIMAL),
         (["prove"], "is not a run folder"),
         (["report"], "is not a run folder"),

@@ -34,16 +34,12 @@ def settings(model: str, size: Size, *, seed: int) -> Settings:
 
 
 def quickstart(out: Path, *, quick: bool, seed: int, tell: Tell) -> str:
-    """Measures, trains and compares in `out`, continuing a stopped quickstart, and returns the comparison as a table.
-
-    A quickstart of another size or seed in `out` is a HeadwayError.
-    """
+    """Returns the comparison as a table; continues a stopped quickstart, of another size or seed is a HeadwayError."""
     size = QUICK if quick else FULL
     runs: list[tuple[str, Path]] = []
     for name in ("base", "grpo", "mrt"):
-        model = MODEL
+        model = MODEL if name == "base" else str(out / "models" / name)
         if name != "base":
-            model = str(out / "models" / name)
             fine_tune(name, Path(model), size, seed=seed, tell=tell)
         asked, tell_of = settings(model, size, seed=seed), lambda stage, *n, of=name: tell(f"{of}: {stage}", *n)
         with Measurement.create(out / name, asked, tell_of) as measurement:

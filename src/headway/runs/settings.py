@@ -110,9 +110,8 @@ class Proving(Options, frozen=True):
             options = "--precision, --value-precision and --max-branches"
             raise HeadwayError(f"{options} use the variance of branches; got --values {self.values}")
         if self.adaptive and self.branches < 2:
-            raise HeadwayError(
-                f"adaptive proving needs --branches of at least 2, got {self.branches}: one has no variance"
-            )
+            need = "adaptive proving needs --branches of at least 2"
+            raise HeadwayError(f"{need}, got {self.branches}: one has no variance")
 
 
 class Extended(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -151,9 +150,8 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
         if "model" not in options:
             raise HeadwayError("the option 'model' is missing")
         made: dict[str, Any] = {part: PARTS[part](**given) for part, given in parts.items()}
-        settings = cls(
-            **made, author=author, extended=extended and msgspec.convert(extended, Extended), functions=functions or {}
-        )
+        extension = extended and msgspec.convert(extended, Extended)
+        settings = cls(**made, author=author, extended=extension, functions=functions or {})
         settings.check()
         return settings
 
@@ -161,6 +159,11 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
         """All options by name, as `of` takes them and run.json holds them."""
         parts = msgspec.to_builtins(self)
         return {name: value for part in PARTS for name, value in parts.pop(part).items()} | parts
+
+    @property
+    def whole(self) -> int:
+        """The budget of a whole completion: its thinking and its answer."""
+        return self.sampling.budget + self.sampling.answer_tokens
 
     def changed(self, **options: Any) -> "Settings":
         """The settings with other values of these options."""
@@ -178,11 +181,8 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
             self.server.check_address()
 
 
-PARTS: dict[str, type[Options]] = {
-    name: kind
-    for name, kind in get_type_hints(Settings).items()
-    if isinstance(kind, type) and issubclass(kind, Options)
-}
+_KINDS = get_type_hints(Settings)
+PARTS: dict[str, type[Options]] = {n: k for n, k in _KINDS.items() if isinstance(k, type) and issubclass(k, Options)}
 PART_OF = {name: part for part, kind in PARTS.items() for name in kind.__struct_fields__}
 MAY_CHANGE = (*Connection.__struct_fields__, "cache")  # options that change how samples are obtained, not the samples
 

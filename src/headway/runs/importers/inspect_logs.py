@@ -107,7 +107,6 @@ def _decode(content: Any, kind: type[T], place: str) -> T:
 
 
 def _member(archive: zipfile.ZipFile, name: str, kind: type[T]) -> T:
-    """A member of a zip, decoded."""
     place, info = f"{archive.filename}, {name}", archive.getinfo(name)
     if max(info.file_size, info.compress_size) > MAX_SAMPLE_BYTES:
         raise HeadwayError(f"{place}: more than {MAX_SAMPLE_BYTES} bytes; too large for a sample")
