@@ -65,10 +65,9 @@ def measure(
 
     Args:
         model: As for `--model`; with `completions`, the meta-prover.
-        problems: As for `--problems`, or problems: `Problem`s, dicts or a pandas frame with `prompt` and `answer`.
+        problems: As for `--problems`, or `Problem`s, dicts or a pandas frame with `prompt` and `answer`.
         out: The run folder; one that exists continues. By default a new temporary folder.
-        completions: A pandas frame (or a file) of completions: `prompt`, `completion`, `answer`, and what
-            `headway import` reads besides.
+        completions: A pandas frame or a file, as `headway import` reads it: `prompt`, `completion`, `answer`.
         grader: A name, a grader, or a function of answer and reference answer.
         segment: A name, or a function from a trace to its episodes.
         options: All other options of `headway measure`, and with `completions` those of `headway import`; one that

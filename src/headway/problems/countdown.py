@@ -1,7 +1,7 @@
 """Countdown: reach a target with given numbers, each used once, by + - * and /.
 
-Easy to verify and hard to search, so thinking pays (the task of Stream of Search, arXiv:2404.03683, and TinyZero). The
-reference answer is one correct expression; every other one over the same numbers with the same value is also correct.
+The task of Stream of Search (arXiv:2404.03683) and TinyZero. The reference answer is one correct expression; every
+other one over the same numbers with the same value is also correct.
 """
 
 import ast
@@ -129,7 +129,7 @@ def problems(n: int, *, split: Split, seed: int = 0) -> Iterator[Problem]:
 
 
 def evaluate(expression: str) -> tuple[Fraction, tuple[int, ...]]:
-    """The exact value of an expression over whole numbers with + - * / and brackets, and its sorted numbers.
+    """The exact value and the sorted numbers of an expression over whole numbers with + - * / and brackets.
 
     Another text, a division by zero and more than `MAX_EXPRESSION_CHARS` are a ValueError.
     """

@@ -1,8 +1,7 @@
 """Graders: which answers are correct. They get the text after the thinking and nothing else.
 
 `exact`, `numeric` and `countdown` are bounded by construction (a length limit and linear work) and run in place.
-`math-verify` and the verifiers of `gym` parse free text, which can hang or exhaust the memory: they run in worker
-processes that are killed at a deadline and replaced. A new grader is a class or function and one row in `GRADERS`.
+`math-verify` and the verifiers of `gym` parse free text, which can hang or exhaust the memory: they run in processes.
 """
 
 import logging
@@ -78,8 +77,7 @@ class InPlace:
 class Pooled:
     """A grader in worker processes, which start with the first call; one past its deadline is killed and replaced.
 
-    The judge gets the answer and the `reference` of the problem. `compares`: it can also compare two wrong answers,
-    and all correct answers to a problem are the same answer.
+    The judge gets the answer and the problem's `reference`; if it `compares`, it can also compare two wrong answers.
     """
 
     def __init__(

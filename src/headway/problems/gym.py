@@ -1,7 +1,6 @@
 """Generated problems of reasoning-gym, graded by its own verifiers.
 
-A verifier needs the entry of the problem. Task, seed and number generate it again; they are the problem's id.
-
+A problem's id (task, seed and number) generates its entry again, which its verifier needs.
 Some verifiers evaluate the model's text as Python. Those of one version were reviewed for that: they get only text
 that matches the patterns below, other answers are wrong without being evaluated, and other versions are refused.
 """

@@ -1,7 +1,6 @@
 """Data sets of the Hugging Face hub, or folders of data files, through `datasets`; the named benchmarks among them.
 
-Names, splits, columns and sizes of the benchmarks were checked against the sets' cards on the hub and lighteval's and
-others' task definitions (docs/measuring.md says which); the sizes are checked again whenever a set is loaded.
+Their names, splits, columns and sizes were checked against the sources in docs/measuring.md; sizes again at each load.
 """
 
 import re

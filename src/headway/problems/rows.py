@@ -17,10 +17,7 @@ ROWS_AT_ONCE = 64  # of a Parquet file
 
 
 def read_file(path: Path) -> Iterator[Row]:
-    """The rows of a file: CSV and Parquet by their suffix, JSONL otherwise; what cannot be read is a HeadwayError.
-
-    Numbers in a CSV file stay text, so that an answer `025` keeps its zero.
-    """
+    """The rows of a CSV or Parquet (by suffix) or JSONL file, or a HeadwayError; in CSV `025` keeps its zero."""
     return {".csv": _csv, ".parquet": read_parquet}.get(path.suffix.lower(), _jsonl)(path)
 
 

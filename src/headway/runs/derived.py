@@ -25,10 +25,7 @@ RESULT = "linearized.json"
 
 
 def extend_run(source: Path, out: Path, *, rounds: int, round_tokens: int, tell: Tell = quiet) -> None:
-    """Writes a run whose traces are those of `source`, extended; a stopped one is continued.
-
-    A number below 1, a `source` without traces, and another run in `out` are a HeadwayError.
-    """
+    """Writes a run of the traces of `source`, extended, or continues it; another run in `out` is a HeadwayError."""
     _at_least_one(rounds=rounds, round_tokens=round_tokens)
     with Measurement.load(source) as old:
         traces, s = old.ordered_traces(), old.settings
@@ -43,10 +40,7 @@ def extend_run(source: Path, out: Path, *, rounds: int, round_tokens: int, tell:
 
 
 def linearize_run(path: Path, *, chains: int, rounds: int, round_tokens: int, window: int, tell: Tell = quiet) -> Path:
-    """Runs chains on a run's problems and compares them with its traces' majority in linearized.json.
-
-    A number below 1, a run without traces, and attempts made with other numbers are a HeadwayError.
-    """
+    """Compares chains with the traces' majority in linearized.json; attempts with other numbers are refused."""
     asked = {"chains": chains, "rounds": rounds, "round_tokens": round_tokens, "window": window}
     _at_least_one(**asked)
     with Measurement.load(path, tell) as run:

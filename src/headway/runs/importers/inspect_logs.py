@@ -1,7 +1,4 @@
-"""Logs of inspect: `.eval` (a zip of samples) and `.json`, read from their documented format without the library.
-
-Samples are decoded one at a time; a `.json` is mapped into memory.
-"""
+"""Logs of inspect, read without its library: `.eval` (a zip of samples) and `.json`; one sample at a time."""
 
 import json
 import mmap

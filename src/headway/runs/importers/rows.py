@@ -17,11 +17,9 @@ LENGTH = {"length", "max_tokens", "max_length", "model_length"}
 
 
 class ImportOptions(Options, frozen=True):
-    """How a file of completions is read; the columns are those of JSONL and Parquet, by default found by their names.
+    """How a file of completions is read; the columns are those of JSONL and Parquet, by default found by their names."""
 
-    `untagged`: auto is cut-off thinking if another completion closes thinking that it did not open, else an answer.
-    """
-
+    # untagged: auto is cut-off thinking if another completion closes thinking that it did not open, else an answer
     author: Annotated[str | None, Option("Model that wrote the completions, if the file does not name it.")] = None
     budget: Annotated[int | None, Option("Thinking tokens at which traces are cut; default: no cut.", least=1)] = None
     prompt_column: Annotated[str | None, Option("Column of the prompt or messages.")] = None

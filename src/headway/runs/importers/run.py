@@ -50,10 +50,8 @@ def import_traces(
 ) -> Imported:
     """Makes the run folder `out`, new or empty, of the completions in a file; the model of `settings` proves them.
 
-    Rows are read, encoded and graded in chunks, into a folder beside `out` that is renamed at the end.
-
-    Raises:
-        HeadwayError: the file cannot be used (says where), its author is unknown, or `out` is not empty.
+    Rows are read, encoded and graded in chunks, into a folder beside `out` that is renamed at the end. A file that
+    cannot be used (says where), an unknown author, and an `out` that is not empty are a HeadwayError.
     """
     settings.check()
     options.check()

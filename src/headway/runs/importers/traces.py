@@ -68,8 +68,7 @@ def encode(
 ) -> Encoded:
     """A completion as a trace in the tokens of a meta-prover, cut at `budget` thinking tokens.
 
-    The thinking, and the closing tag with the answer, are encoded by themselves: the thinking ends where the author's
-    does. An end-of-text token at the end is not part of a completion.
+    Thinking and the rest are encoded separately, to end where the author's do; without an end-of-text token.
     """
     try:
         prompt = prompt_ids(tokenizer, row.conversation, tags)
