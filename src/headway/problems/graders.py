@@ -77,7 +77,8 @@ class InPlace:
 class Pooled:
     """A grader in worker processes, which start with the first call; one past its deadline is killed and replaced.
 
-    The judge gets the answer and the problem's `reference`; if it `compares`, it can also compare two wrong answers.
+    The judge gets the answer and the problem's `reference`. `compares`: it can also compare two wrong answers, and all
+    correct answers to a problem are the same answer.
     """
 
     def __init__(

@@ -21,7 +21,6 @@ class _Shot(msgspec.Struct):  # a solved example in the prompt
     gold_index: int | list[int]
 
     def golds(self) -> list[Any]:
-        """The correct choices."""
         places = self.gold_index if isinstance(self.gold_index, list) else [self.gold_index]
         return [self.choices[place] for place in places]
 

@@ -17,7 +17,7 @@ LENGTH = {"length", "max_tokens", "max_length", "model_length"}
 
 
 class ImportOptions(Options, frozen=True):
-    """How a file of completions is read; the columns are those of JSONL and Parquet, by default found by their names."""
+    """How a file of completions is read; the columns are those of JSONL and Parquet, by default found by name."""
 
     # untagged: auto is cut-off thinking if another completion closes thinking that it did not open, else an answer
     author: Annotated[str | None, Option("Model that wrote the completions, if the file does not name it.")] = None

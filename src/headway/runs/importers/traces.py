@@ -68,7 +68,8 @@ def encode(
 ) -> Encoded:
     """A completion as a trace in the tokens of a meta-prover, cut at `budget` thinking tokens.
 
-    Thinking and the rest are encoded separately, to end where the author's do; without an end-of-text token.
+    The thinking is encoded by itself, and so is the closing tag with the answer: it ends where the author's does. An
+    end-of-text token at the end is left out.
     """
     try:
         prompt = prompt_ids(tokenizer, row.conversation, tags)
