@@ -110,8 +110,7 @@ class OpenRun:
 
     def ordered_traces(self) -> Records[Trace]:
         """The traces by problem and index, on disk; a HeadwayError where there are none."""
-        keys = self.run.trace_keys()
-        if not keys:
+        if not (keys := self.run.trace_keys()):
             raise HeadwayError(f"{self.run.path} has no traces; `headway sample` makes them")
         return self.run.traces().take(sorted(range(len(keys)), key=keys.__getitem__))
 

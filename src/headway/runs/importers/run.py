@@ -58,8 +58,7 @@ def import_traces(
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise HeadwayError(f"{out} exists and is not empty; give an empty or new folder as --out")
     source = open_source(path, options)
-    author = options.author or source.author
-    if author is None:
+    if (author := options.author or source.author) is None:
         raise HeadwayError(f"{path} does not say who wrote its completions; name the model with --author")
     tokenizer = open_tokenizer(settings)
     tags, author_tags, untagged = settings.engine.think_tags(tokenizer), options.author_tags, options.untagged
