@@ -1,6 +1,7 @@
 """The command line on the scripted engine and the built-in model; bad input is one message and exit 2."""
 
 import json
+from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
@@ -9,6 +10,7 @@ import tiny
 from headway import cli
 
 EXTRAS = pytest.mark.extras  # what needs more than the minimal install
+MINIMAL = pytest.mark.skipif(find_spec("torch") is not None, reason="is about an install without torch")
 SCRIPTED = ["--model", "scripted", "--problems", "countdown", "--limit", "6", "--traces", "2", "--branches", "3"]
 
 
@@ -128,6 +130,8 @@ def test_an_extended_run_and_a_linearized_one_from_the_command_line(
             ["measure", "--model", "m", "--engine", "api", "--base-url", "http://h/v1", "--tokenizer", "no/such"],
             "give --tokenizer a folder or hub name",
         ),
+        pytest.param(["measure", "--model", "builtin:countdown"], "Headway with its extra 'hf'", marks=MINIMAL),
+        pytest.param(["train"], "install Headway with its extra 'train'", marks=MINIMAL),
         (["prove"], "is not a run folder"),
         (["report"], "is not a run folder"),
         (["extend", "nowhere"], "is not a run folder"),

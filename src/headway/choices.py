@@ -48,11 +48,7 @@ def lookup(table: Mapping[K, T], key: K, what: str) -> T:
 
 
 def check_options(options: object, *, names: Iterable[str] | None = None) -> None:
-    """Refuses fields (all, or those of `names`) of the wrong type or out of bounds: an unknown choice, null, NaN.
-
-    Raises:
-        HeadwayError: names the option, what was got and what is expected.
-    """
+    """A HeadwayError for a field (of all, or of `names`) of the wrong type or out of bounds; so are null and NaN."""
     hints, bounds = get_type_hints(type(options)), declared(type(options))
     for name in hints if names is None else names:
         value = getattr(options, name)

@@ -13,7 +13,7 @@ from msgspec import NODEFAULT, structs
 from headway import __version__
 from headway.choices import Options, declared
 from headway.runs.importers.rows import ImportOptions
-from headway.runs.settings import PARTS, Settings
+from headway.runs.settings import PARTS, Settings, extra
 from headway.terminal import console, print_report, progress
 from headway.types import HeadwayError
 
@@ -35,10 +35,7 @@ SETTLED_BY_FILE = {"problems", "prompt_template", "limit", "traces", "temperatur
 
 
 def takes(groups: Mapping[str, type[Options]], *, but: Collection[str] = ()) -> Callable[[Command], Command]:
-    """Gives a command that takes `**options` a flag for each option of the groups (by titles of panels) but some.
-
-    Of several options with one name the first counts.
-    """
+    """Adds a flag for each option of the groups (by title of their panel) but some; of one name the first counts."""
 
     def with_flags(command: Command) -> Command:
         flags = {n: p for n, p in inspect.signature(command).parameters.items() if p.kind is not p.VAR_KEYWORD}
@@ -93,16 +90,12 @@ def import_(
     reading = ImportOptions(**{name: options.pop(name) for name in ImportOptions.__struct_fields__})
     with progress() as tell:
         made = import_traces(file, out, Settings.of(**options), reading, tell=tell)
-    typer.echo(
-        f"{made.traces} traces of {made.problems} problems by {made.author}: {made.without_thinking} without "
-        f"thinking, {made.not_closed} not closed; {made.failed} rows without a completion were left out"
-    )
+    left_out = f"{made.failed} rows without a completion were left out"
+    thinking = f"{made.without_thinking} without thinking, {made.not_closed} not closed"
+    typer.echo(f"{made.traces} traces of {made.problems} problems by {made.author}: {thinking}; {left_out}")
     if made.changed:
-        console.print(
-            f"{made.changed} of the traces do not round-trip through the meta-prover's tokenizer; their values are "
-            "those of another text",
-            style="yellow",
-        )
+        warning = f"{made.changed} of the traces do not round-trip through the meta-prover's tokenizer"
+        console.print(f"{warning}; their values are those of another text", style="yellow")
     typer.echo(f"next: headway prove --out {out}")
 
 
@@ -177,8 +170,8 @@ def compare(
 @app.command(context_settings={"allow_extra_args": True, "ignore_unknown_options": True, "help_option_names": []})
 def train(context: typer.Context) -> None:
     """Fine-tune with MRT: --config recipe.yaml; any option of the recipe is also a flag, which overrides it."""
-    from headway.training import main as train_main
-
+    with extra("train", "training needs trl"):
+        from headway.training import main as train_main
     train_main(context.args)
 
 

@@ -65,40 +65,33 @@ def measure(
 
     Args:
         model: As for `--model`; with `completions`, the meta-prover.
-        problems: As for `--problems`, or problems: `Problem`s, dicts or a pandas frame with `prompt` and `answer`.
+        problems: As for `--problems`, or `Problem`s, dicts or a pandas frame with `prompt` and `answer`.
         out: The run folder; one that exists continues. By default a new temporary folder.
-        completions: A pandas frame (or a file) of completions: `prompt`, `completion`, `answer`, and what
-            `headway import` reads besides.
+        completions: A pandas frame or a file, as `headway import` reads it: `prompt`, `completion`, `answer`.
         grader: A name, a grader, or a function of answer and reference answer.
         segment: A name, or a function from a trace to its episodes.
-        options: All other options of `headway measure`, and with `completions` those of `headway import`.
-
-    Raises:
-        HeadwayError: an option or a row cannot be used.
+        options: All other options of `headway measure`, and with `completions` those of `headway import`; one that
+            cannot be used is a HeadwayError.
     """
     folder = Path(out) if out is not None else Path(tempfile.mkdtemp(prefix="headway-")) / "run"
     judge = InPlace(grader) if not hasattr(grader, "grade") and callable(grader) else grader
     functions = {}
-    if isinstance(judge, str):
-        options["grader"] = judge
-    else:
-        functions["grader"] = getattr(grader, "__name__", type(grader).__name__)
-    if isinstance(segment, str):
-        options["segment"] = segment
-    else:
-        functions["segment"] = getattr(segment, "__name__", type(segment).__name__)
+    for option, value in (("grader", grader), ("segment", segment)):
+        if isinstance(value, str):
+            options[option] = value
+        else:
+            functions[option] = getattr(value, "__name__", type(value).__name__)
     given: dict[str, Any] = {
-        "grader": None if isinstance(judge, str) else judge,
-        "segmenter": None if isinstance(segment, str) else segment,
+        "grader": judge if "grader" in functions else None,
+        "segmenter": segment if "segment" in functions else None,
     }
     if completions is not None:
         _import(completions, folder, {"model": model, "functions": functions, **options}, given["grader"])
         measurement = Measurement(Run.load(folder), **given)
     else:
         asked = None if isinstance(problems, str | PathLike) else _problem_set(problems)
-        settings = Settings.of(
-            model=model, problems=str(problems) if asked is None else asked.name, functions=functions, **options
-        )
+        name = str(problems) if asked is None else asked.name
+        settings = Settings.of(model=model, problems=name, functions=functions, **options)
         measurement = Measurement.create(folder, settings, problems=asked, **given)
     with measurement:
         if completions is None:
@@ -110,12 +103,10 @@ def measure(
 def compare(
     runs: Mapping[str, Any] | Sequence[Any], *, out: str | PathLike[str] | None = None, budgets: Numbers = None
 ) -> "pd.DataFrame":
-    """Runs side by side, as `headway compare` puts them: an estimate or a paired difference per row.
+    """Runs (folders or `Result`s) side by side, as `headway compare` puts them: an estimate or a difference per row.
 
-    Args:
-        runs: Run folders or `Result`s; the others are compared with the first. A dict gives their labels.
-        out: The folder of compare.json and report.html. By default a new temporary folder.
-        budgets: Where accuracy and regret are compared, in completion tokens.
+    The others are compared with the first. A dict gives their labels. `out`, by default a new temporary folder, is for
+    compare.json and report.html; accuracy and regret are compared at `budgets`, in completion tokens.
     """
     given = list(runs.values()) if isinstance(runs, Mapping) else list(runs)
     paths = [run.path if isinstance(run, Result) else Path(run) for run in given]
@@ -135,20 +126,18 @@ def compare(
 def regret(tokens: Numbers, values: Numbers, budgets: Numbers, *, comparator: float = 1.0) -> Any:
     """The normalized regret of one trace at a budget or at several (`core.regret.normalized_regret`).
 
-    Args:
-        tokens: The budget of an answer at each boundary, in completion tokens.
-        values: The value at each boundary.
-        budgets: One budget, or several.
-        comparator: The value of the policy to compare with, at every budget.
+    `tokens` are the budgets of an answer at each boundary, in completion tokens, and `values` the values there;
+    `comparator` is the value of the policy to compare with, at every budget.
     """
     at = np.atleast_1d(np.asarray(budgets, dtype=float))
-    found = pure_regret.normalized_regret(_array(tokens), _array(values), at, comparator=comparator)
+    spent, reached = np.asarray(tokens, dtype=float), np.asarray(values, dtype=float)
+    found = pure_regret.normalized_regret(spent, reached, at, comparator=comparator)
     return float(found[0]) if np.ndim(budgets) == 0 else found
 
 
 def progress(values: Numbers) -> "np.ndarray":
     """The progress of each episode of a trace from the values at its boundaries (`core.progress.progress`)."""
-    return pure_progress.progress(_array(values))
+    return pure_progress.progress(np.asarray(values, dtype=float))
 
 
 def load_model(model: str = "builtin:countdown", **options: Any) -> Engine:
@@ -158,30 +147,25 @@ def load_model(model: str = "builtin:countdown", **options: Any) -> Engine:
     return hf.load(model, **options)
 
 
-def _array(numbers: Numbers) -> "np.ndarray":
-    return np.asarray(numbers, dtype=float)
-
-
 def _import(completions: Any, folder: Path, settings: dict[str, Any], grader: Grader | None) -> None:
     """Makes a run of a frame or a file of completions, if the folder is none yet."""
     if (folder / "run.json").exists():
         return
     own = {name: settings.pop(name) for name in ImportOptions.__struct_fields__ if name in settings}
     with tempfile.TemporaryDirectory() as place:
-        file = Path(completions) if isinstance(completions, str | PathLike) else Path(place) / "completions.parquet"
-        if not isinstance(completions, str | PathLike):
-            completions.to_parquet(file)
+        if isinstance(completions, str | PathLike):
+            file = Path(completions)
+        else:
+            completions.to_parquet(file := Path(place) / "completions.parquet")
         asked = Settings.of(problems=str(file), **settings)
         import_traces(file, folder, asked, ImportOptions(**{"author": "unknown", **own}), grader=grader)
 
 
 def _problem_set(problems: Any) -> ProblemSet:
-    """Problems in memory."""
     rows = problems.to_dict("records") if hasattr(problems, "to_dict") else list(problems)
     if not all(isinstance(row, Problem | Mapping) for row in rows):
-        raise HeadwayError(
-            f"problems must be a name, a file, Problems, dicts or a frame with prompt and answer; got {rows[:1]!r:.80}"
-        )
+        expected = "a name, a file, Problems, dicts or a frame with prompt and answer"
+        raise HeadwayError(f"problems must be {expected}; got {rows[:1]!r:.80}")
     if not all(isinstance(row, Problem) for row in rows):
         named = ((f"problem {i}", row) for i, row in enumerate(rows))
         rows = to_problems(named, Columns(), where="the problems")

@@ -1,7 +1,4 @@
-"""Sources of problems: files, data sets of the Hugging Face hub, named benchmarks, and generated sets.
-
-`rows` and `hub` read rows, `rows` makes problems of them, and `hub` lists the named benchmarks.
-"""
+"""Sources of problems: files, data sets of the Hugging Face hub, named benchmarks, and generated sets."""
 
 from pathlib import Path
 from typing import NamedTuple
@@ -33,19 +30,15 @@ PLACE = "{problem}"  # in a prompt template
 def load_problems(
     spec: str, *, limit: int | None = None, seed: int = 0, columns: Columns | None = None, template: str | None = None
 ) -> ProblemSet:
-    """The first `limit` problems of a set, or all of them.
+    """The first `limit` problems of a set, or all; one that is unknown or cannot be read is a HeadwayError.
 
     Args:
-        spec: What `--problems` takes: a JSONL, CSV or Parquet file; `hub:owner/name[:config][@split]` (or a folder in
-            place of the name); a preset such as `aime24`; `countdown` (held-out problems) or `countdown-train`;
-            `gym:TASK` (reasoning-gym).
-        limit: Maximum number of problems; by default all, or the first 200 of a generated set.
+        spec: A JSONL, CSV or Parquet file; `hub:owner/name[:config][@split]` (or a folder in place of the name); a
+            preset such as `aime24`; `countdown` (held-out problems) or `countdown-train`; `gym:TASK` (reasoning-gym).
+        limit: By default all problems, or the first 200 of a generated set.
         seed: Seed of a `gym:` set.
-        columns: The columns of a file or a hub data set; other sets have their own.
+        columns: Those of a file or a hub data set; other sets have their own.
         template: The prompt, with `{problem}` in place of the question; a preset or `gym:` set has its own.
-
-    Raises:
-        HeadwayError: there is no such set, or it cannot be read (says where).
     """
     if limit is not None and limit < 1:
         raise HeadwayError(f"--limit must be at least 1, got {limit}")
@@ -53,7 +46,7 @@ def load_problems(
         raise HeadwayError(f"--prompt-template needs {PLACE} in place of the question, got {template!r}")
     if columns is not None and (spec in COUNTDOWN or spec in PRESETS or spec.startswith(GYM)):
         raise HeadwayError(f"'{spec}' has its own columns; --prompt-column and the like are for files and hub: sets")
-    own = None
+    own = PLACE
     if spec in PRESETS:
         own = PRESETS[spec].template
         made = ProblemSet(spec, _of_preset(spec, PRESETS[spec], limit), "math-verify")
@@ -65,14 +58,11 @@ def load_problems(
     else:
         made = _read(spec, limit, columns or Columns())
     asked = own if template is None else template
-    if asked is None:
-        return made
     problems = [msgspec.structs.replace(p, prompt=asked.replace(PLACE, p.prompt)) for p in made.problems]
     return made._replace(problems=problems)
 
 
 def _read(spec: str, limit: int | None, columns: Columns) -> ProblemSet:
-    """The problems of a file or of a data set of the hub."""
     if spec.startswith(HUB):
         source = HubSet.parse(spec.removeprefix(HUB))
         name, where, rows = spec.removeprefix(HUB), source.name, read_hub(source, load_hub(source), columns)
@@ -89,10 +79,8 @@ def _read(spec: str, limit: int | None, columns: Columns) -> ProblemSet:
 def _of_preset(name: str, preset: Preset, limit: int | None) -> list[Problem]:
     data = load_hub(preset.source)
     if len(data) != preset.size:
-        raise HeadwayError(
-            f"'{preset.source.name}' holds {len(data)} problems, and {name} is known as a set of {preset.size}: the "
-            f"data set has changed; use it as it is with --problems hub:{preset.source}"
-        )
+        changed = f"'{preset.source.name}' holds {len(data)} problems, and {name} is known as a set of {preset.size}"
+        raise HeadwayError(f"{changed}: the data set has changed; use it as it is with --problems hub:{preset.source}")
     rows = read_hub(preset.source, data, preset.columns)
     if preset.skip_unanswered:
         rows = ((place, row) for place, row in rows if row.get(preset.columns.answer))

@@ -1,7 +1,7 @@
 """Countdown: reach a target with given numbers, each used once, by + - * and /.
 
-Easy to verify and hard to search, so thinking pays (the task of Stream of Search, arXiv:2404.03683, and TinyZero). The
-reference answer is one correct expression; every other one over the same numbers with the same value is also correct.
+The task of Stream of Search (arXiv:2404.03683) and TinyZero. The reference answer is one correct expression; every
+other one over the same numbers with the same value is also correct.
 """
 
 import ast
@@ -111,10 +111,8 @@ def puzzle(rng: random.Random, split: Split) -> Puzzle:
         terms = tuple(Term(n, str(n)) for n in numbers)
         while len(terms) > 1 and (choices := steps(terms)):
             terms = take(terms, rng.choice(choices))
-        if len(terms) > 1:
-            continue
         target, text = terms[0]
-        if target >= SMALLEST_TARGET and split_of(numbers, target) == split:
+        if len(terms) == 1 and target >= SMALLEST_TARGET and split_of(numbers, target) == split:
             return Puzzle(numbers, target, outer(text))
 
 
@@ -131,10 +129,9 @@ def problems(n: int, *, split: Split, seed: int = 0) -> Iterator[Problem]:
 
 
 def evaluate(expression: str) -> tuple[Fraction, tuple[int, ...]]:
-    """The exact value of an expression over whole numbers with + - * / and brackets, and its sorted numbers.
+    """The exact value and the sorted numbers of an expression over whole numbers with + - * / and brackets.
 
-    Raises:
-        ValueError: it is not such an expression, divides by zero, or is longer than `MAX_EXPRESSION_CHARS`.
+    Another text, a division by zero and more than `MAX_EXPRESSION_CHARS` are a ValueError.
     """
     if len(expression) > MAX_EXPRESSION_CHARS:
         raise ValueError(f"expression of {len(expression)} characters, at most {MAX_EXPRESSION_CHARS} are allowed")
@@ -159,7 +156,7 @@ def evaluate(expression: str) -> tuple[Fraction, tuple[int, ...]]:
 
 
 def solutions(reference: str, *, most: int = MOST_SOLUTIONS) -> list[str]:
-    """At most `most` correct expressions over the reference's numbers: the reference, then those that `steps` make.
+    """At most `most` correct expressions: the reference, then those that `steps` make of its numbers.
 
     Only the reference where it has more than `MOST_NUMBERS` numbers or is no expression.
     """
@@ -184,10 +181,7 @@ def solutions(reference: str, *, most: int = MOST_SOLUTIONS) -> list[str]:
 
 
 def is_solution(expression: str, reference: str) -> bool:
-    """Whether an expression uses the reference's numbers, each once, and reaches its target.
-
-    A reference that is no expression (another data set) is a HeadwayError.
-    """
+    """Whether the numbers and the value are those of the reference, which is an expression or a HeadwayError."""
     try:
         expected = evaluate(reference)
     except ValueError as error:

@@ -1,8 +1,7 @@
 """Graders: which answers are correct. They get the text after the thinking and nothing else.
 
 `exact`, `numeric` and `countdown` are bounded by construction (a length limit and linear work) and run in place.
-`math-verify` and the verifiers of `gym` parse free text, which can hang or exhaust the memory: they run in worker
-processes that are killed at a deadline and replaced. A new grader is a class or function and one row in `GRADERS`.
+`math-verify` and the verifiers of `gym` parse free text, which can hang or exhaust the memory: they run in processes.
 """
 
 import logging
@@ -47,11 +46,9 @@ def exact(answer: str, reference: str) -> bool:
 
 def numeric(answer: str, reference: str) -> bool:
     """Whether the last number in the answer equals the reference, to a relative 1e-9; thousands commas are allowed."""
-    found = _last_number(answer)
-    if found is None:
+    if (found := _last_number(answer)) is None:
         return False
-    expected = _last_number(reference)
-    if expected is None:
+    if (expected := _last_number(reference)) is None:
         raise HeadwayError(f"the numeric grader needs a number as reference, got {reference!r}; try --grader exact")
     return math.isclose(found, expected)
 
@@ -64,8 +61,7 @@ def _last_number(text: str) -> float | None:
 class InPlace:
     """A grader of a plain function of the answer and the reference, which is bounded by construction.
 
-    `one_right`: all correct answers to a problem are the same answer. `candidates`: the correct answers to a problem
-    as a model may write them, for values by likelihood.
+    `one_right`: all correct answers to a problem are the same. `candidates`: those that values by likelihood score.
     """
 
     def __init__(
@@ -79,11 +75,10 @@ class InPlace:
 
 
 class Pooled:
-    """A grader in worker processes. A worker past its deadline is killed and replaced.
+    """A grader in worker processes, which start with the first call; one past its deadline is killed and replaced.
 
-    Use it as a context manager, or call `close`; processes start with the first call. The judge gets the answer and
-    the `reference` of the problem. `compares`: it can also compare two wrong answers, and all correct answers to a
-    problem are the same answer.
+    The judge gets the answer and the problem's `reference`. `compares`: it can also compare two wrong answers, and all
+    correct answers to a problem are the same answer.
     """
 
     def __init__(
@@ -131,9 +126,8 @@ class Pooled:
         """Puts the verdict on each (answer, reference) into `rewards`, until the pool breaks."""
         if not keys:
             return
-        if self._pool is not None and not self._pool.active:
+        if self._pool is None or not self._pool.active:
             self.close()
-        if self._pool is None:
             import multiprocessing
 
             spawn = multiprocessing.get_context("spawn")  # a fork of a process that runs torch's threads can hang

@@ -1,7 +1,6 @@
 """Generated problems of reasoning-gym, graded by its own verifiers.
 
-A verifier needs the entry of the problem. Task, seed and number generate it again; they are the problem's id.
-
+A problem's id (task, seed and number) generates its entry again, which its verifier needs.
 Some verifiers evaluate the model's text as Python. Those of one version were reviewed for that: they get only text
 that matches the patterns below, other answers are wrong without being evaluated, and other versions are refused.
 """
@@ -47,12 +46,7 @@ REFUSED = {
 
 
 def problems(task: str, n: int, *, seed: int = 0) -> Iterator[Problem]:
-    """The first `n` problems that a task generates from a seed.
-
-    Raises:
-        HeadwayError: reasoning-gym is not installed or of another version, it has no such task, or Headway cannot
-            grade the task: it has no reference answers or multi-line ones, or its verifier cannot be trusted.
-    """
+    """The first `n` problems that a task generates from a seed; a task that cannot be graded is a HeadwayError."""
     if n > SIZE:
         raise HeadwayError(f"a gym: set has at most {SIZE} problems, got --limit {n}; other seeds have others")
     for number in range(n):
@@ -76,16 +70,13 @@ def judge(answer: str, problem_id: str) -> bool:
     """Whether a verifier gives the answer to the problem of this id its full score.
 
     A partial score is wrong, and so is an answer at which the verifier raises: some raise on text they cannot parse.
-
-    Raises:
-        HeadwayError: the score is out of range, so that the answer counts as undecided; or there is no such problem.
+    A score out of range is a HeadwayError, so that the answer counts as undecided.
     """
     _library()  # imports at a worker's first call, whatever its arguments
-    task, *numbers = problem_id.split("/")
-    seed, number = map(int, numbers)
+    task, seed, number = problem_id.split("/")
     if task in EVALUATED and not EVALUATED[task].fullmatch(answer):
         return False
-    made, entry = _made(task, seed), _entry(task, seed, number)
+    made, entry = _made(task, int(seed)), _entry(task, int(seed), int(number))
     try:
         score = float(made.score_answer(answer, entry))
     except (ValueError, TypeError, LookupError, ArithmeticError, AttributeError, SyntaxError):
@@ -116,7 +107,6 @@ def _library() -> Any:
 
 @functools.lru_cache(maxsize=4)
 def _made(task: str, seed: int) -> Any:
-    """The set of a task and a seed."""
     library = _library()
     if task not in library.DATASETS:
         raise HeadwayError(f"reasoning-gym has no task '{task}'; there are {', '.join(sorted(library.DATASETS))}")
@@ -127,7 +117,6 @@ def _made(task: str, seed: int) -> Any:
 
 @functools.lru_cache(maxsize=SIZE)
 def _entry(task: str, seed: int, number: int) -> Any:
-    """An entry of a set: the question, a right answer, and the verifier's data."""
     made = _made(task, seed)
     with redirect_stdout(io.StringIO()):  # some tasks print
         return made[number]

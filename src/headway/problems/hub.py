@@ -1,7 +1,6 @@
 """Data sets of the Hugging Face hub, or folders of data files, through `datasets`; the named benchmarks among them.
 
-Names, splits, columns and sizes of the benchmarks were checked against the sets' cards on the hub and lighteval's and
-others' task definitions (docs/measuring.md says which); the sizes are checked again whenever a set is loaded.
+Their names, splits, columns and sizes were checked against the sources in docs/measuring.md; sizes again at each load.
 """
 
 import re
@@ -25,8 +24,7 @@ class HubSet(NamedTuple):
     @classmethod
     def parse(cls, spec: str) -> "HubSet":
         """The data set of `owner/name[:config][@split]`; another text is a HeadwayError."""
-        found = re.fullmatch(r"([^:@]+)(?::([^:@]+))?(?:@([^:@]+))?", spec)
-        if found is None:
+        if (found := re.fullmatch(r"([^:@]+)(?::([^:@]+))?(?:@([^:@]+))?", spec)) is None:
             raise HeadwayError(f"'hub:{spec}' is no data set; expected hub:owner/name, :config and @split if needed")
         return cls(*found.groups())
 
@@ -35,11 +33,7 @@ class HubSet(NamedTuple):
 
 
 def load_hub(source: HubSet) -> Any:
-    """A split of a data set, from the hub or its cache; the only split where none is named.
-
-    Raises:
-        HeadwayError: the data set, configuration or split cannot be loaded, or there are several splits.
-    """
+    """A split of a data set, from the hub or its cache; without a name the only split, else a HeadwayError."""
     import datasets
 
     bars = datasets.is_progress_bar_enabled()
@@ -48,10 +42,9 @@ def load_hub(source: HubSet) -> Any:
         loaded = datasets.load_dataset(source.name, source.config, split=source.split)
     except Exception as error:  # of the network, the hub or the file formats, which share no class
         reason = " ".join(str(error).split("\n")[:2]) or type(error).__name__
-        raise HeadwayError(
-            f"cannot load the data set '{source}': {reason}; expected hub:owner/name[:config][@split], on the hub or "
-            "in its cache (HF_HOME); a private one needs HF_TOKEN. A JSONL, CSV or Parquet file needs no hub"
-        ) from error
+        expected = "expected hub:owner/name[:config][@split], on the hub or in its cache (HF_HOME)"
+        advice = "a private one needs HF_TOKEN. A JSONL, CSV or Parquet file needs no hub"
+        raise HeadwayError(f"cannot load the data set '{source}': {reason}; {expected}; {advice}") from error
     finally:
         if bars:
             datasets.enable_progress_bars()
@@ -82,17 +75,13 @@ def after_hashes(answer: str) -> str:
 
 
 class Preset(NamedTuple):
-    """A named benchmark.
-
-    `size` is its number of rows. `reference` extracts the answer from the answer's column. `skip_unanswered` leaves
-    out the rows whose answer is empty.
-    """
+    """A named benchmark."""
 
     source: HubSet
-    size: int
+    size: int  # rows
     columns: Columns
-    reference: Callable[[str], str] = str
-    skip_unanswered: bool = False
+    reference: Callable[[str], str] = str  # extracts the answer from its column
+    skip_unanswered: bool = False  # leaves out the rows whose answer is empty
     template: str = BOXED
 
 

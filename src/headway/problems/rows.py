@@ -9,9 +9,7 @@ from typing import NamedTuple
 
 from headway.types import HeadwayError, Problem
 
-Row = tuple[str, Mapping[str, object]]
-"""The place of a row (a line of a file, a row of a data set), and its columns."""
-
+Row = tuple[str, Mapping[str, object]]  # its place (a line of a file, a row of a data set), and its columns
 Reference = Callable[[str], str]
 EXACT_INTEGERS = 2.0**53  # floats up to here represent integers exactly
 MAX_LINE_BYTES = 2**26  # of one JSON line: far more than a completion, far less than the memory
@@ -19,10 +17,7 @@ ROWS_AT_ONCE = 64  # of a Parquet file
 
 
 def read_file(path: Path) -> Iterator[Row]:
-    """The rows of a file: CSV and Parquet by their suffix, JSONL otherwise; what cannot be read is a HeadwayError.
-
-    Numbers in a CSV file stay text, so that an answer `025` keeps its zero.
-    """
+    """The rows of a CSV or Parquet (by suffix) or JSONL file, or a HeadwayError; in CSV `025` keeps its zero."""
     return {".csv": _csv, ".parquet": read_parquet}.get(path.suffix.lower(), _jsonl)(path)
 
 
@@ -73,23 +68,19 @@ def read_parquet(path: Path, columns: list[str] | None = None) -> Iterator[Row]:
 
 
 class Columns(NamedTuple):
-    """The columns of the question, its reference answer and its id.
-
-    Where `id` is None, the id is in the column `id` if a row has one, else it is the row's number (from 0).
-    """
+    """The columns of the question, its reference answer and its id."""
 
     prompt: str = "prompt"
     answer: str = "answer"
-    id: str | None = None
+    id: str | None = None  # the column `id` if a row has one, else the row's number (from 0)
 
 
 def to_problems(
     rows: Iterable[Row], columns: Columns, *, where: str, limit: int | None = None, reference: Reference = str
 ) -> list[Problem]:
-    """The problems of rows, at most `limit`; `reference` extracts the answer from the answer's column.
+    """The problems of rows, at most `limit`; `reference` extracts the answer from its column.
 
-    Raises:
-        HeadwayError: a column is missing or holds an unexpected value, an id occurs twice, or there is no row.
+    A missing column, an unexpected value, an id that occurs twice, and no row at all are a HeadwayError.
     """
     problems: dict[str, Problem] = {}
     for number, (place, row) in enumerate(rows):
@@ -135,5 +126,4 @@ def _text(column: str, value: object) -> str:
 
 
 def _named(columns: Columns) -> str:
-    also = f" and '{columns.id}'" if columns.id else ""
-    return f"'{columns.prompt}' and '{columns.answer}'{also}"
+    return " and ".join(f"'{name}'" for name in columns if name)

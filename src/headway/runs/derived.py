@@ -15,42 +15,32 @@ from headway.procedures.linearize import Chains, linearize
 from headway.report.numbers.evaluation import by_k, trace_votes
 from headway.report.numbers.table import entry
 from headway.runs.measure import Measurement
-from headway.runs.open_run import Tell
+from headway.runs.open_run import Tell, quiet
 from headway.runs.settings import Extended
-from headway.runs.store import Run, TraceLine
+from headway.runs.store import Run
 from headway.text.equivalence import answer_classes
 from headway.types import Attempt, HeadwayError
 
 RESULT = "linearized.json"
 
 
-def extend_run(source: Path, out: Path, *, rounds: int, round_tokens: int, tell: Tell = lambda *_: None) -> None:
-    """Writes a run whose traces are those of `source`, extended; a stopped one is continued.
-
-    Raises:
-        HeadwayError: a number is below 1, `source` has no traces, or `out` is another run.
-    """
+def extend_run(source: Path, out: Path, *, rounds: int, round_tokens: int, tell: Tell = quiet) -> None:
+    """Writes a run of the traces of `source`, extended, or continues it; another run in `out` is a HeadwayError."""
     _at_least_one(rounds=rounds, round_tokens=round_tokens)
     with Measurement.load(source) as old:
         traces, s = old.ordered_traces(), old.settings
         extended = Extended(str(source.resolve()), rounds, round_tokens)
         settings = s.changed(budget=s.sampling.budget + rounds * round_tokens, extended=extended)
         with Measurement.create(out, settings, tell, problems=old.problems) as new:
-            done = {(t.problem_id, t.index) for t in new.run.traces().read_as(TraceLine)}
+            done = set(new.run.trace_keys())
             by_id, extension = {p.id: p for p in new.problems.problems}, Extension(rounds, round_tokens, s.sampling)
             new.advance("extend", len(done), len(traces), lambda: extend(
                 new.engine, traces, by_id, new.grader, new.tags, extension, done=done
             ))  # fmt: skip
 
 
-def linearize_run(
-    path: Path, *, chains: int, rounds: int, round_tokens: int, window: int, tell: Tell = lambda *_: None
-) -> Path:
-    """Runs chains on a run's problems and compares them with its traces' majority in linearized.json.
-
-    Raises:
-        HeadwayError: a number is below 1, the run has no traces, or it holds attempts that were made with others.
-    """
+def linearize_run(path: Path, *, chains: int, rounds: int, round_tokens: int, window: int, tell: Tell = quiet) -> Path:
+    """Compares chains with the traces' majority in linearized.json; attempts with other numbers are refused."""
     asked = {"chains": chains, "rounds": rounds, "round_tokens": round_tokens, "window": window}
     _at_least_one(**asked)
     with Measurement.load(path, tell) as run:
@@ -71,8 +61,7 @@ def linearize_run(
 def linearized(attempts: Iterable[Attempt], *, one_right: bool) -> dict[str, list[dict[str, Any]]]:
     """Accuracy against total tokens after each round: of a chain's last answer, and of a vote over its answers so far.
 
-    A chain without an answer is wrong. The last answer is missing where it is undecided, the vote where one of the
-    answers so far is.
+    A chain without an answer is wrong. The last answer is NaN where it is undecided, the vote where one so far is.
     """
     chains: dict[tuple[str, int], list[tuple[Attempt, int]]] = {}
     ordered = sorted(attempts, key=lambda a: (a.problem_id, a.index, a.round))

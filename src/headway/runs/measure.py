@@ -15,10 +15,10 @@ from headway.procedures.sample import sample
 from headway.report.files import Format, write_files
 from headway.report.page.explorer import PageRun
 from headway.report.page.render import render_run
-from headway.runs.open_run import OpenRun, Tell
+from headway.runs.open_run import OpenRun, Tell, quiet
 from headway.runs.report import page_run
 from headway.runs.settings import MAY_CHANGE, Settings, problems_of
-from headway.runs.store import Records, Run, TraceLine
+from headway.runs.store import Records, Run
 from headway.types import BranchHead, Grader, HeadwayError, Trace
 
 
@@ -30,16 +30,13 @@ class Measurement(OpenRun):
         cls,
         path: Path,
         settings: Settings,
-        tell: Tell = lambda *_: None,
+        tell: Tell = quiet,
         *,
         problems: ProblemSet | None = None,
         grader: Grader | None = None,
         segmenter: Segmenter | None = None,
     ) -> "Measurement":
-        """A new measurement, or the one at `path` to continue; what cannot be used is refused before it is made.
-
-        The problems, the grader and the cut are those that the settings name, unless given.
-        """
+        """A new measurement, or the one at `path` to continue; what is not given is what the settings name."""
         settings.check()
         asked = problems or problems_of(settings)
         if settings.problems.grader != "auto" and grader is None and not (path / "run.json").exists():
@@ -49,10 +46,10 @@ class Measurement(OpenRun):
 
     def sample(self) -> None:
         """Samples the missing traces; a HeadwayError where the traces were imported."""
-        s, path = self.settings, self.run.path
+        s, done = self.settings, set(self.run.trace_keys())
         if s.author is not None:
-            raise HeadwayError(f"{path} holds traces by {s.author} that were imported; there is nothing to sample")
-        done = {(t.problem_id, t.index) for t in self.run.traces().read_as(TraceLine)}
+            held = f"{self.run.path} holds traces by {s.author} that were imported"
+            raise HeadwayError(f"{held}; there is nothing to sample")
         self.advance("sample", len(done), len(self.problems.problems) * s.sampling.traces, lambda: sample(
             self.engine, self.problems.problems, self.grader, self.tags, s.sampling, done=done
         ))  # fmt: skip
@@ -69,8 +66,7 @@ class Measurement(OpenRun):
         needs = ESTIMATORS[s.values].needs
         if s.adaptive:
             of: Of = "values" if s.value_precision else "regret"
-            whole = self.settings.sampling.budget + self.settings.sampling.answer_tokens
-            target = Target(s.precision or s.value_precision, s.max_branches, of, whole, s.branches)
+            target = Target(s.precision or s.value_precision, s.max_branches, of, self.settings.whole, s.branches)
             costs = answer_costs(traces, self.prover.forced)
             self._draw(traces, first_rounds(costs, target))
             self._draw(traces, more_rounds(costs, self.run.branches().read_as(BranchHead), target))
@@ -83,7 +79,6 @@ class Measurement(OpenRun):
             self._draw(traces, {key: [range(1)] * J for key, J in boundaries.items()})
 
     def _draw(self, traces: Records[Trace], rounds: Rounds) -> None:
-        """Samples the missing branches of these rounds."""
         s, seed = self.settings.proving, self.settings.sampling.seed
         marks = "scores" in ESTIMATORS[s.values].needs
         names = {key: key for key in rounds}  # one tuple a trace, not one a branch

@@ -14,7 +14,7 @@ from headway.problems.graders import compares, load_grader, one_right
 from headway.procedures.forced import Segmenter
 from headway.report.numbers.table import RunTable, run_table
 from headway.runs.settings import Settings, open_engine, problems_of
-from headway.runs.store import Record, Records, Run, TraceLine
+from headway.runs.store import Record, Records, Run
 from headway.text.equivalence import answer_classes
 from headway.text.prompts import meta_prover
 from headway.text.tags import ThinkTags
@@ -25,20 +25,18 @@ T = TypeVar("T")
 Opened = TypeVar("Opened", bound="OpenRun")
 
 
-class OpenRun:
-    """A run folder and what its settings name, loaded when first needed.
+def quiet(*_: object) -> None:
+    """Tells nothing of the progress."""
 
-    A context manager: leaving it ends the grader's processes and the engine's connections. Settings that are not those
-    of this version are a HeadwayError.
+
+class OpenRun:
+    """A run folder and what its settings name, loaded when first needed; settings of another version are refused.
+
+    A context manager: leaving it ends the grader's processes and the engine's connections.
     """
 
     def __init__(
-        self,
-        run: Run,
-        tell: Tell = lambda *_: None,
-        *,
-        grader: Grader | None = None,
-        segmenter: Segmenter | None = None,
+        self, run: Run, tell: Tell = quiet, *, grader: Grader | None = None, segmenter: Segmenter | None = None
     ) -> None:
         self.run = run
         try:
@@ -46,17 +44,14 @@ class OpenRun:
         except (msgspec.ValidationError, HeadwayError) as error:
             raise HeadwayError(f"{run.path / 'run.json'}: {error}; measure again into a new folder") from error
         self._tell, self._given, self._segmenter = tell, grader, segmenter
-        missing = {"grader": grader, "segment": segmenter}
         for option, name in self.settings.functions.items():
-            if missing[option] is None:
-                raise HeadwayError(
-                    f"{run.path} was made with the Python function '{name}' as {option}; continue it from Python with "
-                    f"headway.measure(..., {option}={name})"
-                )
+            if {"grader": grader, "segment": segmenter}[option] is None:
+                made = f"{run.path} was made with the Python function '{name}' as {option}"
+                raise HeadwayError(f"{made}; continue it from Python with headway.measure(..., {option}={name})")
         self._stack = ExitStack()
 
     @classmethod
-    def load(cls: type[Opened], path: Path, tell: Tell = lambda *_: None) -> Opened:
+    def load(cls: type[Opened], path: Path, tell: Tell = quiet) -> Opened:
         """The run at a path."""
         return cls(Run.load(path), tell)
 
@@ -69,8 +64,7 @@ class OpenRun:
     @cached_property
     def problems(self) -> ProblemSet:
         """The problems that the run was made with, from its own copy."""
-        saved, about = self.run.problems(), self.run.problem_set
-        if saved and about:
+        if (saved := self.run.problems()) and (about := self.run.problem_set):
             return ProblemSet(about["name"], saved, about["grader"])
         return problems_of(self.settings)  # an older version made the run
 
@@ -116,17 +110,14 @@ class OpenRun:
 
     def ordered_traces(self) -> Records[Trace]:
         """The traces by problem and index, on disk; a HeadwayError where there are none."""
-        there = self.run.traces()
-        keys = [(t.problem_id, t.index) for t in there.read_as(TraceLine)]
-        if not keys:
+        if not (keys := self.run.trace_keys()):
             raise HeadwayError(f"{self.run.path} has no traces; `headway sample` makes them")
-        return there.take(sorted(range(len(keys)), key=keys.__getitem__))
+        return self.run.traces().take(sorted(range(len(keys)), key=keys.__getitem__))
 
     def advance(self, stage: str, made: int, total: int, chunks: Callable[[], Iterable[Sequence[Record]]]) -> None:
-        """Appends the records that a stage makes to the run, and reports the stage's progress.
+        """Appends the records that a stage makes, and reports its progress: `made` of the `total` are there.
 
-        `made` of the `total` records are there; `chunks` makes the others. Without others it is not called, so that
-        nothing is opened.
+        `chunks` makes the others. Without others it is not called, so that nothing is opened.
         """
         self._tell(stage, made, total)
         if made >= total:

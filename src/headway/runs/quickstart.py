@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 from headway.runs.measure import Measurement
 from headway.runs.open_run import Tell
 from headway.runs.report import compare_runs
-from headway.runs.settings import Settings
+from headway.runs.settings import Settings, extra
 from headway.types import HeadwayError
 
 MODEL = "builtin:countdown"
@@ -34,16 +34,12 @@ def settings(model: str, size: Size, *, seed: int) -> Settings:
 
 
 def quickstart(out: Path, *, quick: bool, seed: int, tell: Tell) -> str:
-    """Measures, trains and compares in `out`, continuing a stopped quickstart, and returns the comparison as a table.
-
-    A quickstart of another size or seed in `out` is a HeadwayError.
-    """
+    """Returns the comparison as a table; continues a stopped quickstart, of another size or seed is a HeadwayError."""
     size = QUICK if quick else FULL
     runs: list[tuple[str, Path]] = []
     for name in ("base", "grpo", "mrt"):
-        model = MODEL
+        model = MODEL if name == "base" else str(out / "models" / name)
         if name != "base":
-            model = str(out / "models" / name)
             fine_tune(name, Path(model), size, seed=seed, tell=tell)
         asked, tell_of = settings(model, size, seed=seed), lambda stage, *n, of=name: tell(f"{of}: {stage}", *n)
         with Measurement.create(out / name, asked, tell_of) as measurement:
@@ -59,8 +55,8 @@ def fine_tune(name: str, folder: Path, size: Size, *, seed: int, tell: Tell) -> 
         if (there := made.read_text()) != asked:
             raise HeadwayError(f"{folder} was made with {there.strip()}, not {asked.strip()}; give another --out")
         return
-    from headway.training import main
-
+    with extra("train", "training needs trl"):
+        from headway.training import main
     recipe = str(files("headway") / "builtin" / f"{name}.yaml")
     flags = ["--output_dir", str(folder), "--seed", str(seed), "--max_generated_tokens", str(size.tokens)]
     main(["--config", recipe, *flags], tell=lambda done, total: tell(f"{name}: train", done, total))

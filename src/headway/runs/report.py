@@ -21,15 +21,12 @@ Labelled = Sequence[tuple[str, Path | PageRun]]
 
 
 def page_run(run: OpenRun, label: str | None = None) -> PageRun:
-    """A run with its numbers, as pages and files show it; the default label is its folder's name.
-
-    Missing traces, branches or scores are a HeadwayError.
-    """
+    """A run with its numbers; the default label is its folder's name. Missing records are a HeadwayError."""
     folder, s = run.run, run.settings
     for what, there in (("scores", folder.scores()), ("branches", folder.branches())):
         if what in ESTIMATORS[s.proving.values].needs and not there:
             raise HeadwayError(f"{folder.path} has no {what} to report on; `headway prove --out {folder.path}`")
-    scores, whole = list(folder.scores()), s.sampling.budget + s.sampling.answer_tokens
+    scores, whole = list(folder.scores()), s.whole
     made = run.table(scores)
     model, budget, answer_tokens = s.author or s.engine.model, s.sampling.budget, s.sampling.answer_tokens
     report = summarize(made, model=model, problems=run.problems.name, budget=budget, answer_tokens=answer_tokens)
@@ -48,10 +45,7 @@ def compare_runs(
 ) -> str:
     """Puts labelled runs (or run folders) side by side into `out`: compare.json, report.html, other formats.
 
-    Accuracy and regret are compared at the given budgets, or at half and all of the first run's.
-
-    Raises:
-        HeadwayError: a folder is no run or has no branches, or two runs share no problem.
+    Budgets are by default half and all of the first run's. Runs that share no problem are a HeadwayError.
     """
     made = []
     for label, one in runs:

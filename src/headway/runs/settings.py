@@ -3,7 +3,8 @@
 An option is a field of a part; its name is the same in Python, in run.json and as a flag (`--max-episodes`).
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated, Any, Literal, get_type_hints
 
@@ -109,9 +110,8 @@ class Proving(Options, frozen=True):
             options = "--precision, --value-precision and --max-branches"
             raise HeadwayError(f"{options} use the variance of branches; got --values {self.values}")
         if self.adaptive and self.branches < 2:
-            raise HeadwayError(
-                f"adaptive proving needs --branches of at least 2, got {self.branches}: one has no variance"
-            )
+            need = "adaptive proving needs --branches of at least 2"
+            raise HeadwayError(f"{need}, got {self.branches}: one has no variance")
 
 
 class Extended(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -150,9 +150,8 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
         if "model" not in options:
             raise HeadwayError("the option 'model' is missing")
         made: dict[str, Any] = {part: PARTS[part](**given) for part, given in parts.items()}
-        settings = cls(
-            **made, author=author, extended=extended and msgspec.convert(extended, Extended), functions=functions or {}
-        )
+        extension = extended and msgspec.convert(extended, Extended)
+        settings = cls(**made, author=author, extended=extension, functions=functions or {})
         settings.check()
         return settings
 
@@ -160,6 +159,11 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
         """All options by name, as `of` takes them and run.json holds them."""
         parts = msgspec.to_builtins(self)
         return {name: value for part in PARTS for name, value in parts.pop(part).items()} | parts
+
+    @property
+    def whole(self) -> int:
+        """The budget of a whole completion: its thinking and its answer."""
+        return self.sampling.budget + self.sampling.answer_tokens
 
     def changed(self, **options: Any) -> "Settings":
         """The settings with other values of these options."""
@@ -177,11 +181,8 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
             self.server.check_address()
 
 
-PARTS: dict[str, type[Options]] = {
-    name: kind
-    for name, kind in get_type_hints(Settings).items()
-    if isinstance(kind, type) and issubclass(kind, Options)
-}
+_KINDS = get_type_hints(Settings)
+PARTS: dict[str, type[Options]] = {n: k for n, k in _KINDS.items() if isinstance(k, type) and issubclass(k, Options)}
 PART_OF = {name: part for part, kind in PARTS.items() for name in kind.__struct_fields__}
 MAY_CHANGE = (*Connection.__struct_fields__, "cache")  # options that change how samples are obtained, not the samples
 
@@ -209,6 +210,15 @@ def open_engine(settings: Settings, problems: ProblemSet) -> Engine:
     return CachedEngine(engine, Path(spec.cache), repr([spec.engine, spec.model, *asked]))
 
 
+@contextmanager
+def extra(name: str, need: str) -> Iterator[None]:
+    """Turns a failed import of what an extra of the package installs into a HeadwayError that says the `need`."""
+    try:
+        yield
+    except ImportError as error:
+        raise HeadwayError(f"{need} ({error}): install Headway with its extra '{name}'") from error
+
+
 def _scripted(settings: Settings, problems: ProblemSet) -> Engine:
     return ScriptedEngine(problems.problems, ramps(problems.problems))
 
@@ -221,17 +231,15 @@ def _api(settings: Settings, problems: ProblemSet) -> Engine:
 
 
 def _vllm(settings: Settings, problems: ProblemSet) -> Engine:
-    try:
+    with extra("vllm", "--engine vllm needs vllm"):
         from headway.engines import vllm
-    except ImportError as error:
-        raise HeadwayError(f"--engine vllm: {error}; pip install 'headway[vllm]'") from error
     s, arguments = settings.engine, settings.engine.vllm_arguments()
     return vllm.load(model_path(s.model), dtype=s.dtype, trust_remote_code=s.trust_remote_code, arguments=arguments)
 
 
 def _hf(settings: Settings, problems: ProblemSet) -> Engine:
-    from headway.engines import hf
-
+    with extra("hf", "--engine hf needs torch"):
+        from headway.engines import hf
     s = settings.engine
     return hf.load(model_path(s.model), dtype=s.dtype, trust_remote_code=s.trust_remote_code)
 

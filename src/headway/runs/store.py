@@ -8,9 +8,8 @@
     attempts.jsonl   one `Attempt` a line, where chains were run (`headway linearize`)
     report.json, report.html
 
-A stage appends what it finishes; an incomplete last line, left by a crash, is dropped when the file is read or
-appended to. Decoding is strict: an unknown or missing field is an error that names file and line. NaN is null on disk.
-Records are read when they are needed: a run may be larger than memory.
+An incomplete last line, left by a crash, is dropped when the file is read or appended to. Decoding is strict. NaN is
+null on disk. Records are read when they are needed: a run may be larger than memory.
 """
 
 import json
@@ -50,8 +49,7 @@ class TraceLine(msgspec.Struct, frozen=True):
 class Records(Sequence[Any], Generic[T]):
     """The records of a file as it is now, decoded on each access; a slice is a view of the same kind.
 
-    Only the positions of the lines are in memory. Lines that are appended later are not seen. Reading a line that is
-    not of type `kind` is a HeadwayError that names file and line.
+    Only the positions of the lines are in memory. A line that is not of type `kind` is a HeadwayError when read.
     """
 
     def __init__(self, file: Path, kind: type[T], *, ends: Lines | None = None, lines: Lines | None = None) -> None:
@@ -109,10 +107,7 @@ def _line_ends(file: Path) -> Lines:
 
 
 class Run:
-    """A run folder. Make one with `create` or `load`.
-
-    `problem_set` has the `name` and the `grader` of the problems; it is empty where an older version made the run.
-    """
+    """A run folder, by `create` or `load`; `problem_set` (`name`, `grader`) is empty in those of older versions."""
 
     def __init__(self, path: Path, settings: dict[str, Any], problem_set: dict[str, str] | None = None) -> None:
         self.path, self.settings, self.problem_set = path, settings, problem_set or {}
@@ -123,24 +118,17 @@ class Run:
     ) -> "Run":
         """A new run with these settings and a copy of these problems, or the one at `path` to continue.
 
-        A run that holds no traces yet, because its model could not be loaded, say, is made anew. A continued run takes
-        over the new values of the settings in `may_change`.
-
-        Raises:
-            HeadwayError: the folder holds a run with other settings (says which) or other problems (says which is the
-                first), or something else.
+        A run that holds no traces yet is made anew. A continued run takes over the new values of the settings in
+        `may_change`; with other settings or problems, or where `path` is something else, it is a HeadwayError.
         """
-        # settings as they are read back: tuples are lists, NaN is None
-        now = json.loads(msgspec.json.encode(settings))
+        now = json.loads(msgspec.json.encode(settings))  # as they are read back: tuples are lists, NaN is None
         there = (path / "run.json").exists()
         if there and (run := cls.load(path)).traces():
             changed = [k for k in sorted({*now, *run.settings}) if now.get(k) != run.settings.get(k)]
             if differ := [k for k in changed if k not in may_change]:
                 shown = "; ".join(f"{k}: there {run.settings.get(k)!r}, now {now.get(k)!r}" for k in differ)
-                raise HeadwayError(
-                    f"{path} holds a run with other settings ({shown}); give the same settings to continue it, or "
-                    "another --out"
-                )
+                held = f"{path} holds a run with other settings ({shown})"
+                raise HeadwayError(f"{held}; give the same settings to continue it, or another --out")
             run._check_problems(asked.problems)
             if changed:
                 run.settings = now
@@ -157,8 +145,7 @@ class Run:
     @classmethod
     def load(cls, path: Path) -> "Run":
         """The run at a path; a HeadwayError if there is none or if it has the form of another version."""
-        file = path / "run.json"
-        if not file.is_file():
+        if not (file := path / "run.json").is_file():
             raise HeadwayError(f"{path} is not a run folder (no run.json); `headway measure --out {path}` makes one")
         try:
             head = json.loads(file.read_bytes())
@@ -177,6 +164,10 @@ class Run:
         """All traces, in the order they were made."""
         return self._records(Trace)
 
+    def trace_keys(self) -> list[tuple[str, int]]:
+        """The problem id and the index of each trace, in the order they were made."""
+        return [(t.problem_id, t.index) for t in self.traces().read_as(TraceLine)]
+
     def branches(self) -> Records[Branch]:
         """All branches, in the order they were made."""
         return self._records(Branch)
@@ -190,11 +181,7 @@ class Run:
         return self._records(Attempt)
 
     def append(self, records: Iterable[Record]) -> None:
-        """Adds records to their file, whole lines at a time.
-
-        Raises:
-            OSError: they could not be written (a full disk); what was there before stays readable.
-        """
+        """Adds records to their file, whole lines at a time; after an OSError, what was there stays readable."""
         kinds: dict[str, bytes] = {}
         for record in records:
             name = FILES[type(record)]
@@ -215,11 +202,9 @@ class Run:
         for there, now in zip_longest(self.problems(), problems):
             if there != now:
                 shown = [f"{p.prompt[:80]!r}, answer {p.answer[:40]!r}" if p else "none" for p in (there, now)]
-                raise HeadwayError(
-                    f"{self.path} was made with other problems; the first that differs is '{(there or now).id}' "
-                    f"(there: {shown[0]}; now: {shown[1]}). Give the problems it was made with to continue it, or "
-                    "another --out"
-                )
+                first = f"the first that differs is '{(there or now).id}' (there: {shown[0]}; now: {shown[1]})"
+                advice = "Give the problems it was made with to continue it, or another --out"
+                raise HeadwayError(f"{self.path} was made with other problems; {first}. {advice}")
 
     def write_json(self, name: str, content: Any) -> None:
         """Writes a file of the run in one piece: a crash leaves the old one or the new one. NaN becomes null."""
@@ -242,7 +227,6 @@ class Run:
 
 
 def _drop_incomplete_line(file: Path) -> None:
-    """Removes a last line that does not end: its writing was interrupted."""
     if not file.exists() or not (size := file.stat().st_size):
         return
     with file.open("rb+") as lines:

@@ -1,7 +1,4 @@
-"""Logs of inspect: `.eval` (a zip of samples) and `.json`, read from their documented format without the library.
-
-Samples are decoded one at a time; a `.json` is mapped into memory.
-"""
+"""Logs of inspect, read without its library: `.eval` (a zip of samples) and `.json`; one sample at a time."""
 
 import json
 import mmap
@@ -107,7 +104,6 @@ def _decode(content: Any, kind: type[T], place: str) -> T:
 
 
 def _member(archive: zipfile.ZipFile, name: str, kind: type[T]) -> T:
-    """A member of a zip, decoded."""
     place, info = f"{archive.filename}, {name}", archive.getinfo(name)
     if max(info.file_size, info.compress_size) > MAX_SAMPLE_BYTES:
         raise HeadwayError(f"{place}: more than {MAX_SAMPLE_BYTES} bytes; too large for a sample")

@@ -21,7 +21,6 @@ class _Shot(msgspec.Struct):  # a solved example in the prompt
     gold_index: int | list[int]
 
     def golds(self) -> list[Any]:
-        """The correct choices."""
         places = self.gold_index if isinstance(self.gold_index, list) else [self.gold_index]
         return [self.choices[place] for place in places]
 
@@ -37,8 +36,7 @@ class _Doc(_Shot):
         turns = [turn for shot in self.fewshot_samples or [] for turn in (shot.query, shot.golds()[0])]
         instruction = self.instruction or ""
         turns.append(self.query if self.query.startswith(instruction) else instruction + self.query)
-        roles = itertools.cycle(["user", "assistant"])
-        return [{"role": role, "content": turn} for role, turn in zip(roles, turns, strict=False)]
+        return [{"role": ("user", "assistant")[i % 2], "content": turn} for i, turn in enumerate(turns)]
 
 
 class _Response(msgspec.Struct):
@@ -72,7 +70,6 @@ def _converted(place: str, record: Mapping[str, object]) -> _Detail:
 
 
 def _rows(place: str, detail: _Detail) -> Iterator[CompletionRow]:
-    """A row for each sample."""
     doc, response = detail.doc, detail.model_response
     if not response.text:
         raise HeadwayError(f"{place}: no text was generated; this task scores given choices, so there is no trace")

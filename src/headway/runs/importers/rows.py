@@ -1,7 +1,6 @@
 """Completions as a file holds them, one a row: how the file is read, and what each kind of field may hold.
 
-Knows nothing of tokens, tags or models. Files are hostile: each function checks a value and raises a HeadwayError that
-names its place.
+Files are hostile: each function checks a value and raises a HeadwayError that names its place.
 """
 
 from collections.abc import Iterator
@@ -18,12 +17,9 @@ LENGTH = {"length", "max_tokens", "max_length", "model_length"}
 
 
 class ImportOptions(Options, frozen=True):
-    """How a file of completions is read; the columns are those of JSONL and Parquet, by default found by their names.
+    """How a file of completions is read; the columns are those of JSONL and Parquet, by default found by name."""
 
-    `untagged`: auto is thinking that was cut off, if another completion of the file closes thinking that it did not
-    open; otherwise an answer.
-    """
-
+    # untagged: auto is cut-off thinking if another completion closes thinking that it did not open, else an answer
     author: Annotated[str | None, Option("Model that wrote the completions, if the file does not name it.")] = None
     budget: Annotated[int | None, Option("Thinking tokens at which traces are cut; default: no cut.", least=1)] = None
     prompt_column: Annotated[str | None, Option("Column of the prompt or messages.")] = None
@@ -42,19 +38,15 @@ class ImportOptions(Options, frozen=True):
 
 
 class CompletionRow(NamedTuple):
-    """One completion of one problem.
-
-    `thinking` is the content of a separate field; without one it is in the text, between tags. A row with neither
-    thinking nor text has no completion (a request that failed). `stop` is None where the file does not say.
-    """
+    """One completion of one problem; none (the request failed) where it has neither thinking nor text."""
 
     place: str
     id: str | None
     conversation: tuple[Message, ...]
     answer: str
     text: str | None
-    thinking: str | None = None
-    stop: Stop | None = None
+    thinking: str | None = None  # a separate field; without one it is in the text, between tags
+    stop: Stop | None = None  # None where the file does not say
 
 
 class Source(NamedTuple):
@@ -79,10 +71,7 @@ def text_of(value: object, what: str, place: str) -> str:
 
 
 def content_of(content: object, what: str, place: str) -> tuple[str | None, str | None]:
-    """The reasoning and the text (or None) of a message's content: text, or parts of type `text` and `reasoning`.
-
-    Other parts (images) and hidden reasoning are refused.
-    """
+    """The reasoning and the text (or None) of a message's content; images and hidden reasoning are refused."""
     if content is None or isinstance(content, str):
         return None, None if content is None else text_of(content, what, place)
     if not isinstance(content, list):
@@ -93,8 +82,8 @@ def content_of(content: object, what: str, place: str) -> tuple[str | None, str 
         if kind not in ("text", "reasoning"):
             raise HeadwayError(f"{place}: {what} has a part of type {kind!r}; Headway reads text only")
         if part.get("redacted"):
-            hidden = "the reasoning was hidden by the model's server, so there is no trace to measure"
-            raise HeadwayError(f"{place}: {hidden}; import completions whose thinking can be read")
+            hidden = "the reasoning was hidden by the model's server; import completions that show it"
+            raise HeadwayError(f"{place}: {hidden}")
         said[kind] = said.get(kind, "") + text_of(part.get(kind), what, place)
     return said.get("reasoning"), said.get("text")
 
@@ -107,10 +96,8 @@ def conversation_of(value: object, place: str) -> tuple[Message, ...]:
     for message in value:
         role = message.get("role") if isinstance(message, dict) else None
         if role not in ("system", "developer", "user", "assistant"):
-            raise HeadwayError(
-                f"{place}: a message of the prompt has the role {role!r}; expected system, user or assistant: Headway "
-                "measures single completions, without tools"
-            )
+            expected = "expected system, user or assistant: Headway measures single completions, without tools"
+            raise HeadwayError(f"{place}: a message of the prompt has the role {role!r}; {expected}")
         _, text = content_of(message.get("content"), f"the {role}'s message", place)
         messages.append({"role": role, "content": text or ""})
     return tuple(messages)

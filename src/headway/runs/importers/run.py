@@ -16,7 +16,7 @@ from headway.procedures.sample import grade_traces
 from headway.runs.importers import inspect_logs, lighteval, tables
 from headway.runs.importers.rows import ImportOptions, Source
 from headway.runs.importers.traces import Problems, closes_unopened, divide, encode
-from headway.runs.open_run import Tell
+from headway.runs.open_run import Tell, quiet
 from headway.runs.settings import Settings, open_tokenizer
 from headway.runs.store import Run
 from headway.text.answers import extract_answer
@@ -28,19 +28,15 @@ BY_NAME = ImportOptions()  # columns are found by their names
 
 
 class Imported(NamedTuple):
-    """The author of imported traces, and counts.
-
-    `failed` rows have no completion and are left out; `changed` traces do not round-trip through the meta-prover's
-    tokenizer.
-    """
+    """The author of imported traces, and counts."""
 
     author: str
     problems: int = 0
     traces: int = 0
     without_thinking: int = 0
     not_closed: int = 0
-    failed: int = 0
-    changed: int = 0
+    failed: int = 0  # rows without a completion, left out
+    changed: int = 0  # traces that do not round-trip through the meta-prover's tokenizer
 
 
 def import_traces(
@@ -49,24 +45,20 @@ def import_traces(
     settings: Settings,
     options: ImportOptions = BY_NAME,
     *,
-    tell: Tell = lambda *_: None,
+    tell: Tell = quiet,
     grader: Grader | None = None,
 ) -> Imported:
     """Makes the run folder `out`, new or empty, of the completions in a file; the model of `settings` proves them.
 
-    Rows are read, encoded and graded in chunks, into a folder beside `out` that is renamed at the end.
-
-    Raises:
-        HeadwayError: something in the file cannot be used (says where), its author is unknown, or `out` is not empty.
-            Nothing is left behind.
+    Rows are read, encoded and graded in chunks, into a folder beside `out` that is renamed at the end. A file that
+    cannot be used (says where), an unknown author, and an `out` that is not empty are a HeadwayError.
     """
     settings.check()
     options.check()
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise HeadwayError(f"{out} exists and is not empty; give an empty or new folder as --out")
     source = open_source(path, options)
-    author = options.author or source.author
-    if author is None:
+    if (author := options.author or source.author) is None:
         raise HeadwayError(f"{path} does not say who wrote its completions; name the model with --author")
     tokenizer = open_tokenizer(settings)
     tags, author_tags, untagged = settings.engine.think_tags(tokenizer), options.author_tags, options.untagged
@@ -83,11 +75,10 @@ def import_traces(
         staged = Run(folder, {})
         while rows := list(islice(source.rows, ROWS_AT_ONCE)):
             answered = [row for row in rows if row.text is not None or row.thinking is not None]
-            encoded = [
-                encode(tokenizer, row, split, tags, key=problems.of(row), budget=options.budget)
-                for row in answered
-                for split in [divide(row, author_tags, untagged=untagged)]
-            ]
+            encoded = []
+            for row in answered:
+                split = divide(row, author_tags, untagged=untagged)
+                encoded.append(encode(tokenizer, row, split, tags, key=problems.of(row), budget=options.budget))
             # no answer, or thinking that is not closed, is a reward of 0
             answers = [msgspec.structs.replace(e.trace, answer=e.answer and extract_answer(e.answer)) for e in encoded]
             traces = grade_traces(answers, problems.by_id, grader)

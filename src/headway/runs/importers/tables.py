@@ -6,16 +6,8 @@ from pathlib import Path
 from typing import Any
 
 from headway.problems.rows import Row, read_file
-from headway.runs.importers.rows import (
-    CompletionRow,
-    ImportOptions,
-    Source,
-    answer_of,
-    content_of,
-    conversation_of,
-    stop_of,
-    text_of,
-)
+from headway.runs.importers import rows
+from headway.runs.importers.rows import CompletionRow, ImportOptions, Source, content_of, text_of
 from headway.types import HeadwayError
 
 # usual names of each column, the likeliest first; `messages` last, since it often holds the completion as well
@@ -64,8 +56,7 @@ def read_rows(records: Iterable[Row], columns: ColumnNames) -> Iterator[Completi
         if missing := [name for name in needed if name not in record]:
             raise HeadwayError(f"{place}: no '{missing[0]}'; it has {', '.join(record) or 'nothing'}")
         of: dict[str, Any] = {kind: None if name is None else record.get(name) for kind, name in columns.items()}
-        conversation = conversation_of(of["prompt"], place)
-        completion = of["completion"]
+        conversation, completion = rows.conversation_of(of["prompt"], place), of["completion"]
         if conversation and conversation[-1]["role"] == "assistant":  # the completion, or a copy of it
             conversation = conversation[:-1]
         if isinstance(completion, list) and completion and isinstance(completion[-1], dict):
@@ -76,22 +67,21 @@ def read_rows(records: Iterable[Row], columns: ColumnNames) -> Iterator[Completi
         if not texts:
             raise HeadwayError(f"{place}: no completion in the list")
         problem = None if columns["id"] is None else text_of(of["id"], "the id", place)
-        answer = answer_of(of["answer"], place)
+        answer = rows.answer_of(of["answer"], place)
         for i, text in enumerate(texts):
             thinking, content = completion_of(text, _at(of["reasoning"], i, len(texts)), place)
-            stop = stop_of(_at(of["finish"], i, len(texts)))
+            stop = rows.stop_of(_at(of["finish"], i, len(texts)))
             yield CompletionRow(place, problem, conversation, answer, content, thinking, stop)
 
 
 def completion_of(value: Any, reasoning: Any, place: str) -> tuple[str | None, str | None]:
     """The thinking (if it is in a separate field) and the text of a completion: text, or an assistant's message."""
-    content = value
     if isinstance(value, dict):
         if value.get("role") != "assistant":
             raise HeadwayError(f"{place}: the completion is a message of role {value.get('role')!r}, not assistant's")
-        content = value.get("content")
         reasoning = next((value[k] for k in NAMES["reasoning"] if value.get(k) is not None), reasoning)
-    thinking, text = content_of(content, "the completion", place)
+        value = value.get("content")
+    thinking, text = content_of(value, "the completion", place)
     if reasoning is not None:
         thinking = text_of(reasoning, "the reasoning", place)
     if thinking is None and text is None:
@@ -100,5 +90,4 @@ def completion_of(value: Any, reasoning: Any, place: str) -> tuple[str | None, s
 
 
 def _at(value: Any, i: int, n: int) -> Any:
-    """The value of the i-th of n completions: a list has one for each."""
     return value[i] if isinstance(value, list) and len(value) == n else value

@@ -31,10 +31,9 @@ def divide(
 ) -> SplitCompletion:
     """Splits a completion into thinking and answer by the tags of its author.
 
-    Thinking in a separate field is closed if a text follows, or if the completion ended by itself. In a text it ends
-    before the closing tag; an opening tag at the start and the newline after it are not part of it. If the thinking is
-    opened and not closed, or cut off by its length, all text is thinking. A text without tags is, as `untagged` says,
-    an answer or thinking that was cut off.
+    Thinking in a separate field is closed if a text follows, or if the completion ended by itself. An opening tag and
+    the newline after it are not part of the thinking. If it is opened and not closed, or cut off by its length, all
+    text is thinking. A text without tags is, as `untagged` says, an answer or thinking that was cut off.
     """
     text = row.text or ""
     if row.thinking:
@@ -69,14 +68,14 @@ def encode(
 ) -> Encoded:
     """A completion as a trace in the tokens of a meta-prover, cut at `budget` thinking tokens.
 
-    The thinking is encoded by itself, and so is the meta-prover's closing tag with the answer: the thinking ends where
-    the author's does. An end-of-text token at the end is not part of a completion.
+    The thinking is encoded by itself, and so is the closing tag with the answer: it ends where the author's does. An
+    end-of-text token at the end is left out.
     """
     try:
         prompt = prompt_ids(tokenizer, row.conversation, tags)
     except jinja2.TemplateError as error:
-        says = f"{row.place}: the meta-prover's chat template refuses the conversation ({error})"
-        raise HeadwayError(f"{says}; give the question alone as the prompt") from error
+        refused = f"{row.place}: the meta-prover's chat template refuses the conversation ({error})"
+        raise HeadwayError(f"{refused}; give the question alone as the prompt") from error
     end = getattr(tokenizer, "eos_token", None)
     thinking = split.thinking if split.answer is not None else _without(end, split.thinking)
     answer = None if split.answer is None else _without(end, split.answer)
@@ -104,10 +103,7 @@ class Problems:
         self._numbered: dict[str, str] = {}
 
     def of(self, row: CompletionRow) -> TraceKey:
-        """The trace's key: its problem's id, and how many traces of the problem came before.
-
-        Another prompt or reference answer than in an earlier row of the problem is an error.
-        """
+        """The trace's key; another prompt or reference answer than in an earlier row of the problem is an error."""
         prompt = question_of(row.conversation)
         name = row.id if row.id is not None else self._numbered.setdefault(prompt, str(len(self._numbered) + 1))
         try:
