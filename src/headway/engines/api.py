@@ -227,8 +227,7 @@ def load(
 ) -> APIEngine:
     """The engine of a model behind a server; `tokenizer` is a folder or hub name, by default the model's name.
 
-    Raises:
-        HeadwayError: the tokenizer cannot be loaded, or nobody answers at the address.
+    HeadwayError if the tokenizer cannot be loaded, or nobody answers at the address.
     """
     try:
         loaded = load_tokenizer(tokenizer or model, trust_remote_code=trust_remote_code)

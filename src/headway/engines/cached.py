@@ -18,10 +18,7 @@ class CachedEngine:
     """A disk cache in front of an engine, keyed by model, prompt tokens, sampling parameters and seed.
 
     `model` identifies the model, its weights and how it is run. Processes may share `folder`. Likelihoods, if the
-    engine has them, are not cached.
-
-    Raises:
-        HeadwayError: the file is not a cache of samples.
+    engine has them, are not cached. HeadwayError if the file is not a cache of samples.
     """
 
     def __init__(self, engine: Engine, folder: Path, model: str) -> None:

@@ -66,11 +66,7 @@ def _completion(output: Any, *, greedy: bool) -> Completion:
 def load(
     model: str, *, dtype: str = "auto", trust_remote_code: bool = False, arguments: Mapping[str, Any] | None = None
 ) -> VLLMEngine:
-    """The engine of a model folder or hub name; `arguments` are vLLM's own (`tensor_parallel_size` and the like).
-
-    Raises:
-        HeadwayError: vLLM cannot load it; says why.
-    """
+    """The engine of a model folder or hub name; `arguments` are vLLM's own. HeadwayError says why it fails."""
     ours: dict[str, Any] = dict(
         dtype=dtype, trust_remote_code=trust_remote_code, load_format="safetensors", enable_prefix_caching=True
     )

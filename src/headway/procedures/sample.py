@@ -58,10 +58,9 @@ def sample(
     done: Collection[TraceKey] = (),
     problems_at_once: int = 32,
 ) -> Iterator[list[Trace]]:
-    """Samples traces of each problem, a list for every `problems_at_once` problems.
+    """Samples traces of each problem, cut at the budget; a list for every `problems_at_once` problems.
 
-    A trace that thinks longer than its budget is cut there. The chunks are fixed, so a run that resumes after what is
-    `done` has the traces of an uninterrupted run.
+    The chunks are fixed, so a run that resumes after what is `done` has the traces of an uninterrupted run.
     """
     params = sampling.params(sampling.budget + sampling.answer_tokens, n=sampling.traces)
     for start in range(0, len(problems), problems_at_once):

@@ -82,11 +82,7 @@ def train(
 
 
 def main(arguments: list[str], *, tell: Callable[[int, int], None] | None = None) -> None:
-    """Parses a YAML recipe and the flags that override it, and trains.
-
-    Raises:
-        HeadwayError: the recipe or a flag cannot be used; says which.
-    """
+    """Parses a YAML recipe and the flags that override it, and trains; HeadwayError says which cannot be used."""
     parser = TrlParser((TrainArguments, MRTConfig, ModelConfig), prog="headway train")
     parser.usage = "headway train --config recipe.yaml [--option value ...]"  # not all 250 of them
     try:

@@ -57,8 +57,7 @@ class HFEngine:
     ) -> list[list[float]]:
         """The log-probability of each continuation of each prompt, and then of an end.
 
-        Prompts of one base, side by side, are computed together. With sliding windows or state spaces, or attention
-        without 4-D masks, each continuation is computed with its whole prompt.
+        With sliding windows, state spaces or attention without 4-D masks, each is computed with its whole prompt.
         """
         if temperature <= 0:
             raise ValueError(f"a likelihood needs a temperature above 0, got {temperature}")
