@@ -91,7 +91,8 @@ def group_prior(right: Each, n: Each, neighbours: Float[np.ndarray, "S N 2"]) ->
         return Beta(counts[0], counts[1])
 
     def surprise(parameters: Float[np.ndarray, " params"]) -> tuple[float, Float[np.ndarray, " params"]]:
-        after = (before := prior(parameters)).after(right, n)
+        before = prior(parameters)
+        after = before.after(right, n)
         shared = psi(before.right + before.wrong) - psi(after.right + after.wrong)
         slopes = np.stack([psi(after.right) - psi(before.right), psi(after.wrong) - psi(before.wrong)]) + shared
         of_counts = np.exp(parameters[:2]) * slopes.sum(axis=1)

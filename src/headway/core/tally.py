@@ -1,7 +1,7 @@
 """Tallies: the branches and scores of one trace as arrays, and the values that they give, of each kind."""
 
 from collections.abc import Callable, Sequence
-from typing import Literal, NamedTuple
+from typing import TYPE_CHECKING, Literal, NamedTuple
 
 import numpy as np
 from jaxtyping import Bool, Float, Int
@@ -11,7 +11,6 @@ from headway.core.values import Values, from_branches, from_distinct, from_hybri
 from headway.core.votes import NO_VOTE
 from headway.types import Branch, HeadwayError, Score
 
-ValueKind = Literal["branches", "distinct", "likelihood", "hybrid"]
 Need = Literal["branches", "scores", "logprobs"]
 
 
@@ -50,15 +49,6 @@ class Tally(NamedTuple):
         return ~np.isnan(self.rewards[boundary])
 
 
-class ValueCurve(NamedTuple):
-    """A trace's boundaries (token positions), the budget of an answer there, and the values with their errors."""
-
-    boundaries: list[int]
-    tokens: Float[np.ndarray, " J"]
-    values: Values
-    kind: ValueKind = "branches"
-
-
 class Estimator(NamedTuple):
     """How values of one kind come from a tally."""
 
@@ -74,7 +64,7 @@ def _hybrid(tally: Tally) -> Values:
     return from_hybrid(known, rewards, tally.logprobs, tally.completions)
 
 
-ESTIMATORS: dict[ValueKind, Estimator] = {
+ESTIMATORS: dict[str, Estimator] = {
     "branches": Estimator(lambda t: from_branches(t.rewards), frozenset({"branches"}), proportion=True),
     "distinct": Estimator(
         lambda t: from_distinct(t.rewards, t.logprobs, t.completions), frozenset({"branches", "logprobs"})
@@ -82,6 +72,19 @@ ESTIMATORS: dict[ValueKind, Estimator] = {
     "likelihood": Estimator(lambda t: from_likelihood(t.scored), frozenset({"scores"})),
     "hybrid": Estimator(_hybrid, frozenset({"branches", "scores", "logprobs"})),
 }
+if TYPE_CHECKING:
+    ValueKind = str
+else:
+    ValueKind = Literal[tuple(ESTIMATORS)]
+
+
+class ValueCurve(NamedTuple):
+    """A trace's boundaries (token positions), the budget of an answer there, and the values with their errors."""
+
+    boundaries: list[int]
+    tokens: Float[np.ndarray, " J"]
+    values: Values
+    kind: ValueKind = "branches"
 
 
 def value_curve(tally: Tally, kind: ValueKind = "branches") -> ValueCurve:

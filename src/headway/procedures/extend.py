@@ -45,8 +45,7 @@ def extend(
 
     A round starts a paragraph with the next of `MARKERS`, and the policy thinks until it closes its thinking. Before
     the next round the closing tag and what follows it are dropped; truncated thinking loses its unfinished paragraph.
-    After the last round the policy may answer. Sampled tokens are never encoded again. The chunks are fixed, as in
-    `sample`.
+    After the last round the policy may answer. Sampled tokens are never encoded again. Chunks are those of `sample`.
 
     Raises:
         HeadwayError: a round has no room for its marker.
@@ -68,26 +67,20 @@ def extend(
                     f"a round of {round_tokens} tokens has no room after its marker; give at least {longest + 1}"
                 )
             last = r == rounds - 1
-            params = (
-                sampling.params(room + sampling.answer_tokens) if last else sampling.params(room, stop=(tags.close,))
-            )
+            answer, stop = (sampling.answer_tokens, ()) if last else (0, (tags.close,))
             before = [thought.token_ids + f for thought, f in zip(thoughts, forced, strict=True)]
-            completions = engine.sample(
-                [Prompt.of(t.prompt_ids + ids) for t, ids in zip(chunk, before, strict=True)],
-                params,
-                seeds=[derive_seed(sampling.seed, *t.key, "extend", r) for t in chunk],
-            )
+            prompts = [Prompt.of(t.prompt_ids + ids) for t, ids in zip(chunk, before, strict=True)]
+            seeds = [derive_seed(sampling.seed, *t.key, "extend", r) for t in chunk]
+            completions = engine.sample(prompts, sampling.params(room + answer, stop=stop), seeds=seeds)
+            each = [(ids, completion) for ids, [completion] in zip(before, completions, strict=True)]
             if last:
-                whole = [c._replace(token_ids=ids + c.token_ids) for ids, [c] in zip(before, completions, strict=True)]
+                whole = [c._replace(token_ids=ids + c.token_ids) for ids, c in each]
                 longer = [
                     make_trace(engine.tokenizer, *t.key, t.prompt_ids, c, tags, budget=len(ids) + room)
                     for t, ids, c in zip(chunk, before, whole, strict=True)
                 ]
             else:
-                thoughts = [
-                    _continued(engine.tokenizer, ids, completion, tags)
-                    for ids, [completion] in zip(before, completions, strict=True)
-                ]
+                thoughts = [_continued(engine.tokenizer, ids, completion, tags) for ids, completion in each]
         yield [t for t in grade_traces(longer, problems, grader) if t.key not in done]
 
 

@@ -44,9 +44,8 @@ def forced_answers(trace: Trace, prover: MetaProver, tokenizer: Tokenizer, segme
 
     Only the meta-prover's texts are encoded.
     """
-    suffix, end = (
-        (text, tuple(tokenizer.encode(text, add_special_tokens=False))) for text in (prover.suffix, prover.end_suffix)
-    )
+    texts = prover.suffix, prover.end_suffix
+    suffix, end = ((text, tuple(tokenizer.encode(text, add_special_tokens=False))) for text in texts)
     base = trace.prompt_ids + trace.token_ids
     return [
         Forced(trace, base, j, e, *(end if trace.closed and e == trace.thinking else suffix))

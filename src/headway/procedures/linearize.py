@@ -62,10 +62,8 @@ def linearize(
         spent = [0] * len(keys)
         made: list[Attempt] = []
         for r in range(rounds):
-            contexts = [
-                Prompt.of(prompt + sum(own[-window:], ()) + ids)
-                for prompt, own, ids in zip(prompts, episodes, opening, strict=True)
-            ]
+            each = zip(prompts, episodes, opening, strict=True)
+            contexts = [Prompt.of(prompt + sum(own, ()) + ids) for prompt, own, ids in each]
             seeds = [derive_seed(sampling.seed, *key, "linearize", r) for key in keys]
             for i, [completion] in enumerate(engine.sample(contexts, params, seeds=seeds)):
                 text, cut = _cut(engine.tokenizer, opening[i], completion)

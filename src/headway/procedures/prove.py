@@ -63,10 +63,8 @@ class Prover:
         Each list is one call of the engine. The chunks are fixed, as in `sample`.
 
         Args:
-            traces: What is proved; those of one list are in memory at a time.
-            seed: The run's.
+            traces: Those of one list are in memory at a time.
             mark_known: Whether branches that wrote a known correct answer are marked, as hybrid values need it.
-            traces_at_once: Traces of a list.
             done: Branches to leave out.
             rounds: Which rounds to sample at each boundary of a trace; default: round 0 everywhere. Branch b of round
                 r has number r * branches + b, and its seed does not depend on what else is sampled.
@@ -122,11 +120,9 @@ class Prover:
         ]
         if all((f.key, f.boundary, r * B + b) in done for f, r, _ in drawing for b in range(B)):
             return []
-        completions = self.engine.sample(
-            [prompt for *_, prompt in drawing],
-            self.meta_prover.sampling(),
-            seeds=[derive_seed(seed, *f.key, f.position, *([r] if r else [])) for f, r, _ in drawing],
-        )
+        prompts = [prompt for *_, prompt in drawing]
+        seeds = [derive_seed(seed, *f.key, f.position, *([r] if r else [])) for f, r, _ in drawing]
+        completions = self.engine.sample(prompts, self.meta_prover.sampling(), seeds=seeds)
         branches = [
             self._branch(f, number, completion, mark_known)
             for (f, r, _), group in zip(drawing, completions, strict=True)

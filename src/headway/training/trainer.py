@@ -74,14 +74,10 @@ class MRTTrainer(GRPOTrainer):  # type: ignore[misc]
         args = copy(args)
         args.chat_template_kwargs = {**thinking_switches(processing_class), **(args.chat_template_kwargs or {})}
         super().__init__(
-            model,
-            reward_funcs or outcome_reward(grader, processing_class, tags, ends=lambda: self.eos_token_ids),
-            args=args,
-            train_dataset=train_dataset,
-            processing_class=processing_class,
-            callbacks=[*(callbacks or []), StopAtTokens(self)],
-            **rest,
-        )
+            model, reward_funcs or outcome_reward(grader, processing_class, tags, ends=lambda: self.eos_token_ids),
+            args=args, train_dataset=train_dataset, processing_class=processing_class,
+            callbacks=[*(callbacks or []), StopAtTokens(self)], **rest,
+        )  # fmt: skip
         self.known = KnownAnswers(processing_class, self.prover, grader)
 
     def _tokenize_prompts(self, prompts: list[Any]) -> tuple[list[list[int]], Any, dict[str, Any]]:

@@ -75,9 +75,8 @@ class Decoding:
         self._tokens[rows, t] = tokens
         self._logprobs[rows[alive]] += logprob.cpu()[alive]
         over = torch.isin(tokens, self._ends) & alive
-        if (
-            over.any() and len(ends) > 1 and self._params.temperature > 0
-        ):  # the completion's probability is that of any end
+        # the completion's probability is that of any end
+        if over.any() and len(ends) > 1 and self._params.temperature > 0:
             which = over.to(device)
             any_end = distribution(logits[which], self._params)[:, ends].sum(dim=-1).log() - logprob[which]
             self._logprobs[rows[over]] += any_end.cpu()

@@ -152,7 +152,7 @@ def vote_record(run: RunTable, cells: Cells, p: int, named: Record, *, prompt: b
     known = [(i, j, accuracy) for i, j, accuracy in cells if not np.isnan(accuracy)]
     if not known:
         return []
-    before = run.prompt * prompt
+    before = run.prompt if prompt else np.zeros(len(run.prompt))
     tokens = [
         before[i] + run.curves[i].tokens[j] + (p - 1) * np.nanmean(run.tallies[i].sampled[j]) for i, j, _ in known
     ]
