@@ -267,7 +267,7 @@ def test_the_page_says_what_was_measured_and_how_well(one):
     assert one.report["comparator"] in html
     for outcome, count in one.report["counts"].items():
         assert f"<b>{count}</b> {outcome.replace('_', ' ')}" in html
-    assert f"<b>{len(one.branches)}</b> drawn" in html
+    assert f"<b>{len(one.branches)}</b> sampled" in html
     assert html.count('<tr><th scope="row">') == len(one.report["budget_curve"])
 
 
