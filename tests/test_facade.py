@@ -74,6 +74,10 @@ def test_completions_made_elsewhere_are_measured_in_one_line() -> None:
     result = headway.measure("scripted", completions=completions, author="someone", grader=same, branches=2)
     assert (result.report["model"], result.report["meta_prover"]) == ("someone", "scripted")
     assert result.report["pass_at_1"]["value"] == 0.5
+    with pytest.raises(HeadwayError, match="is not empty"):  # other completions never stand under an old report
+        headway.measure("scripted", completions=completions[:1], out=result.path, grader=same, branches=2)
+    with pytest.raises(HeadwayError, match="bring their own problems"):
+        headway.measure("scripted", PROBLEMS, completions=completions, grader=same)
 
 
 def test_a_run_with_functions_is_not_continued_without_them(tmp_path: Path) -> None:

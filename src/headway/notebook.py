@@ -66,7 +66,7 @@ def measure(
     Args:
         model: As for `--model`; with `completions`, the meta-prover.
         problems: As for `--problems`, or `Problem`s, dicts or a pandas frame with `prompt` and `answer`.
-        out: The run folder; one that exists continues. By default a new temporary folder.
+        out: The run folder; one that exists continues, but not with `completions`. By default a new temporary folder.
         completions: A pandas frame or a file, as `headway import` reads it: `prompt`, `completion`, `answer`.
         grader: A name, a grader, or a function of answer and reference answer.
         segment: A name, or a function from a trace to its episodes.
@@ -86,6 +86,8 @@ def measure(
         "segmenter": segment if "segment" in functions else None,
     }
     if completions is not None:
+        if not isinstance(problems, str) or problems != "countdown":
+            raise HeadwayError("completions bring their own problems (prompt, answer); give one of the two")
         _import(completions, folder, {"model": model, "functions": functions, **options}, given["grader"])
         measurement = Measurement(Run.load(folder), **given)
     else:
@@ -148,17 +150,16 @@ def load_model(model: str = "builtin:countdown", **options: Any) -> Engine:
 
 
 def _import(completions: Any, folder: Path, settings: dict[str, Any], grader: Grader | None) -> None:
-    """Makes a run of a frame or a file of completions, if the folder is none yet."""
-    if (folder / "run.json").exists():
-        return
+    """Makes a run of a frame or a file of completions; a folder that is not empty is a HeadwayError."""
     own = {name: settings.pop(name) for name in ImportOptions.__struct_fields__ if name in settings}
     with tempfile.TemporaryDirectory() as place:
         if isinstance(completions, str | PathLike):
             file = Path(completions)
         else:
             completions.to_parquet(file := Path(place) / "completions.parquet")
+            own.setdefault("author", "unknown")  # a file may name its author, a frame does not
         asked = Settings.of(problems=str(file), **settings)
-        import_traces(file, folder, asked, ImportOptions(**{"author": "unknown", **own}), grader=grader)
+        import_traces(file, folder, asked, ImportOptions(**own), grader=grader)
 
 
 def _problem_set(problems: Any) -> ProblemSet:
