@@ -69,7 +69,7 @@ def main() -> None:
     free = MetaProver("\n\nTime is up.\n\nStep by step:\n\n1. ", "\n\nStep by step:\n\n1. ", 8, args.free, stop=())
 
     def segmenter(trace: Trace) -> Any:
-        return cut(trace, Cutting("tokens", episode_tokens=40, max_episodes=7))
+        return cut(trace, Cutting("tokens", episode_tokens=40, max_episodes=7), 280)
 
     def valued(engine: hf.HFEngine, prover: MetaProver, kind: ValueKind, trace: Trace) -> Callable[[], Any]:
         proving = Prover(engine, prover, problems, grader=grader, segmenter=segmenter)

@@ -111,7 +111,7 @@ def measure(model: str, task: Task, traces: int, reference: int, pool: int, *, s
     made = [t for part in drawn for t in part]
 
     def segmenter(trace: Trace) -> Any:
-        return cut(trace, task.cutting)
+        return cut(trace, task.cutting, task.budget)
 
     def prover(branches: int) -> Prover:
         forcing = meta_prover(tags, branches=branches, max_tokens=task.answer_tokens)

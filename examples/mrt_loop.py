@@ -39,7 +39,7 @@ def group_of(traces: list[hw.Trace], curves: list[hw.ValueCurve]) -> hw.Group:
     return hw.Group(
         rewards=np.array([np.nan if t.reward is None else t.reward for t in traces]),
         values=[c.values.values for c in curves],
-        episodes=[hw.cut(t, CUTTING) for t in traces],
+        episodes=[hw.cut(t, CUTTING, SAMPLING.budget) for t in traces],
         # a thought that ended by itself made one more choice: to stop
         stopped=[t.closed or t.stop == "stop" for t in traces],
         costs=[c.tokens for c in curves],
@@ -57,7 +57,7 @@ def train(steps: int, credit: str, *, weight: float = 1.0, learning_rate: float 
     tags = hw.find_think_tags(engine.tokenizer)
     forcing = hw.meta_prover(tags, branches=4, max_tokens=SAMPLING.answer_tokens)
     by_id = {problem.id: problem for problem in problem_set.problems}
-    prover = hw.Prover(engine, forcing, by_id, grader=grader, segmenter=lambda trace: hw.cut(trace, CUTTING))
+    prover = hw.Prover(engine, forcing, by_id, grader=grader, segmenter=lambda trace: hw.cut(trace, CUTTING, SAMPLING.budget))
     rewards = []
     for step in range(steps):
         batch = problem_set.problems[step * PROBLEMS_PER_STEP : (step + 1) * PROBLEMS_PER_STEP]

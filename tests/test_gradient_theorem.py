@@ -1,339 +1,397 @@
-"""The expected gradient of each form of credit is the gradient of its objective, by enumeration of a small policy.
+"""The expected update of each scheme is the gradient of its objective, by enumeration of a policy over tokens.
 
-A prefix is the string of episodes chosen so far, each a or b. At a prefix the policy chooses a, b or to stop; at the
-greatest depth it can only stop, or its budget cuts it before it could (`cut`). Values are arbitrary numbers, and the
-outcome of a trace is right with the value of its last prefix. The policy is a table of logits.
+A thought is a string over x and f (content) and W (which opens an episode, unless it is the first token); S ends it.
+At the greatest depth the policy can only stop, or its budget cuts it before it could (`cut`). Values are arbitrary
+numbers, one for each prefix, and the outcome of a trace is correct with the value of its thought. The policy is a
+table of logits, so its gradient is exact.
 """
 
 import itertools
-from collections import defaultdict
+import math
 
 import numpy as np
 import pytest
 import torch
 
+from headway.core.regret import normalized_regret
+from headway.core.segment import boundaries, spaced
 from headway.credit import SCHEMES, Group, centred, token_advantages
 from headway.credit.brpo import centred_by_past
+from headway.credit.common import throughout
 from headway.credit.mig import watermark
 from headway.types import Episode
 
-A, B, STOP = range(3)
-FORMS = ["episode", "to_go"]
+LAMBDA, BUDGET = 0.6, 5.5
+SUFFIX = 1.0  # tokens that force an answer
 
 
-def group_of(values, stopped, rewards):
-    """The group of traces with these values; their episodes are a token long."""
-    episodes = [[Episode(j, j + 1) for j in range(len(v) - 1)] for v in values]
-    costs = [np.arange(len(v), dtype=float) for v in values]
-    return Group(np.array(rewards, dtype=float), list(values), episodes, stopped, costs, [len(v) for v in values])
+class Policy:
+    """A policy over the tokens of `content`, `openers` and S, with a value for each prefix."""
 
-
-def alone(form, values, *, stopped):
-    """The bonuses of a trace without others, whose baseline is 0."""
-    [bonuses] = SCHEMES[form].bonuses(group_of([values], [stopped], [0.0]))
-    return bonuses
-
-
-def stale(reward, value):
-    [[bonus]] = SCHEMES["stale_prefix"].bonuses(group_of([np.array([value])], [True], [reward]))
-    return bonus
-
-
-class Tree:
-    """A policy over all prefixes to a depth, with a value for each."""
-
-    def __init__(self, depth, *, cut=False, seed=0):
+    def __init__(self, depth=3, *, content="xf", openers="W", cut=False, least=0.0, seed=0):
         rng = np.random.default_rng(seed)
-        self.depth, self.cut = depth, cut
-        self.prefixes = ["".join(p) for n in range(depth + 1) for p in itertools.product("ab", repeat=n)]
+        self.depth, self.cut, self.openers, self.least = depth, cut, openers, least
+        self.tokens = content + openers
+        self.prefixes = ["".join(p) for n in range(depth + 1) for p in itertools.product(self.tokens, repeat=n)]
         self.V = dict(zip(self.prefixes, rng.random(len(self.prefixes)), strict=True))
-        logits = torch.tensor(rng.normal(size=(len(self.prefixes), 3)))
+        logits = torch.tensor(rng.normal(size=(len(self.prefixes), len(self.tokens) + 1)))
         deepest = torch.tensor([len(p) == depth for p in self.prefixes])
-        logits[deepest, :2] = -torch.inf
+        logits[deepest, :-1] = -torch.inf
         self.logits = logits.requires_grad_()
         self.log_pi = dict(zip(self.prefixes, torch.log_softmax(self.logits, dim=1), strict=True))
+
+    def traces(self, start=""):
+        return [p for p in self.prefixes if p.startswith(start)]
 
     def stopped(self, trace):
         return not (self.cut and len(trace) == self.depth)
 
     def log_choices(self, trace, start=""):
-        """The log probability of each choice of a trace from a prefix on, the stop last."""
-        log = [self.log_pi[trace[:j]]["ab".index(trace[j])] for j in range(len(start), len(trace))]
-        return torch.stack([*log, self.log_pi[trace][STOP]])[: len(log) + self.stopped(trace)]
+        """The log-probability of each token of a trace after a prefix, S last."""
+        log = [self.log_pi[trace[:t]][self.tokens.index(trace[t])] for t in range(len(start), len(trace))]
+        return torch.stack([*log, self.log_pi[trace][-1]])[: len(log) + self.stopped(trace)]
 
-    def log_chance(self, trace, start=""):
-        return self.log_choices(trace, start).sum()
+    def probability(self, trace, start=""):
+        return self.log_choices(trace, start).sum().exp()
 
-    def chance(self, trace, start=""):
-        return self.log_chance(trace, start).exp().item()
+    def reach(self, prefix):
+        """The probability that a trace begins with this prefix, a number."""
+        steps = (self.log_pi[prefix[:t]][self.tokens.index(prefix[t])].item() for t in range(len(prefix)))
+        return math.exp(sum(steps))
 
-    def traces(self, start=""):
-        return [p for p in self.prefixes if p.startswith(start)]
+    def episodes(self, trace):
+        opened = [t for t, token in enumerate(trace) if t and token in self.openers]
+        edges = [0, *opened, len(trace)] if trace else []
+        return spaced([Episode(a, b) for a, b in itertools.pairwise(edges)], least=self.least)
 
     def values(self, trace):
-        return np.array([self.V[trace[:j]] for j in range(len(trace) + 1)])
+        return np.array([self.V[trace[:b]] for b in boundaries(self.episodes(trace))])
+
+    def costs(self, trace):
+        return np.array([b + SUFFIX for b in boundaries(self.episodes(trace))])
 
     def gradient(self, objective):
         (gradient,) = torch.autograd.grad(objective, self.logits, retain_graph=True)
         return gradient[torch.tensor([len(p) < self.depth for p in self.prefixes])].numpy()
 
     def expected_update(self, credits, start=""):
-        """sum over (chance, trace, credit of each choice) of chance * sum_k credit_k grad log pi(choice k)."""
-        total = defaultdict(float)
-        for chance, trace, credit in credits:
-            total[trace] = total[trace] + chance * credit
+        """The sum over (probability, trace, advantage of each token) of probability * sum_t A_t grad log pi(token)."""
+        total = {}
+        for probability, trace, credit in credits:
+            total[trace] = total.get(trace, 0.0) + probability * credit
         return self.gradient(
-            sum(
-                (torch.tensor(credit) * self.log_choices(trace, start)).sum()
-                for trace, credit in total.items()
-                if len(credit)
-            )
+            sum((torch.tensor(a) * self.log_choices(t, start)).sum() for t, a in total.items() if len(a))
         )
 
     def groups(self, size, start=""):
-        """All ordered groups of traces, each with its chance."""
-        chances = {trace: self.chance(trace, start) for trace in self.traces(start)}
+        """All ordered groups of traces, each with its probability."""
+        chances = {trace: self.probability(trace, start).item() for trace in self.traces(start)}
         for group in itertools.product(chances, repeat=size):
-            yield float(np.prod([chances[t] for t in group])), group
+            yield math.prod(chances[t] for t in group), group
 
-    def greedy_objective(self, worth):
-        """E over prefixes of the old policy of the expected worth of the new policy's next choice."""
-        return sum(
-            self.log_chance_of_prefix(c).exp().detach() * self.log_pi[c][choice].exp() * worth(c, z)
-            for c in self.prefixes
-            if len(c) < self.depth
-            for choice, z in ((A, c + "a"), (B, c + "b"))
+    def group_of(self, traces, values=None, rewards=None):
+        return Group(
+            np.zeros(len(traces)) if rewards is None else np.array(rewards, dtype=float),
+            [self.values(t) for t in traces] if values is None else values,
+            [self.episodes(t) for t in traces],
+            [self.stopped(t) for t in traces],
+            [self.costs(t) for t in traces],
+            [len(t) + self.stopped(t) for t in traces],
+            BUDGET,
+            LAMBDA,
         )
 
-    def log_chance_of_prefix(self, prefix):
-        return sum((self.log_pi[prefix[:j]]["ab".index(prefix[j])] for j in range(len(prefix))), torch.tensor(0.0))
+    def advantages(self, trace, bonuses, outcome=0.0, weight=1.0):
+        n = len(trace) + self.stopped(trace)
+        return token_advantages(outcome, bonuses, self.episodes(trace), n, weight=weight)
 
-    def objective(self, form):
-        if form == "episode":
-            return self.greedy_objective(lambda c, z: self.V[z] - self.V[c])
-        return sum(self.log_chance(t).exp() * self.V[t] for t in self.traces())
+    def credits(self, credit, size):
+        """Each trace of each group with its advantages; a trace weighs 1 / size."""
+        for probability, group in self.groups(size):
+            bonuses = SCHEMES[credit].bonuses(self.group_of(group))
+            for trace, b in zip(group, bonuses, strict=True):
+                yield probability / size, trace, self.advantages(trace, b)
 
-    def bonuses(self, form, trace):
-        return alone(form, self.values(trace), stopped=self.stopped(trace))
+    # -- objectives ---------------------------------------------------------------------------------------------------
 
-    def group_bonuses(self, form, group):
-        """The bonuses of a group as training has them."""
-        values, stopped = [self.values(t) for t in group], [self.stopped(t) for t in group]
-        return SCHEMES[form].bonuses(group_of(values, stopped, [0.0] * len(group)))
+    def expected(self, worth, start=""):
+        return sum(self.probability(t, start) * worth(t) for t in self.traces(start))
 
+    def one_token(self, worth):
+        """The sum over prefixes of the old policy of the expected worth of the new policy's next token.
 
-def centred_credits(tree, form, size, after=lambda trace, credit: credit):
-    """The credits of all groups of a size: a trace's weigh 1 / size."""
-    for chance, group in tree.groups(size):
-        for trace, credit in zip(group, tree.group_bonuses(form, group), strict=True):
-            yield chance / size, trace, after(trace, credit)
+        worth(trace, t) is a number; what follows token t is from the old policy.
+        """
+        total = torch.tensor(0.0, dtype=torch.float64)
+        for trace in self.traces():
+            chance = self.probability(trace).item()
+            for t, log in enumerate(self.log_choices(trace)):
+                # pi_old(rest) * pi(token) / pi_old(token): its gradient is that of the token alone
+                total = total + chance * (log - log.detach()).exp() * worth(trace, t)
+        return total
 
+    def discounted(self, trace, t, decay, value=None):
+        """The progress that token t is paid for: of the episode under way before it, and discounted from its own on."""
+        cuts = boundaries(self.episodes(trace))[1:-1]
+        values = self.values(trace) if value is None else value(trace)
+        before = sum(cut < t for cut in cuts)
+        own = before + (t in cuts)
+        return sum(decay ** max(i - own, 0) * (values[i + 1] - values[i]) for i in range(before, len(values) - 1))
 
-TREES = pytest.mark.parametrize("cut", [False, True], ids=["all stop", "cut at the budget"])
-EACH_FORM = pytest.mark.parametrize("form", FORMS)
-
-
-@TREES
-def test_the_traces_are_all_there_are(cut):
-    tree = Tree(3, cut=cut)
-    assert sum(tree.chance(t) for t in tree.traces()) == pytest.approx(1, abs=1e-12)
-    assert sum(tree.chance(t, "a") for t in tree.traces("a")) == pytest.approx(1, abs=1e-12)
-
-
-@TREES
-@EACH_FORM
-def test_bonuses_have_the_gradient_of_their_objective(form, cut):
-    tree = Tree(3, cut=cut)
-    update = tree.expected_update((tree.chance(t), t, tree.bonuses(form, t)) for t in tree.traces())
-    assert np.abs(update).max() > 1e-3
-    assert update == pytest.approx(tree.gradient(tree.objective(form)), abs=1e-12)
-
-
-@TREES
-@EACH_FORM
-@pytest.mark.parametrize(("depth", "size"), [(3, 2), (2, 3)])
-def test_centring_leaves_the_gradient_as_it_is(form, cut, depth, size):
-    tree = Tree(depth, cut=cut)
-    update = tree.expected_update(centred_credits(tree, form, size))
-    assert update == pytest.approx(tree.gradient(tree.objective(form)), abs=1e-12)
-
-
-def test_the_two_forms_have_different_objectives():
-    tree = Tree(3)
-    episode, to_go = (tree.gradient(tree.objective(form)) for form in FORMS)
-    assert np.abs(episode - to_go).max() > 1e-3
-    # with one choice to make there is no later one to differ about
-    one = Tree(1)
-    assert one.gradient(one.objective("episode")) == pytest.approx(one.gradient(one.objective("to_go")), abs=1e-12)
-
-
-@TREES
-@EACH_FORM
-def test_a_stop_that_does_not_pay_the_baseline_changes_the_gradient(form, cut):
-    tree = Tree(2, cut=cut)
-    exact = tree.gradient(tree.objective(form))
-
-    def uncharged(trace, credit):
-        return np.append(credit[: len(trace)], np.zeros(len(credit) - len(trace)))
-
-    update = tree.expected_update(centred_credits(tree, form, 2, after=uncharged))
-    assert np.abs(update - exact).max() > 1e-3
-
-
-@EACH_FORM
-def test_leaving_the_stops_out_of_the_group_changes_the_gradient(form):
-    tree = Tree(2)
-    credits = [
-        (chance / 2, trace, np.append(credit, 0.0))
-        for chance, group in tree.groups(2)
-        for trace, credit in zip(
-            group, centred([alone(form, tree.values(t), stopped=False) for t in group]), strict=True
-        )
-    ]
-    assert np.abs(tree.expected_update(credits) - tree.gradient(tree.objective(form))).max() > 1e-3
-
-
-def test_a_fee_that_the_stop_does_not_pay_is_a_price_on_length():
-    tree, fee = Tree(3), 0.3
-    length = tree.gradient(tree.greedy_objective(lambda c, z: 1.0))
-    paid_by_all = ((tree.chance(t), t, np.full(len(t) + 1, -fee)) for t in tree.traces())
-    assert tree.expected_update(paid_by_all) == pytest.approx(np.zeros_like(length), abs=1e-12)
-    not_by_the_stop = ((tree.chance(t), t, np.append(np.full(len(t), -fee), 0.0)) for t in tree.traces())
-    assert tree.expected_update(not_by_the_stop) == pytest.approx(-fee * length, abs=1e-12)
-
-
-def test_where_all_episodes_make_progress_an_uncharged_stop_pulls_towards_short_thoughts():
-    tree = Tree(2)
-    tree.V = {p: 0.2 + 0.3 * len(p) for p in tree.prefixes}
-    length = tree.gradient(tree.greedy_objective(lambda c, z: 1.0))
-    charged = tree.expected_update(centred_credits(tree, "episode", 2))
-    assert charged == pytest.approx(0.3 * length, abs=1e-12)
-    uncharged = tree.expected_update(
-        centred_credits(tree, "episode", 2, after=lambda trace, credit: np.append(credit[:-1], 0.0))
-    )
-    assert (uncharged * length).sum() < 0.5 * (charged * length).sum()
-
-
-def outcomes(tree, group):
-    """All outcomes of a group's traces, each with its chance."""
-    for rewards in itertools.product([0.0, 1.0], repeat=len(group)):
-        chances = [tree.V[t] if r else 1 - tree.V[t] for t, r in zip(group, rewards, strict=True)]
-        yield float(np.prod(chances)), np.array(rewards)
-
-
-@TREES
-@pytest.mark.parametrize("start", ["", "b"])
-def test_the_trace_bonus_has_the_gradient_of_the_outcome_from_its_prefix(start, cut):
-    tree = Tree(3, cut=cut)
-    exact = tree.gradient(sum(tree.log_chance(t, start).exp() * tree.V[t] for t in tree.traces(start)))
-    credits = (
-        (
-            chance * p,
-            trace,
-            np.full(len(tree.log_choices(trace, start)), stale(float(rewards[0]), tree.V[start])),
-        )
-        for chance, (trace,) in tree.groups(1, start)
-        for p, rewards in outcomes(tree, [trace])
-    )
-    assert tree.expected_update(credits, start) == pytest.approx(exact, abs=1e-12)
-
-
-@TREES
-def test_the_trace_bonus_may_be_centred(cut):
-    tree = Tree(2, cut=cut)
-    exact = tree.gradient(tree.objective("to_go"))
-    credits = (
-        (chance * p / 2, trace, credit)
-        for chance, group in tree.groups(2)
-        for p, rewards in outcomes(tree, group)
-        for trace, credit in zip(
-            group,
-            centred(
-                [
-                    np.full(len(t) + tree.stopped(t), stale(r, tree.V[""]))
-                    for t, r in zip(group, rewards.tolist(), strict=True)
-                ]
+    def objective(self, credit):
+        return {
+            "episode": lambda: self.one_token(lambda z, t: self.discounted(z, t, 0.0)),
+            "brpo": lambda: self.one_token(lambda z, t: self.discounted(z, t, 0.0)),
+            "mig": lambda: self.one_token(
+                lambda z, t: self.discounted(z, t, 0.0, lambda trace: watermark(self.values(trace)))
             ),
-            strict=True,
-        )
-    )
-    assert tree.expected_update(credits) == pytest.approx(exact, abs=1e-12)
+            "lambda": lambda: self.one_token(lambda z, t: self.discounted(z, t, LAMBDA)),
+            "to_go": lambda: self.expected(lambda z: self.V[z]),
+            "regret": lambda: -self.expected(
+                lambda z: normalized_regret(self.costs(z), self.values(z), np.array([BUDGET]))[0]
+            ),
+        }[credit]()
 
 
-@EACH_FORM
-def test_outcome_and_bonus_together_have_the_gradient_of_their_sum(form):
-    """Through `token_advantages`, an episode two tokens long: the outcome's group mean holds the trace itself, which
-    leaves (G - 1) / G of its gradient."""
-    tree, G, weight = Tree(2), 2, 0.7
-
-    def per_choice(trace, outcome, bonuses):
-        episodes = [Episode(2 * j, 2 * j + 2) for j in range(len(trace))]
-        tokens = token_advantages(float(outcome), bonuses, episodes, 2 * len(trace) + 3, weight=weight)
-        assert (tokens[1 : 2 * len(trace) : 2] == tokens[0 : 2 * len(trace) : 2]).all()
-        return tokens[0 : 2 * len(trace) + 1 : 2]
-
-    credits = (
-        (chance * p / G, trace, per_choice(trace, outcome, bonuses))
-        for chance, group in tree.groups(G)
-        for p, rewards in outcomes(tree, group)
-        for trace, outcome, bonuses in zip(
-            group,
-            rewards - rewards.mean(),
-            centred([tree.bonuses(form, t) for t in group]),
-            strict=True,
-        )
-    )
-    exact = (G - 1) / G * tree.gradient(tree.objective("to_go")) + weight * tree.gradient(tree.objective(form))
-    assert tree.expected_update(credits) == pytest.approx(exact, abs=1e-12)
+SCHEMES_OF_EPISODES = ["episode", "brpo", "mig", "lambda", "to_go", "regret"]
+EACH = pytest.mark.parametrize("credit", SCHEMES_OF_EPISODES)
+POLICIES = pytest.mark.parametrize(
+    "options",
+    [{}, {"cut": True}, {"least": 2.0}, {"cut": True, "least": 2.0}],
+    ids=["all stop", "cut at the budget", "spaced cuts", "spaced cuts, cut at the budget"],
+)
 
 
-@EACH_FORM
-def test_noise_in_the_values_leaves_the_gradient_as_it_is(form):
-    tree = Tree(2)
-
-    def noisy(trace):
-        for signs in itertools.product([-0.2, 0.2], repeat=len(trace) + 1):
-            yield alone(form, tree.values(trace) + np.array(signs), stopped=True)
-
-    one_by_one = ((tree.chance(t) / 2 ** (len(t) + 1), t, credit) for t in tree.traces() for credit in noisy(t))
-    exact = tree.gradient(tree.objective(form))
-    assert tree.expected_update(one_by_one) == pytest.approx(exact, abs=1e-12)
-    in_pairs = (
-        (chance / 2 / 2 ** (len(first) + len(second) + 2), trace, credit)
-        for chance, (first, second) in tree.groups(2)
-        for pair in itertools.product(noisy(first), noisy(second))
-        for trace, credit in zip((first, second), centred(pair), strict=True)
-    )
-    assert tree.expected_update(in_pairs) == pytest.approx(exact, abs=1e-12)
+def error(update, exact):
+    """The relative error of an update."""
+    return float(np.linalg.norm(update - exact) / np.linalg.norm(exact))
 
 
-@TREES
-@pytest.mark.parametrize(("depth", "size"), [(3, 2), (2, 3)])
-def test_a_baseline_from_the_traces_own_past_leaves_the_gradient_as_it_is(cut, depth, size):
-    tree = Tree(depth, cut=cut)
-    credits = (
-        (chance / size, trace, credit)
-        for chance, group in tree.groups(size)
-        for trace, credit in zip(group, tree.group_bonuses("brpo", group), strict=True)
-    )
-    assert tree.expected_update(credits) == pytest.approx(tree.gradient(tree.objective("episode")), abs=1e-12)
+def test_every_scheme_that_pays_episodes_has_its_theorem():
+    assert set(SCHEMES_OF_EPISODES) == {name for name, scheme in SCHEMES.items() if scheme.pays == "episodes"}
+
+
+@POLICIES
+def test_the_traces_are_all_there_are(options):
+    policy = Policy(**options)
+    assert sum(policy.probability(t).item() for t in policy.traces()) == pytest.approx(1, abs=1e-12)
+    assert sum(policy.probability(t, "W").item() for t in policy.traces("W")) == pytest.approx(1, abs=1e-12)
+
+
+@POLICIES
+@EACH
+@pytest.mark.parametrize(
+    ("depth", "content", "size"),
+    [(4, "xf", 1), (2, "xf", 2), (4, "x", 2), (2, "x", 3)],
+    ids=["no baseline", "pairs", "long pairs", "triples"],
+)
+def test_the_expected_update_is_the_gradient_of_the_objective(credit, options, depth, content, size):
+    """Without a baseline (a trace alone in its group) and with the one of its group, `dr_grpo` with weight 1."""
+    policy = Policy(depth, content=content, **options)
+    exact = policy.gradient(policy.objective(credit))
+    assert np.abs(exact).max() > 1e-3
+    assert policy.expected_update(policy.credits(credit, size)) == pytest.approx(exact, abs=1e-12)
+
+
+def test_lambda_goes_from_the_greedy_bonus_to_the_value_at_the_end():
+    policy = Policy()
+    group = policy.group_of(["xWf", "Wf", ""])
+    for decay, other in ((0.0, "episode"), (1.0, "to_go")):
+        got = SCHEMES["lambda"].bonuses(group._replace(decay=decay))
+        for a, b in zip(got, SCHEMES[other].bonuses(group), strict=True):
+            assert a == pytest.approx(b, abs=1e-12)
+
+
+def test_regret_of_an_endless_budget_is_the_progress_to_go():
+    policy = Policy()
+    group = policy.group_of(["xWf", "Wf", ""])
+    endless = SCHEMES["regret"].bonuses(group._replace(budget=1e9))
+    for a, b in zip(endless, SCHEMES["to_go"].bonuses(group), strict=True):
+        assert a == pytest.approx(b, abs=1e-7)
+
+
+@pytest.mark.parametrize("cut", [False, True])
+def test_where_whole_episodes_are_chosen_the_bonus_is_the_papers(cut):
+    """l_MRT's bonus: the sum over contexts of the old policy of the expected progress of the new policy's episode."""
+    policy = Policy(content="", openers="ab", cut=cut)
+    exact = policy.gradient(policy.one_token(lambda z, t: policy.V[z[: t + 1]] - policy.V[z[:t]] if t < len(z) else 0.0))
+    assert policy.expected_update(policy.credits("episode", 2)) == pytest.approx(exact, abs=1e-12)
+
+
+def test_the_objectives_differ():
+    policy = Policy()
+    gradients = [policy.gradient(policy.objective(credit)) for credit in ("episode", "lambda", "to_go", "regret", "mig")]
+    for a, b in itertools.combinations(gradients, 2):
+        assert error(a, b) > 1e-2
+
+
+# -- what would break it ----------------------------------------------------------------------------------------------
+
+
+def by_own_episode(policy, trace, bonuses):
+    """Each token paid for the episode that it belongs to, a stop for none."""
+    credit = np.zeros(len(trace) + policy.stopped(trace))
+    for (start, stop), bonus in zip(policy.episodes(trace), bonuses, strict=False):
+        credit[start:stop] = bonus
+    credit[len(trace) :] = bonuses[len(policy.episodes(trace)) :]
+    return credit
+
+
+def test_a_token_that_ends_an_episode_belongs_to_it():
+    """Whether an episode ends is the choice of the token after it: paid for the next one, it learns something else."""
+    policy = Policy()
+
+    def credits():
+        for probability, group in policy.groups(2):
+            bonuses = centred([np.append(policy.values(t)[-1] - policy.values(t)[:-1], 0.0) for t in group])
+            for trace, b in zip(group, bonuses, strict=True):
+                yield probability / 2, trace, by_own_episode(policy, trace, b)
+
+    assert error(policy.expected_update(credits()), policy.gradient(policy.objective("to_go"))) > 0.2
+
+
+def test_after_the_answer_is_found_nothing_is_left_to_choose():
+    """V is 0.1 before an f is written and 1 after: then all tokens are equally good, and get no update."""
+    policy = Policy()
+    policy.V = {p: 1.0 if "f" in p else 0.1 for p in policy.prefixes}
+    found = [p for p in policy.prefixes if "f" in p and len(p) < policy.depth]
+    rows = [i for i, p in enumerate(q for q in policy.prefixes if len(q) < policy.depth) if p in found]
+    update = policy.expected_update(policy.credits("to_go", 2))
+    assert update[rows] == pytest.approx(np.zeros_like(update[rows]), abs=1e-12)
+    assert np.abs(np.delete(update, rows, axis=0)).max() > 1e-3
+
+
+def test_cuts_that_later_episodes_move_change_the_gradient():
+    """Merging down to two episodes by their number moves the boundary of early tokens when the trace goes on."""
+    policy = Policy(content="", openers="ab")
+
+    def merged(trace):
+        run = max(1, math.ceil(len(trace) / 2))
+        return [Episode(a, min(a + run, len(trace))) for a in range(0, len(trace), run)]
+
+    exact = policy.gradient(policy.objective("to_go"))
+    assert error(policy.expected_update(policy.credits("to_go", 2)), exact) < 1e-12
+    policy.episodes = merged
+    assert error(policy.expected_update(policy.credits("to_go", 2)), exact) > 0.1
+
+
+def test_a_stop_that_pays_no_baseline_is_a_price_on_length():
+    """Leaving the token that ends a thought out of the centring changes the gradient."""
+    policy = Policy()
+
+    def credits():
+        for probability, group in policy.groups(2):
+            own = SCHEMES["to_go"].bonuses(policy.group_of(group))
+            for trace, b in zip(group, own, strict=True):
+                credit = policy.advantages(trace, b)
+                yield probability / 2, trace, np.append(credit[: len(trace)], np.zeros(len(credit) - len(trace)))
+
+    assert error(policy.expected_update(credits()), policy.gradient(policy.objective("to_go"))) > 0.1
+
+
+def test_a_fee_for_all_tokens_of_an_episode_changes_nothing():
+    policy = Policy()
+
+    def paid(trace):
+        return policy.advantages(trace, np.full((2, max(1, len(policy.episodes(trace)))), -0.3))
+
+    update = policy.expected_update((policy.probability(t).item(), t, paid(t)) for t in policy.traces())
+    assert update == pytest.approx(np.zeros_like(update), abs=1e-12)
 
 
 def test_a_past_that_tells_of_the_end_would_change_the_gradient():
     """Why BRPO's baseline is for the progress of episodes alone."""
-    tree = Tree(3)
-    credits = (
-        (chance / 2, trace, credit)
-        for chance, group in tree.groups(2)
-        for trace, credit in zip(group, centred_by_past([tree.bonuses("to_go", t) for t in group]), strict=True)
-    )
-    assert np.abs(tree.expected_update(credits) - tree.gradient(tree.objective("to_go"))).max() > 1e-3
+    policy = Policy(4, content="x")
+
+    def credits():
+        for probability, group in policy.groups(2):
+            own = [(v[-1] - v)[: max(1, len(v) - 1)] for v in map(policy.values, group)]
+            for trace, b in zip(group, throughout(centred_by_past(own)), strict=True):
+                yield probability / 2, trace, policy.advantages(trace, b)
+
+    assert error(policy.expected_update(credits()), policy.gradient(policy.objective("to_go"))) > 1e-3
 
 
-@TREES
-def test_new_maxima_have_the_gradient_of_their_own_progress(cut):
-    """Any function of the prefix may stand for its value: the stop pays the baseline all the same."""
-    tree = Tree(3, cut=cut)
-    worth = {c: watermark(tree.values(c))[-1] for c in tree.prefixes}
-    exact = tree.gradient(tree.greedy_objective(lambda c, z: worth[z] - worth[c]))
-    assert tree.expected_update(centred_credits(tree, "mig", 2)) == pytest.approx(exact, abs=1e-12)
+# -- outcome, noise, normalization ------------------------------------------------------------------------------------
+
+
+def outcomes(policy, group):
+    """All outcomes of a group's traces, each with its probability."""
+    for rewards in itertools.product([0.0, 1.0], repeat=len(group)):
+        chances = [policy.V[t] if r else 1 - policy.V[t] for t, r in zip(group, rewards, strict=True)]
+        yield math.prod(chances), np.array(rewards)
+
+
+@pytest.mark.parametrize("cut", [False, True])
+@pytest.mark.parametrize("start", ["", "W"])
+def test_a_stale_prefix_has_the_gradient_of_the_outcome_from_it(start, cut):
+    policy = Policy(cut=cut)
+    exact = policy.gradient(policy.expected(lambda t: policy.V[t], start))
+
+    def credits():
+        for probability, group in policy.groups(1, start):
+            for p, rewards in outcomes(policy, group):
+                prefix = policy.group_of(group, [np.array([policy.V[start]])], rewards)
+                [bonuses] = SCHEMES["stale_prefix"].bonuses(prefix)
+                n = len(group[0]) - len(start) + policy.stopped(group[0])
+                yield probability * p, group[0], token_advantages(0.0, bonuses, [Episode(0, n)] * (n > 0), n, weight=1.0)
+
+    assert policy.expected_update(credits(), start) == pytest.approx(exact, abs=1e-12)
+
+
+@EACH
+def test_outcome_and_bonus_together_have_the_gradient_of_their_sum(credit):
+    """The outcome's group mean holds the trace itself, which leaves (G - 1) / G of its gradient."""
+    policy, G, weight = Policy(2), 2, 0.7
+
+    def credits():
+        for probability, group in policy.groups(G):
+            bonuses = SCHEMES[credit].bonuses(policy.group_of(group))
+            for p, rewards in outcomes(policy, group):
+                for trace, outcome, b in zip(group, rewards - rewards.mean(), bonuses, strict=True):
+                    yield probability * p / G, trace, policy.advantages(trace, b, float(outcome), weight)
+
+    exact = (G - 1) / G * policy.gradient(policy.objective("to_go")) + weight * policy.gradient(policy.objective(credit))
+    assert policy.expected_update(credits()) == pytest.approx(exact, abs=1e-12)
+
+
+@pytest.mark.parametrize("credit", ["episode", "brpo", "lambda", "to_go", "regret"])
+def test_noise_in_the_values_leaves_the_gradient_as_it_is(credit):
+    policy = Policy(2, content="x")
+
+    def credits():
+        for probability, group in policy.groups(2):
+            noisy = [
+                [policy.values(t) + np.array(s) for s in itertools.product([-0.2, 0.2], repeat=len(policy.values(t)))]
+                for t in group
+            ]
+            pairs = list(itertools.product(*noisy))
+            for values in pairs:
+                bonuses = SCHEMES[credit].bonuses(policy.group_of(group, list(values)))
+                for trace, b in zip(group, bonuses, strict=True):
+                    yield probability / 2 / len(pairs), trace, policy.advantages(trace, b)
+
+    assert policy.expected_update(credits()) == pytest.approx(policy.gradient(policy.objective(credit)), abs=1e-12)
+
+
+def test_dapo_divides_by_a_random_number_of_tokens():
+    """One group of two a batch, the worst case: the update is off by a tenth, and its direction by less than 0.99."""
+    policy = Policy()
+    exact = policy.gradient(policy.objective("to_go"))
+
+    def divided(by):
+        for probability, group in policy.groups(2):
+            bonuses = SCHEMES["to_go"].bonuses(policy.group_of(group))
+            for trace, b in zip(group, bonuses, strict=True):
+                yield probability / by(group, trace), trace, policy.advantages(trace, b)
+
+    def cosine(by):
+        update = policy.expected_update(divided(by))
+        return float((update * exact).sum() / np.linalg.norm(update) / np.linalg.norm(exact))
+
+    def length(trace):
+        return len(trace) + policy.stopped(trace)
+
+    dapo, grpo = cosine(lambda group, _: sum(map(length, group))), cosine(lambda _, trace: 2 * length(trace))
+    assert 0.97 < dapo < 1 - 1e-6
+    assert grpo < dapo

@@ -2,7 +2,6 @@
 
 import bisect
 import itertools
-import math
 import re
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Annotated, Literal
@@ -79,16 +78,17 @@ def by_tokens(n_tokens: int, *, size: int) -> list[Episode]:
     return [Episode(start, min(start + size, n_tokens)) for start in range(0, n_tokens, size)]
 
 
-def merge(episodes: Sequence[Episode], *, most: int) -> list[Episode]:
-    """At most `most` episodes: neighbours merged into runs of ceil(K / most), the last run shorter.
+def spaced(episodes: Sequence[Episode], *, least: float) -> list[Episode]:
+    """The episodes with only those cuts that end an episode of at least `least` tokens; the last may be shorter.
 
-    Raises:
-        ValueError: `most` is below 1.
+    Whether a cut stays is decided by the tokens before it, so a baseline for each episode leaves the expected gradient
+    as it is. Merging by the number of episodes would not: then later choices move the boundaries of earlier tokens.
     """
-    if most < 1:
-        raise ValueError(f"need most >= 1 episode, got {most}")
-    run = max(1, math.ceil(len(episodes) / most))
-    return [Episode(r[0].start, r[-1].stop) for r in (episodes[i : i + run] for i in range(0, len(episodes), run))]
+    starts = [0]
+    for episode in episodes[1:]:
+        if episode.start - starts[-1] >= least:
+            starts.append(episode.start)
+    return [Episode(a, b) for a, b in itertools.pairwise([*starts, episodes[-1].stop])] if episodes else []
 
 
 def block_boundaries(episodes: int, width: int) -> list[int]:
@@ -140,14 +140,24 @@ class Cutting(Options, frozen=True):
     segment: Annotated[Segment, Option("How thinking is cut into episodes.")] = "markers"
     min_paragraphs: Annotated[int, Option("Minimum paragraphs of an episode (markers).", least=1)] = 3
     episode_tokens: Annotated[int, Option("Tokens of an episode (tokens).", least=1)] = 128
-    max_episodes: Annotated[int | None, Option("Merge neighbouring episodes down to this many.", least=1)] = None
+    max_episodes: Annotated[
+        int | None, Option("Episodes in a budget: none but the last is shorter than budget / this many.", least=1)
+    ] = None
 
 
-def cut(trace: Trace, cutting: Cutting) -> list[Episode]:
-    """The episodes of a trace's thinking, neighbours merged down to `max_episodes`.
+def cut(trace: Trace, cutting: Cutting, budget: int | None = None) -> list[Episode]:
+    """The episodes of a trace's thinking.
+
+    With `max_episodes` each but the last has at least `budget / max_episodes` tokens, so a trace within the budget has
+    at most that many. Every cut is decided by what comes before it and by the words that open the episode.
 
     Raises:
         HeadwayError: there is no such way to cut.
+        ValueError: `max_episodes` without a budget.
     """
     episodes = lookup(CUTS, cutting.segment, "segment")(trace, cutting)
-    return episodes if cutting.max_episodes is None else merge(episodes, most=cutting.max_episodes)
+    if cutting.max_episodes is None:
+        return episodes
+    if budget is None:
+        raise ValueError(f"max_episodes is {cutting.max_episodes}; give the budget that they share, in thinking tokens")
+    return spaced(episodes, least=budget / cutting.max_episodes)

@@ -1,15 +1,15 @@
 """Credit: from outcome and values to the advantage of each token. One file a scheme, one row of `SCHEMES`.
 
-At each boundary of a trace the policy chooses the next episode, or to stop. A scheme maps a group to the bonus of each
-choice, baseline included; `token_advantages` adds it to the outcome's advantage on the tokens of the choice. A bonus
-never goes through the reward: what a whole group shares, such as the value of a common prefix, cancels there
+The policy chooses tokens. A scheme maps a group to two bonuses of each episode, one for the tokens within it and one
+for the token that ends it, baseline included; `token_advantages` adds them to the outcome's advantage. A bonus never
+goes through the reward: what a whole group shares, such as the value of a common prefix, cancels there
 (docs/concepts.md).
 """
 
 from collections.abc import Callable
 from typing import Literal, NamedTuple
 
-from headway.credit import brpo, episode, grpo, mig, stale_prefix, to_go
+from headway.credit import brpo, discounted, episode, grpo, mig, regret, stale_prefix, to_go
 from headway.credit.common import Bonuses, Group, centred, token_advantages
 
 __all__ = ["SCHEMES", "Bonuses", "Group", "Scheme", "centred", "token_advantages"]
@@ -19,7 +19,7 @@ class Scheme(NamedTuple):
     """A way to give credit, and what a training step must do for it."""
 
     bonuses: Callable[[Group], Bonuses]  # of each trace; the first line of its docstring is the option's help
-    pays: Literal["episodes", "completion", "nothing"] = "episodes"  # what gets a bonus; episodes: and the stop
+    pays: Literal["episodes", "completion", "nothing"] = "episodes"  # what gets a bonus
     starts: Literal["prompt", "stale_prefix"] = "prompt"  # a stale prefix of a sampled trace, one a group
     needs_values: bool = True  # whether it reads `values` or `costs`; both are NaN without
 
@@ -28,6 +28,8 @@ SCHEMES: dict[str, Scheme] = {
     "grpo": Scheme(grpo.bonuses, pays="nothing", needs_values=False),
     "episode": Scheme(episode.bonuses),
     "to_go": Scheme(to_go.bonuses),
+    "lambda": Scheme(discounted.bonuses),
+    "regret": Scheme(regret.bonuses),
     "stale_prefix": Scheme(stale_prefix.bonuses, pays="completion", starts="stale_prefix"),
     "brpo": Scheme(brpo.bonuses),
     "mig": Scheme(mig.bonuses),

@@ -2,28 +2,28 @@
 
 import numpy as np
 
-from headway.credit.common import Bonuses, Group, others_mean
-from headway.credit.episode import progress_bonuses
+from headway.credit.common import Bonuses, Each, Group, greedy, others_mean, returns
 
 
 def bonuses(group: Group) -> Bonuses:
     """Each episode's own progress, with a baseline from the earlier progress of its trace.
 
-        b_j = V_{j+1} - V_j,    b_stop = 0,    centred by `centred_by_past`
+        b_j = V_{j+1} - V_j,    end_j = b_j + b_{j+1},    b_j centred by `centred_by_past`
 
     Its expected gradient is that of `episode`. It would bias `to_go`, whose earlier bonuses depend on the trace's end.
     """
-    return centred_by_past(progress_bonuses(group))
+    own = [returns(v, stopped, decay=0.0) for v, stopped in zip(group.values, group.stopped, strict=True)]
+    return greedy(centred_by_past(own), own)
 
 
-def centred_by_past(bonuses_G: Bonuses) -> Bonuses:
-    """Each bonus minus a mean of its own trace's *earlier* bonuses and of the other traces at its boundary.
+def centred_by_past(bonuses_G: Each) -> Each:
+    """Each bonus minus a mean of its own trace's *earlier* bonuses and of the other traces' for the same episode.
 
         b_j = w_j own_j + (1 - w_j) others_j,    own_j = sum_{i < j} 2^i r_i / sum_{i < j} 2^i,    w_j = min(1, j / S)
 
-    S is the number of choices of the longest other trace; BRPO has a fixed number of budgets instead. The baseline
-    depends on the prefix and on other traces only, and the stop pays it, so the expected gradient is unchanged.
-    Without a known earlier bonus it is the mean of the others.
+    S is the number of episodes of the longest other trace; BRPO has a fixed number of budgets instead. The baseline
+    depends on what came before the episode and on other traces only, so the expected gradient is unchanged. Without a
+    known earlier bonus it is the mean of the others.
     """
     others = others_mean(bonuses_G)
     result = []

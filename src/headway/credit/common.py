@@ -6,9 +6,11 @@ from typing import NamedTuple
 import numpy as np
 from jaxtyping import Float
 
+from headway.core.progress import progress
 from headway.types import Episode
 
-Bonuses = list[Float[np.ndarray, " _"]]  # one array a trace
+Each = list[Float[np.ndarray, " _"]]  # of each trace, a number for each choice
+Bonuses = list[Float[np.ndarray, "2 _"]]  # of each trace: of the tokens within each episode, of the token that ends it
 
 
 class Group(NamedTuple):
@@ -20,31 +22,48 @@ class Group(NamedTuple):
     rewards: Float[np.ndarray, " G"]  # the outcomes; NaN where undecided
     values: Sequence[Float[np.ndarray, " J"]]  # at each boundary of each trace; NaN where unknown
     episodes: Sequence[Sequence[Episode]]
-    stopped: Sequence[bool]  # whether each trace ended by itself, which is one more choice: to stop
+    stopped: Sequence[bool]  # whether each trace ended by itself; a budget cut the others
     costs: Sequence[Float[np.ndarray, " J"]]  # the budget of an answer at each boundary; NaN where unknown
     lengths: Sequence[int]  # completion tokens, end of text included
+    budget: float = float("nan")  # the largest that counts, in completion tokens
+    decay: float = float("nan")  # lambda: what an episode's progress is worth to the episode before it
 
 
-def with_stop(bonuses: Float[np.ndarray, " K"], stopped: bool) -> Float[np.ndarray, " choices"]:
-    """The bonuses of a trace's episodes, and 0 for the decision to stop where it made one."""
-    return np.append(bonuses, 0.0) if stopped else bonuses
+def choices(group: Group) -> list[int]:
+    """How many bonuses each trace has: one an episode, and one if it stopped before it thought at all."""
+    return [max(len(e), int(stopped)) for e, stopped in zip(group.episodes, group.stopped, strict=True)]
 
 
-def centred(bonuses_G: Sequence[Float[np.ndarray, " _"]]) -> Bonuses:
-    """Each bonus minus the mean bonus of the *other* traces of its group at the same boundary.
+def returns(values: Float[np.ndarray, " J"], stopped: bool, *, decay: float) -> Float[np.ndarray, " K"]:
+    """The discounted progress from each episode on.
 
-    A baseline leaves the expected gradient unchanged if every choice at the boundary pays it. So the stop pays it too
-    (0 - baseline); otherwise each further episode would cost a length penalty. NaN bonuses stay NaN and are left out
-    of the means; a trace alone in its group has the baseline 0.
+        b_j = sum_{i >= j} decay^(i - j) r_i,    r_i = V_{i+1} - V_i
+
+    A thought that stopped at once has the one return 0. An unknown progress makes those before it unknown, unless the
+    decay is 0.
+    """
+    found = progress(values) if len(values) > 1 else np.zeros(int(stopped))
+    if decay:
+        for j in range(len(found) - 2, -1, -1):
+            found[j] += decay * found[j + 1]
+    return found
+
+
+def centred(bonuses_G: Sequence[Float[np.ndarray, " _"]]) -> Each:
+    """Each bonus minus the mean bonus of the *other* traces of its group for the same episode.
+
+    A baseline leaves the expected gradient unchanged if it depends on what came before a token alone. The episode that
+    is under way does, and so all tokens within it and the one that ends it, a stop included, pay the same. NaN bonuses
+    stay NaN and are left out of the means; a trace alone in its group has the baseline 0.
     """
     baselines = others_mean(bonuses_G)
     return [b - baselines[i, : len(b)] for i, b in enumerate(bonuses_G)]
 
 
-def others_mean(bonuses_G: Sequence[Float[np.ndarray, " _"]]) -> Float[np.ndarray, "G choices"]:
-    """The mean bonus of the other traces at each boundary.
+def others_mean(bonuses_G: Sequence[Float[np.ndarray, " _"]]) -> Float[np.ndarray, "G K"]:
+    """The mean bonus of the other traces for each episode.
 
-    Where no other trace has that many choices, the mean over all choices of the others; 0 where they made none.
+    Where no other trace has that many episodes, the mean over all bonuses of the others; 0 where they have none.
     """
     G, width = len(bonuses_G), max((len(b) for b in bonuses_G), default=0)
     table = np.full((G, width), np.nan)
@@ -59,9 +78,25 @@ def others_mean(bonuses_G: Sequence[Float[np.ndarray, " _"]]) -> Float[np.ndarra
     return np.where(others_n > 0, others_sum / np.maximum(others_n, 1), everywhere)
 
 
+def throughout(bonuses_G: Each) -> Bonuses:
+    """Bonuses of which the token that ends an episode has the same as those within it."""
+    return [np.stack([b, b]) for b in bonuses_G]
+
+
+def greedy(bonuses_G: Each, opened_G: Each, *, decay: float = 0.0) -> Bonuses:
+    """Bonuses of which the token that ends an episode also has that of the episode it opens.
+
+        end_j = b_j + (1 - decay) opened_{j+1},    opened_K = 0: a stop opens none
+
+    `b` may have a baseline. `opened`, the same returns, may not: whether a token opens an episode is its own choice.
+    """
+    opened_G = [np.append(opened[1:], 0.0)[: len(opened)] for opened in opened_G]
+    return [np.stack([b, b + (1 - decay) * opened]) for b, opened in zip(bonuses_G, opened_G, strict=True)]
+
+
 def token_advantages(
     outcome: float,
-    bonuses: Float[np.ndarray, " choices"],
+    bonuses: Float[np.ndarray, "2 K"],
     episodes: Sequence[Episode],
     n_tokens: int,
     *,
@@ -69,28 +104,31 @@ def token_advantages(
 ) -> Float[np.ndarray, " T"]:
     """The advantage of each token of a completion.
 
-        A_t = outcome + weight * b_j     for the tokens t of episode j
-        A_t = outcome + weight * b_stop  for the first token after the thinking, which makes the policy stop
-        A_t = outcome                    for the answer
+        A_t = outcome + weight * bonuses[0, j]   for the tokens t after the first of episode j
+        A_t = outcome + weight * bonuses[1, j]   for the token after episode j, which ends it: it opens the next, or stops
+        A_t = outcome                            for the answer
 
-    Each token of an episode has its whole bonus: log pi(z_j) is the sum over its tokens. A NaN bonus adds nothing.
-    Weight 0 gives the outcome, bit for bit.
+    A token is paid for the episode that is under way *before* it: whether the episode goes on is the token's own
+    choice. The first token of all belongs to episode 0. A thought that stops at once has no episode, and its first
+    token has `bonuses[1, 0]`. Each token has its whole bonus: log pi(z_j) is the sum over its tokens. A NaN bonus
+    adds nothing. Weight 0 gives the outcome, bit for bit.
 
     Raises:
-        ValueError: there are not as many bonuses as episodes, or one more (the stop), or tokens are missing.
+        ValueError: there are not as many bonuses as episodes, or tokens are missing.
     """
-    end = episodes[-1].stop if episodes else 0
-    stopped = len(bonuses) == len(episodes) + 1
-    if not (stopped or len(bonuses) == len(episodes)) or end + stopped > n_tokens:
+    end, K = episodes[-1].stop if episodes else 0, bonuses.shape[1]
+    if K != max(len(episodes), min(K, 1)) or end > n_tokens or (K > len(episodes) and not n_tokens):
         raise ValueError(
-            f"got {len(bonuses)} bonuses for {len(episodes)} episodes that end at token {end} of {n_tokens}; expected "
-            "one an episode, and one more for a stop that has a token"
+            f"got {K} bonuses for {len(episodes)} episodes that end at token {end} of {n_tokens}; expected one an "
+            "episode, or one for a thought that stopped at once"
         )
     advantages = np.full(n_tokens, outcome)
     if weight == 0:
         return advantages
-    ranges = [*episodes, Episode(end, end + 1)] if stopped else episodes
-    for (start, stop), bonus in zip(ranges, bonuses, strict=True):
-        if not np.isnan(bonus):
-            advantages[start:stop] += weight * bonus
-    return advantages
+    added = np.zeros(n_tokens)
+    for j, (start, stop) in enumerate(episodes):
+        added[start + (j > 0) : stop] = bonuses[0, j]
+    ends = [e.stop for e in episodes] or [0]
+    for stop, bonus in zip(ends, bonuses[1], strict=False):
+        added[stop : stop + 1] = bonus
+    return advantages + weight * np.nan_to_num(added)

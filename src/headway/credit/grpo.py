@@ -2,15 +2,14 @@
 
 import numpy as np
 
-from headway.credit.common import Bonuses, Group
+from headway.credit.common import Bonuses, Group, choices
 
 
 def bonuses(group: Group) -> Bonuses:
     """No bonus: TRL's own step.
 
-        b_j = 0,    b_stop = 0
+        b_j = 0
 
     The trainer neither cuts nor proves a trace for it: the step is TRL's, bit for bit.
     """
-    choices = zip(group.episodes, group.stopped, strict=True)
-    return [np.zeros(len(episodes) + stopped) for episodes, stopped in choices]
+    return [np.zeros((2, n)) for n in choices(group)]

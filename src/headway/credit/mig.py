@@ -10,9 +10,9 @@ from headway.credit.common import Bonuses, Group
 def bonuses(group: Group) -> Bonuses:
     """What each episode adds to the highest value so far; going back and forth earns nothing.
 
-        b_j = M_{j+1} - M_j,    M_j = max_{i <= j} V_i,    b_stop = 0,    centred over the group
+        b_j = M_{j+1} - M_j,    M_j = max_{i <= j} V_i,    end_j = b_j + b_{j+1}
 
-    Its expected gradient is that of the progress of M, a function of the prefix as V is.
+    Its expected gradient is that of `episode` for M, a function of the prefix as V is.
     """
     return episode.bonuses(group._replace(values=[watermark(v) for v in group.values]))
 

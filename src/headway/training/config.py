@@ -1,5 +1,6 @@
 """The options of MRT beside those of GRPO, and the combinations that would silently undo it."""
 
+import logging
 from dataclasses import dataclass, field
 from typing import Annotated, TypeVar
 
@@ -12,6 +13,8 @@ from headway.core.tally import ValueKind
 from headway.credit import SCHEMES
 from headway.text.tags import ThinkFormat
 from headway.types import HeadwayError
+
+logger = logging.getLogger(__name__)
 
 T = TypeVar("T")
 
@@ -40,11 +43,17 @@ class MRTConfig(GRPOConfig):  # type: ignore[misc]
         default="episode",
         metadata={"choices": list(SCHEMES), "help": f"What gets a bonus. {' '.join(_CREDIT)} (docs/concepts.md)"},
     )
+    progress_lambda: Annotated[
+        float, Option("Lambda of credit: lambda: 0 is episode, 1 is to_go. (ours)", least=0, most=1)
+    ] = 0.5
+    regret_budget: Annotated[
+        int | None, Option("C0, the budget of regret in tokens; default: max_completion_length and suffix.", least=1)
+    ] = None
     values: Annotated[ValueKind, Option(_VALUES)] = "branches"
     segment: Annotated[Segment, Option("Cut at markers (paper), at backtracks, or on a token grid.")] = "markers"
     min_paragraphs: Annotated[int, Option("Minimum paragraphs of an episode. (paper's analysis)")] = 3
     episode_tokens: Annotated[int, Option("Tokens of an episode on the grid. (ours)")] = 128
-    max_episodes: Annotated[int, Option("Merge neighbouring episodes down to this many. (v0.1)")] = 6
+    max_episodes: Annotated[int, Option("Episodes of a trace, at most: each but the last has 1/this of its tokens.")] = 6
     branches: Annotated[int, Option("Forced answers per boundary. (v0.1)", least=1)] = 4
     answer_tokens: Annotated[int, Option("Maximum tokens of a forced answer. (ours)", least=1)] = 32
     suffix: Annotated[str | None, Option("Text that forces an answer within the thinking.")] = None
@@ -53,6 +62,9 @@ class MRTConfig(GRPOConfig):  # type: ignore[misc]
     think_open: Annotated[str | None, Option("Text that opens the thinking, if not <think>.")] = None
     think_close: Annotated[str | None, Option("Text that closes the thinking, if not </think>.")] = None
     bf16: Annotated[bool | None, Option("Mixed precision; default: where the GPU supports it. (TRL: True)")] = None
+    max_computed_tokens: Annotated[
+        int | None, Option("Stop after so many computed tokens in all (docs/training.md).", least=1)
+    ] = None
     max_generated_tokens: Annotated[int | None, Option("Stop after so many sampled tokens in all.", least=1)] = None
 
     def __post_init__(self) -> None:
@@ -69,6 +81,18 @@ class MRTConfig(GRPOConfig):  # type: ignore[misc]
                 f"importance_sampling_level is '{level}', which averages the credit of tokens away; use 'token', or "
                 "credit: grpo"
             )
+        if self.loss_type in ("grpo", "sapo"):
+            raise HeadwayError(
+                f"loss_type is '{self.loss_type}', which divides by a trace's length: the baseline of early tokens would "
+                "depend on later ones, and the gradient be wrong; use 'dr_grpo' (exact) or 'dapo', or credit: grpo"
+            )
+        for option, given in (("loss_type: bnpo", self.loss_type == "bnpo"),
+                              ("mask_truncated_completions", self.mask_truncated_completions)):
+            if given:
+                logger.warning(
+                    f"{option} weighs tokens by how their traces end, so the gradient of the credit is biased; use "
+                    "loss_type dr_grpo or dapo without mask_truncated_completions"
+                )
         if self.loss_type == "cispo" and self.epsilon_high is None:
             raise HeadwayError(
                 "loss_type is 'cispo' without epsilon_high; TRL's default would clamp the ratio at epsilon and shrink "

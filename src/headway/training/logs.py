@@ -9,11 +9,12 @@ import msgspec
 import numpy as np
 import torch
 from accelerate.utils import gather_object
+from jaxtyping import Float
 
 from headway.core.progress import progress
 from headway.core.regret import cumulative_regret, normalized_regret
 from headway.core.tally import ValueCurve
-from headway.credit import SCHEMES
+from headway.credit import SCHEMES, Bonuses
 from headway.types import Branch, Trace
 
 logger = logging.getLogger(__name__)
@@ -26,20 +27,21 @@ class StepResult(NamedTuple):
 
     traces: list[Trace]
     curves: list[ValueCurve]
-    bonuses: list[np.ndarray]
+    bonuses: Bonuses
     branches: list[Branch]
     known_share: float  # the fraction of the value that comes from the known correct answers
 
 
-def metrics(result: StepResult) -> dict[str, float]:
-    """The step's metrics; NaN where nothing is known. Regret is normalized to each trace's own last budget."""
+def metrics(result: StepResult, *, budget: float) -> dict[str, float]:
+    """The step's metrics; NaN where nothing is known. Regret is normalized to one budget for all traces."""
     traces, curves, bonuses, branches, share = result
     values = [c.values.values for c in curves]
     steps = _known(map(progress, values))
-    credit = _known(bonuses)
+    credit = _known(b.ravel() for b in bonuses)
+    budgets = np.array([float(budget)])
     return {
         "accuracy": _mean([np.nan if t.reward is None else t.reward for t in traces]),
-        "regret/normalized": _mean(normalized_regret(c.tokens, c.values.values, c.tokens[-1:])[0] for c in curves),
+        "regret/normalized": _mean(normalized_regret(c.tokens, c.values.values, budgets)[0] for c in curves),
         "regret/cumulative": _mean(cumulative_regret(v)[-1] for v in values),
         "progress/mean": _mean(steps),
         "progress/negative_frac": _mean(steps < 0),
@@ -53,6 +55,18 @@ def metrics(result: StepResult) -> dict[str, float]:
         "branches/tokens": float(sum(b.sampled for b in branches)),
         "branches/ungraded_frac": _mean(b.reward is None for b in branches),
         "credit/std": float(credit.std()) if len(credit) else np.nan,
+    }
+
+
+def group_metrics(rewards_PG: Float[np.ndarray, "P G"], bonuses: Bonuses) -> dict[str, float]:
+    """What the groups of a step can teach: those with a correct trace, and those that differ in outcome or progress."""
+    P, G = rewards_PG.shape
+    moves = np.array([np.nanmax(np.abs(b), initial=0.0) > 0 for b in bonuses]).reshape(P, G).any(axis=1)
+    same = np.array([len(np.unique(row[~np.isnan(row)])) < 2 for row in rewards_PG])
+    return {
+        "groups/pass": float((rewards_PG > 0).any(axis=1).mean()),
+        "groups/no_outcome_signal": float(same.mean()),
+        "groups/progress_signal_alone": float((same & moves).mean()),
     }
 
 
@@ -84,22 +98,22 @@ class ShareWatch:
 
 
 class StepLog:
-    """Writes the metrics and traces of each step, and counts sampled tokens and steps without values."""
+    """Writes the metrics and traces of each step, and counts steps without values."""
 
     def __init__(self, trainer: Any) -> None:
         self._trainer = trainer
         self._share = ShareWatch()
 
-    def count_tokens(self, n: int) -> None:
-        """Adds to the tokens sampled so far on all processes."""
-        self._trainer.generated_tokens += sum(gather_object([n]))
-        self._trainer._metrics["train"]["mrt/generated_tokens"] = [float(self._trainer.generated_tokens)]
+    def signals(self, rewards_PG: Float[np.ndarray, "P G"], bonuses: Bonuses) -> None:
+        """Adds what the groups of all processes can teach to TRL's log."""
+        for name, value in group_metrics(rewards_PG, bonuses).items():
+            self._trainer._metrics["train"][f"mrt/{name}"].append(value)
 
     def write(self, result: StepResult) -> None:
         """Adds the step's metrics to TRL's log and its traces to the file."""
         t = self._trainer
         log = t._metrics["train"]
-        for name, value in metrics(result).items():
+        for name, value in metrics(result, budget=t.budget).items():
             mine = torch.tensor([value], device=t.accelerator.device, dtype=torch.float32)
             mean = t.accelerator.gather(mine).nanmean().item()
             log[f"mrt/{name}"].append(mean)
@@ -112,7 +126,8 @@ class StepLog:
             {
                 "step": t.state.global_step, "problem_id": trace.problem_id, "index": trace.index, "text": trace.text,
                 "reward": trace.reward, "boundaries": curve.boundaries, "values": curve.values.values.tolist(),
-                "stderr": curve.values.stderr.tolist(), "bonuses": bonuses.tolist(),
+                "stderr": curve.values.stderr.tolist(), "bonuses": bonuses[0].tolist(),
+                "end_bonuses": bonuses[1].tolist(),
             }
             for trace, curve, bonuses in zip(result.traces, result.curves, result.bonuses, strict=True)
         ])  # fmt: skip

@@ -1,9 +1,7 @@
-"""What the trainer gives TRL beside itself: the outcome as a reward function, and the end of training by tokens."""
+"""The outcome as a reward function of TRL's."""
 
 from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any
-
-from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
 from headway.procedures.sample import grade_answers
 from headway.text.prompts import question_of
@@ -45,23 +43,3 @@ def outcome_reward(
 def problem_of(row: Mapping[str, Any]) -> Problem:
     """The problem of a training row."""
     return Problem(str(row["id"]), question_of(row["prompt"]), str(row["answer"]))
-
-
-class StopAtTokens(TrainerCallback):  # type: ignore[misc]
-    """Says how far the training is, and ends it at `max_generated_tokens`; the count continues from a checkpoint's."""
-
-    def __init__(self, trainer: Any) -> None:
-        self._trainer = trainer
-
-    def on_train_begin(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
-        """Reads the count from the log of the checkpoint."""
-        counts = [row["mrt/generated_tokens"] for row in state.log_history if "mrt/generated_tokens" in row]
-        self._trainer.generated_tokens = int(counts[-1]) if counts else 0
-
-    def on_step_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
-        """Ends the training once the limit is reached."""
-        limit, done = self._trainer.args.max_generated_tokens, self._trainer.generated_tokens
-        if limit is not None and done >= limit:
-            control.should_training_stop = True
-        if self._trainer.tell:
-            self._trainer.tell(*((state.global_step, state.max_steps) if limit is None else (min(done, limit), limit)))

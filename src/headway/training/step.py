@@ -96,15 +96,18 @@ class Step:
         prefixes = {}
         for prompt, name, [completion], seed in zip(prompts, names, completions, seeds, strict=True):
             trace = make_trace(t.processing_class, name, 0, prompt, completion, t.tags)
-            end = Random(seed).choice(boundaries(cut(trace, self._args.cutting))[:-1] or [0])
+            end = Random(seed).choice(boundaries(self._cut(trace))[:-1] or [0])
             prefixes[prompt] = shortened(trace, end)
-        t.step_log.count_tokens(sum(len(completion.token_ids) for [completion] in completions))
+        t.cost.sampled(sum(len(completion.token_ids) for [completion] in completions))
         return prefixes
+
+    def _cut(self, trace: Trace) -> list[Episode]:
+        return cut(trace, self._args.cutting, self._args.max_completion_length)
 
     def _proved(self) -> list[tuple[Trace, list[Episode]]]:
         """What each completion's values are of: its own trace, cut, or the stale prefix as one episode."""
         if not self._prefixes:
-            return [(trace, cut(trace, self._args.cutting)) for trace in self._traces]
+            return [(trace, self._cut(trace)) for trace in self._traces]
         return [
             (structs.replace(p, problem_id=t.problem_id), [Episode(0, p.thinking)] if p.thinking else [])
             for p, t in zip(self._prefixes, self._traces, strict=True)
@@ -122,7 +125,7 @@ class Step:
         # a group shares its stale prefix: each trace is proved once
         traces, seed = [trace for trace, _ in of_key.values()], derive_seed(self._args.seed, "branches", self._step)
         curves, branches, scores = prover.curves(self._args.values, traces, seed=seed)
-        t.step_log.count_tokens(sum(b.sampled for b in branches))
+        t.cost.sampled(sum(b.sampled for b in branches))
         found = dict(zip(of_key, curves, strict=True))
         return [found[trace.key] for trace, _ in proved], branches, known_share(curves, scores)
 
@@ -133,8 +136,11 @@ class Step:
         stopped = [trace.closed or trace.stop == "stop" for trace in self._traces]
         everyone = gather_object([*zip(rewards, values, episodes, stopped, costs, self._lengths, strict=True)])
         result: Bonuses = []
-        for start in range(0, len(everyone), self._args.num_generations):
-            of_group, *rest = zip(*everyone[start : start + self._args.num_generations], strict=True)
-            result += self._scheme.bonuses(Group(np.array(of_group, dtype=float), *rest))
+        size, rewards_G = self._args.num_generations, np.array([reward for reward, *_ in everyone], dtype=float)
+        for start in range(0, len(everyone), size):
+            _, *rest = zip(*everyone[start : start + size], strict=True)
+            group = Group(rewards_G[start : start + size], *rest, self._trainer.budget, self._args.progress_lambda)
+            result += self._scheme.bonuses(group)
+        self._trainer.step_log.signals(rewards_G.reshape(-1, size), result)
         first = self._trainer.accelerator.process_index * len(curves)
         return result[first : first + len(curves)]

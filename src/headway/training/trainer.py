@@ -19,8 +19,9 @@ from headway.text.known_answers import KnownAnswers
 from headway.text.prompts import meta_prover
 from headway.text.tags import find_think_tags, opening_of, thinking_switches
 from headway.training.config import MRTConfig
+from headway.training.cost import Cost, StopAtCost
 from headway.training.logs import StepLog
-from headway.training.outcome import StopAtTokens, outcome_reward
+from headway.training.outcome import outcome_reward
 from headway.training.policy import Policy
 from headway.training.step import Step
 from headway.types import Grader, HeadwayError
@@ -64,9 +65,11 @@ class MRTTrainer(GRPOTrainer):  # type: ignore[misc]
             )
         forced = {"suffix": args.suffix, "end_suffix": args.end_suffix}
         self.prover = meta_prover(tags, **forced, branches=args.branches, max_tokens=args.answer_tokens)
+        suffix = processing_class.encode(self.prover.suffix, add_special_tokens=False)
+        self.budget = args.regret_budget or args.max_completion_length + len(suffix)  # of regret, for all traces
         self.policy = Policy(self)
         self.step_log = StepLog(self)
-        self.generated_tokens = 0  # on all processes, branches and prefixes included
+        self.cost = Cost()
         self.steps_without_values = 0  # steps in which no value was known
         self.tell: Callable[[int, int], None] | None = None  # is told after each step how much is done, of how much
         self._opening: list[int] = processing_class.encode(tags.open, add_special_tokens=False)
@@ -76,8 +79,9 @@ class MRTTrainer(GRPOTrainer):  # type: ignore[misc]
         super().__init__(
             model, reward_funcs or outcome_reward(grader, processing_class, tags, ends=lambda: self.eos_token_ids),
             args=args, train_dataset=train_dataset, processing_class=processing_class,
-            callbacks=[*(callbacks or []), StopAtTokens(self)], **rest,
+            callbacks=[*(callbacks or []), StopAtCost(self)], **rest,
         )  # fmt: skip
+        self.cost.watch(self.accelerator.unwrap_model(self.model))
         self.known = KnownAnswers(processing_class, self.prover, grader)
 
     def _tokenize_prompts(self, prompts: list[Any]) -> tuple[list[list[int]], Any, dict[str, Any]]:
@@ -94,7 +98,7 @@ class MRTTrainer(GRPOTrainer):  # type: ignore[misc]
     ) -> torch.Tensor:
         """TRL's rewards; the step reads the completions first."""
         if self.model.training:
-            self.step_log.count_tokens(sum(len(ids) for ids in completion_ids_list))
+            self.cost.sampled(sum(len(ids) for ids in completion_ids_list))
         if self._current is not None:
             inputs = self._current.read(inputs, completion_ids_list)
         return super()._calculate_rewards(inputs, prompts, completions, completion_ids_list)
