@@ -189,11 +189,6 @@ def one_right(grader: Grader) -> bool:
     return bool(getattr(grader, "one_right", False))
 
 
-def compares(grader: Grader) -> bool:
-    """Whether the grader can compare two wrong answers."""
-    return bool(getattr(grader, "compares", False))
-
-
 def _gym() -> Pooled:
     gym.check_installed()
     return Pooled(gym.judge, reference=gym.entry_id)

@@ -11,18 +11,7 @@ from headway.procedures.forced import Forced, Segmenter, forced_answers
 from headway.procedures.sample import TraceKey, derive_seed, grade_traces
 from headway.text.answers import answer_after
 from headway.text.known_answers import Forms, KnownAnswers, ends_of
-from headway.types import (
-    Branch,
-    Completion,
-    Engine,
-    Grader,
-    HeadwayError,
-    Likelihood,
-    MetaProver,
-    Problem,
-    Score,
-    Trace,
-)
+from headway.types import Branch, Engine, Grader, HeadwayError, Likelihood, MetaProver, Problem, Score, Trace
 
 TRACES_AT_ONCE = 64
 Rounds = Mapping[TraceKey, Sequence[range]]
@@ -123,23 +112,16 @@ class Prover:
         prompts = [prompt for *_, prompt in drawing]
         seeds = [derive_seed(seed, *f.key, f.position, *([r] if r else [])) for f, r, _ in drawing]
         completions = self.engine.sample(prompts, self.meta_prover.sampling(), seeds=seeds)
-        branches = [
-            self._branch(f, number, completion, mark_known)
-            for (f, r, _), group in zip(drawing, completions, strict=True)
-            for number, completion in enumerate(group, start=r * B)
-        ]
+        branches: list[Branch] = []
+        for (f, r, _), group in zip(drawing, completions, strict=True):
+            for number, (ids, _, logprob) in enumerate(group, start=r * B):
+                text = self.engine.tokenizer.decode(ids, skip_special_tokens=True)
+                answer = answer_after(f.text, text)
+                known = mark_known and self._forms(f).wrote(ids, answer)
+                tokens = f.tokens + len(ids), len(ids)
+                branches.append(Branch(*f.key, f.boundary, number, text, *tokens, answer, None, logprob, ids, known))
         graded = grade_traces(branches, self.problems, self.grader)
         return [b for b in graded if (b.key, b.boundary, b.branch) not in done]
-
-    def _branch(self, forced: Forced, number: int, completion: Completion, mark_known: bool) -> Branch:
-        """A completion as a branch without its reward."""
-        ids = completion.token_ids
-        text = self.engine.tokenizer.decode(ids, skip_special_tokens=True)
-        answer = answer_after(forced.text, text)
-        return Branch(
-            *forced.key, forced.boundary, number, text, forced.tokens + len(ids), len(ids), answer,
-            logprob=completion.logprob, token_ids=ids, known=mark_known and self._forms(forced).wrote(ids, answer),
-        )  # fmt: skip
 
     def _score(self, asked: Sequence[Forced], done: Collection[tuple[TraceKey, int]] = ()) -> list[Score]:
         """The scores at these boundaries in one call of the engine, without those that are done."""

@@ -10,7 +10,7 @@ import msgspec
 
 from headway.core.segment import cut
 from headway.problems import ProblemSet
-from headway.problems.graders import compares, load_grader, one_right
+from headway.problems.graders import load_grader, one_right
 from headway.procedures.forced import Segmenter
 from headway.report.numbers.table import RunTable, run_table
 from headway.runs.settings import Settings, open_engine, problems_of
@@ -104,7 +104,8 @@ class OpenRun:
     def table(self, scores: Sequence[Score] | None = None) -> RunTable:
         """The traces and branches as numbers; every record is read once."""
         run, grader, kind = self.run, self.grader, self.settings.proving.values
-        same, scores = grader if compares(grader) else None, run.scores() if scores is None else scores
+        same = grader if getattr(grader, "compares", False) else None  # it can compare two wrong answers
+        scores = run.scores() if scores is None else scores
         classify = partial(answer_classes, one_right=one_right(grader), same=same)
         return run_table(run.traces(), run.branches(), self.segmenter, kind=kind, scores=scores, classify=classify)
 
