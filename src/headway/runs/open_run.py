@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterable, Sequence
 from contextlib import ExitStack
 from functools import cached_property, partial
 from pathlib import Path
-from typing import TypeVar
+from typing import Self, TypeVar
 
 import msgspec
 
@@ -22,14 +22,13 @@ from headway.types import Engine, Episode, Grader, HeadwayError, MetaProver, Sco
 
 Tell = Callable[[str, int, int], None]
 T = TypeVar("T")
-Opened = TypeVar("Opened", bound="OpenRun")
 
 
 def quiet(*_: object) -> None:
     """Tells nothing of the progress."""
 
 
-class OpenRun:
+class OpenRun(ExitStack):
     """A run folder and what its settings name, loaded when first needed; settings of another version are refused.
 
     A context manager: leaving it ends the grader's processes and the engine's connections.
@@ -38,6 +37,7 @@ class OpenRun:
     def __init__(
         self, run: Run, tell: Tell = quiet, *, grader: Grader | None = None, segmenter: Segmenter | None = None
     ) -> None:
+        super().__init__()
         self.run = run
         try:
             self.settings = Settings.of(**run.settings)
@@ -48,18 +48,11 @@ class OpenRun:
             if {"grader": grader, "segment": segmenter}[option] is None:
                 made = f"{run.path} was made with the Python function '{name}' as {option}"
                 raise HeadwayError(f"{made}; continue it from Python with headway.measure(..., {option}={name})")
-        self._stack = ExitStack()
 
     @classmethod
-    def load(cls: type[Opened], path: Path, tell: Tell = quiet) -> Opened:
+    def load(cls, path: Path, tell: Tell = quiet) -> Self:
         """The run at a path."""
         return cls(Run.load(path), tell)
-
-    def __enter__(self: Opened) -> Opened:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._stack.close()
 
     @cached_property
     def problems(self) -> ProblemSet:
@@ -83,7 +76,7 @@ class OpenRun:
 
     def _closing(self, opened: T) -> T:
         if hasattr(opened, "close"):
-            self._stack.callback(opened.close)
+            self.callback(opened.close)
         return opened
 
     @cached_property

@@ -27,21 +27,18 @@ FULL = Size(problems=120, traces=4, branches=4, tokens=450_000)
 QUICK = Size(problems=40, traces=4, branches=2, tokens=80_000)
 
 
-def settings(model: str, size: Size, *, seed: int) -> Settings:
-    """The settings of each measurement: held-out problems, twice the thinking budget of training."""
-    options: dict[str, Any] = {"limit": size.problems, "traces": size.traces, "branches": size.branches, "seed": seed}
-    return Settings.of(model=model, problems="countdown", budget=2 * TRAINED_BUDGET, answer_tokens=16, **options)
-
-
 def quickstart(out: Path, *, quick: bool, seed: int, tell: Tell) -> str:
     """Returns the comparison as a table; continues a stopped quickstart, of another size or seed is a HeadwayError."""
     size = QUICK if quick else FULL
+    # held-out problems, twice the thinking budget of training
+    options: dict[str, Any] = {"limit": size.problems, "traces": size.traces, "branches": size.branches, "seed": seed}
+    options |= {"problems": "countdown", "budget": 2 * TRAINED_BUDGET, "answer_tokens": 16}
     runs: list[tuple[str, Path]] = []
     for name in ("base", "grpo", "mrt"):
         model = MODEL if name == "base" else str(out / "models" / name)
         if name != "base":
             fine_tune(name, Path(model), size, seed=seed, tell=tell)
-        asked, tell_of = settings(model, size, seed=seed), lambda stage, *n, of=name: tell(f"{of}: {stage}", *n)
+        asked, tell_of = Settings.of(model=model, **options), lambda stage, *n, of=name: tell(f"{of}: {stage}", *n)
         with Measurement.create(out / name, asked, tell_of) as measurement:
             measurement.all()
         runs.append((name, out / name))

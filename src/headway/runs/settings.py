@@ -219,6 +219,10 @@ def extra(name: str, need: str) -> Iterator[None]:
         raise HeadwayError(f"{need} ({error}): install Headway with its extra '{name}'") from error
 
 
+def _scripted(settings: Settings, problems: ProblemSet) -> Engine:
+    return ScriptedEngine(problems.problems, ramps(problems.problems))
+
+
 def _api(settings: Settings, problems: ProblemSet) -> Engine:
     from headway.engines import api
 
@@ -241,12 +245,7 @@ def _hf(settings: Settings, problems: ProblemSet) -> Engine:
 
 
 Opener = Callable[[Settings, ProblemSet], Engine]
-ENGINES: dict[str, Opener] = {
-    SCRIPTED: lambda _, problems: ScriptedEngine(problems.problems, ramps(problems.problems)),
-    "api": _api,
-    "vllm": _vllm,
-    "hf": _hf,
-}
+ENGINES: dict[str, Opener] = {SCRIPTED: _scripted, "api": _api, "vllm": _vllm, "hf": _hf}
 
 
 def open_tokenizer(settings: Settings) -> Tokenizer:
