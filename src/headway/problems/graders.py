@@ -179,11 +179,6 @@ def load_grader(name: str) -> Grader:
     return lookup(GRADERS, name, "grader")()
 
 
-def one_right(grader: Grader) -> bool:
-    """Whether all correct answers to a problem are the same answer for this grader; False unless it says so."""
-    return bool(getattr(grader, "one_right", False))
-
-
 def _gym() -> Pooled:
     gym.check_installed()
     return Pooled(gym.judge, reference=gym.entry_id)

@@ -14,7 +14,7 @@ from headway.text.answers import BOX, extract_answer
 from headway.text.offsets import decode_with_offsets
 from headway.text.prompts import prompt_ids
 from headway.text.tags import ThinkTags
-from headway.types import Attempt, Completion, Engine, Grader, Problem, Prompt, TokenIds, Tokenizer
+from headway.types import Attempt, Engine, Grader, Problem, Prompt, TokenIds
 
 # what the authors' code appends to make a model backtrack
 CUE = "\nWait, this seems off. Let's try something else.\n"
@@ -63,22 +63,16 @@ def linearize(
         made: list[Attempt] = []
         for r in range(asked.rounds):
             each = zip(prompts, episodes, opening, strict=True)
-            contexts = [Prompt.of(prompt + sum(own, ()) + ids) for prompt, own, ids in each]
+            contexts = [Prompt.of(prompt + sum(kept, ()) + ids) for prompt, kept, ids in each]
             seeds = [derive_seed(asked.sampling.seed, *key, "linearize", r) for key in keys]
             for i, [completion] in enumerate(engine.sample(contexts, params, seeds=seeds)):
-                text, cut = _cut(engine.tokenizer, opening[i], completion)
-                episodes[i] = [*episodes[i], *cut][-asked.window :]
-                spent[i] += len(opening[i]) + len(completion.token_ids)
+                ids = completion.token_ids
+                text, offsets = decode_with_offsets(engine.tokenizer, ids)
+                own = [ids[e.start : e.stop] for e in to_tokens(by_backtracks(text), offsets)] if ids else [()]
+                episodes[i] = [*episodes[i], opening[i] + own[0], *own[1:]][-asked.window :]
+                spent[i] += len(opening[i]) + len(ids)
                 opening[i] = forced if completion.stop == "stop" else ()
                 answer = extract_answer(text) if BOX in text else None
                 made.append(Attempt(*keys[i], r, text, spent[i], answer))
         graded = grade_traces(made, {p.id: p for p in chunk}, grader)
         yield [a for a in graded if (a.key, a.round) not in done]
-
-
-def _cut(tokenizer: Tokenizer, opening: TokenIds, completion: Completion) -> tuple[str, list[TokenIds]]:
-    """The sampled text of a round, and the tokens of its episodes, the first with the round's opening."""
-    ids = completion.token_ids
-    text, offsets = decode_with_offsets(tokenizer, ids)
-    pieces = [ids[e.start : e.stop] for e in to_tokens(by_backtracks(text), offsets)] if ids else [()]
-    return text, [opening + pieces[0], *pieces[1:]]

@@ -10,7 +10,7 @@ from headway.core.tally import ESTIMATORS, ValueCurve, ValueKind, lay_out, value
 from headway.procedures.forced import Forced, Segmenter, forced_answers
 from headway.procedures.sample import TraceKey, derive_seed, grade_traces
 from headway.text.answers import answer_after
-from headway.text.known_answers import Forms, KnownAnswers, ends_of
+from headway.text.known_answers import KnownAnswers, ends_of
 from headway.types import Branch, Engine, Grader, HeadwayError, Likelihood, MetaProver, Problem, Score, Trace
 
 TRACES_AT_ONCE = 64
@@ -117,7 +117,7 @@ class Prover:
             for number, (ids, _, logprob) in enumerate(group, start=r * B):
                 text = self.engine.tokenizer.decode(ids, skip_special_tokens=True)
                 answer = answer_after(f.text, text)
-                known = mark_known and self._forms(f).wrote(ids, answer)
+                known = mark_known and self._known.forms(self.problems[f.trace.problem_id], f.text).wrote(ids, answer)
                 tokens = f.tokens + len(ids), len(ids)
                 branches.append(Branch(*f.key, f.boundary, number, text, *tokens, answer, None, logprob, ids, known))
         graded = grade_traces(branches, self.problems, self.grader)
@@ -132,7 +132,7 @@ class Prover:
             )
         if all((f.key, f.boundary) in done for f in asked):
             return []
-        forms = [self._forms(f) for f in asked]
+        forms = [self._known.forms(self.problems[f.trace.problem_id], f.text) for f in asked]
         logprobs: list[list[float]] = [[] for _ in asked]
         by_ends: dict[tuple[str, ...], list[int]] = {}  # the two texts may end their answers differently
         for i, f in enumerate(asked):
@@ -152,6 +152,3 @@ class Prover:
             for f, known, some in zip(asked, forms, logprobs, strict=True)
             if (f.key, f.boundary) not in done
         ]  # fmt: skip
-
-    def _forms(self, forced: Forced) -> Forms:
-        return self._known.forms(self.problems[forced.trace.problem_id], forced.text)

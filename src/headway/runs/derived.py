@@ -10,7 +10,6 @@ import numpy as np
 from headway.choices import declared
 from headway.core import stats
 from headway.core.votes import maj_at_k
-from headway.problems.graders import one_right
 from headway.procedures.extend import Extension, extend
 from headway.procedures.linearize import Chains, linearize
 from headway.report.numbers.evaluation import by_k, trace_votes
@@ -54,7 +53,7 @@ def linearize_run(path: Path, *, tell: Tell = quiet, **options: Any) -> Path:
             run.engine, problems, run.grader, run.tags, asked, done=done
         ))  # fmt: skip
         parallel = trace_votes(run.table())
-        content = {**numbers, **linearized(run.run.attempts(), one_right=one_right(run.grader))}
+        content = {**numbers, **linearized(run.run.attempts(), one_right=getattr(run.grader, "one_right", False))}
         run.run.write_json(RESULT, {**content, "parallel": by_k(parallel, parallel.maj_at)})
     return path / RESULT
 

@@ -4,13 +4,13 @@ from collections.abc import Callable, Iterable, Sequence
 from contextlib import ExitStack
 from functools import cached_property, partial
 from pathlib import Path
-from typing import Self, TypeVar
+from typing import TypeVar
 
 import msgspec
 
 from headway.core.segment import cut
 from headway.problems import ProblemSet
-from headway.problems.graders import load_grader, one_right
+from headway.problems.graders import load_grader
 from headway.procedures.forced import Segmenter
 from headway.report.numbers.table import RunTable, run_table
 from headway.runs.settings import Settings, open_engine, problems_of
@@ -22,6 +22,7 @@ from headway.types import Engine, Episode, Grader, HeadwayError, MetaProver, Sco
 
 Tell = Callable[[str, int, int], None]
 T = TypeVar("T")
+Opened = TypeVar("Opened", bound="OpenRun")
 
 
 def quiet(*_: object) -> None:
@@ -50,7 +51,7 @@ class OpenRun(ExitStack):
                 raise HeadwayError(f"{made}; continue it from Python with headway.measure(..., {option}={name})")
 
     @classmethod
-    def load(cls, path: Path, tell: Tell = quiet) -> Self:
+    def load(cls: type[Opened], path: Path, tell: Tell = quiet) -> Opened:
         """The run at a path."""
         return cls(Run.load(path), tell)
 
@@ -97,9 +98,9 @@ class OpenRun(ExitStack):
     def table(self, scores: Sequence[Score] | None = None) -> RunTable:
         """The traces and branches as numbers; every record is read once."""
         run, grader, kind = self.run, self.grader, self.settings.proving.values
-        same = grader if getattr(grader, "compares", False) else None  # it can compare two wrong answers
+        same = grader if getattr(grader, "compares", False) else None  # whether it can compare two wrong answers
         scores = run.scores() if scores is None else scores
-        classify = partial(answer_classes, one_right=one_right(grader), same=same)
+        classify = partial(answer_classes, one_right=getattr(grader, "one_right", False), same=same)
         return run_table(run.traces(), run.branches(), self.segmenter, kind=kind, scores=scores, classify=classify)
 
     def ordered_traces(self) -> Records[Trace]:
