@@ -52,7 +52,7 @@ def peak(*arguments: str) -> dict[str, float]:
     """Runs a headway command; its peak memory and seconds."""
     start = time.perf_counter()
     process = subprocess.Popen(
-        [sys.executable, "-m", "headway.cli", *arguments], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+        [sys.executable, "-m", "headway", *arguments], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
     )
     _, status, usage = os.wait4(process.pid, 0)
     if status:

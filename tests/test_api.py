@@ -264,7 +264,7 @@ def test_a_server_killed_and_restarted_in_mid_answer_changes_nothing(tmp_path: P
 
     def measure(out: str, *more: str) -> subprocess.Popen[bytes]:
         command = (
-            f"-m headway.cli measure --engine api --base-url http://127.0.0.1:{port}/v1 --model countdown --tokenizer "
+            f"-m headway measure --engine api --base-url http://127.0.0.1:{port}/v1 --model countdown --tokenizer "
             f"builtin:countdown --problems countdown --limit 40 --traces 2 --branches 2 --budget 96 --answer-tokens 16"
         )
         command = [sys.executable, *command.split(), "--out", str(tmp_path / out), *more]

@@ -153,7 +153,7 @@ def test_an_extended_run_is_a_run(tmp_path: Path):
     assert (tmp_path / "b" / "traces.jsonl").read_bytes() == whole
     with pytest.raises(HeadwayError, match="other settings"):
         extend_run(tmp_path / "a", tmp_path / "b", rounds=3, round_tokens=100)
-    with pytest.raises(HeadwayError, match="--rounds must be at least 1, got 0"):
+    with pytest.raises(HeadwayError, match="rounds must be at least 1, got 0"):
         extend_run(tmp_path / "a", tmp_path / "c", rounds=0, round_tokens=100)
     with pytest.raises(HeadwayError, match="has no traces"):
         (tmp_path / "a" / "traces.jsonl").unlink()

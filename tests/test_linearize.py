@@ -135,5 +135,5 @@ def test_a_run_gets_its_chains_and_refuses_others(tmp_path: Path):
     assert list(Run.load(tmp_path).attempts()) == kept
     with pytest.raises(HeadwayError, match="attempts with other numbers"):
         linearize_run(tmp_path, **{**asked, "rounds": 3})
-    with pytest.raises(HeadwayError, match="--window must be at least 1"):
+    with pytest.raises(HeadwayError, match="window must be at least 1"):
         linearize_run(tmp_path, **{**asked, "window": 0})

@@ -12,6 +12,8 @@ from msgspec import NODEFAULT, structs
 
 from headway import __version__
 from headway.choices import Options, declared
+from headway.procedures.extend import Extension
+from headway.procedures.linearize import Chains
 from headway.runs.importers.rows import ImportOptions
 from headway.runs.settings import PARTS, Settings, extra
 from headway.terminal import console, print_report, progress
@@ -43,7 +45,7 @@ def takes(groups: Mapping[str, type[Options]], *, but: Collection[str] = ()) -> 
             hints, options = get_type_hints(group), declared(group)
             for field in structs.fields(group):
                 name, default = field.name, NONE if field.default is NODEFAULT else field.default
-                if name not in flags and name not in but:
+                if name in options and name not in flags and name not in but:
                     flag = typer.Option(help=options[name].help, rich_help_panel=title.capitalize())
                     typed: Any = Annotated[hints[name], flag]
                     flags[name] = inspect.Parameter(name, KEYWORD, default=default, annotation=typed)
@@ -122,33 +124,31 @@ def report(out: Out, formats: Formats = None) -> None:
 
 
 @app.command()
+@takes({"options": Extension})
 def extend(
     run: Annotated[Path, typer.Argument(help="Run folder whose traces are extended.")],
     out: Annotated[Path, typer.Option(help="Folder of the new run; an existing one continues.")],
-    rounds: Annotated[int, typer.Option(help='Rounds; each appends "Wait" or a similar marker to the thinking.')] = 8,
-    round_tokens: Annotated[int, typer.Option(help="Maximum tokens of a round.")] = 2048,
+    **options: Any,
 ) -> None:
     """Make a run whose traces think longer (budget forcing); prove and report it like any other."""
     from headway.runs.derived import extend_run
 
     with progress() as tell:
-        extend_run(run, out, rounds=rounds, round_tokens=round_tokens, tell=tell)
+        extend_run(run, out, tell=tell, **options)
     typer.echo(f"next: headway prove --out {out}")
 
 
 @app.command()
+@takes({"options": Chains})
 def linearize(
     run: Annotated[Path, typer.Argument(help="Run folder, whose model and problems are used and whose traces vote.")],
-    chains: Annotated[int, typer.Option(help="Chains per problem.")] = 4,
-    rounds: Annotated[int, typer.Option(help="Rounds per chain.")] = 8,
-    round_tokens: Annotated[int, typer.Option(help="Maximum tokens of a round.")] = 1024,
-    window: Annotated[int, typer.Option(help="Last episodes of the chain in a round's prompt.")] = 2,
+    **options: Any,
 ) -> None:
     """Run a backtracking model past its context length with a sliding window of episodes; writes linearized.json."""
     from headway.runs.derived import linearize_run
 
     with progress() as tell:
-        file = linearize_run(run, chains=chains, rounds=rounds, round_tokens=round_tokens, window=window, tell=tell)
+        file = linearize_run(run, tell=tell, **options)
     typer.echo(f"linearized: {file}")
 
 
@@ -216,7 +216,3 @@ def main() -> None:
         sys.exit(2)
     finally:
         sys.stdout.flush()
-
-
-if __name__ == "__main__":
-    main()

@@ -5,7 +5,7 @@ J = K + 1 boundaries, B branches at a boundary, T tokens, C budgets.
 """
 
 from collections.abc import Sequence
-from typing import Any, Literal, NamedTuple, Protocol, runtime_checkable
+from typing import Any, Literal, NamedTuple, Protocol, TypeVar, runtime_checkable
 
 import msgspec
 
@@ -56,7 +56,7 @@ class SamplingParams(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class Prompt(msgspec.Struct, frozen=True):
-    """What a model is given: the first `stop` tokens of `base`, then `tail`."""
+    """What a model is given: the first `stop` tokens of `base`, then `tail`; at least one token."""
 
     base: TokenIds  # one for all prompts of a trace, so that an engine computes it only once
     stop: int
@@ -65,6 +65,8 @@ class Prompt(msgspec.Struct, frozen=True):
     def __post_init__(self) -> None:
         if not 0 <= self.stop <= len(self.base):
             raise ValueError(f"a prompt stops within its base of {len(self.base)} tokens, got stop {self.stop}")
+        if not len(self):
+            raise ValueError("a prompt needs at least one token")
 
     @classmethod
     def of(cls, token_ids: TokenIds) -> "Prompt":
@@ -202,6 +204,9 @@ class Attempt(Keyed, frozen=True):
     tokens: int  # all completion tokens of the chain so far, including those outside the window
     answer: str | None = None
     reward: float | None = None
+
+
+Graded = TypeVar("Graded", Trace, Branch, Attempt)  # what has an answer and its reward
 
 
 class MetaProver(msgspec.Struct, frozen=True, forbid_unknown_fields=True):

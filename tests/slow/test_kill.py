@@ -17,7 +17,7 @@ ARGUMENTS = (
 
 
 def start(out: Path) -> subprocess.Popen[bytes]:
-    command = [sys.executable, "-m", "headway.cli", *ARGUMENTS, str(out)]
+    command = [sys.executable, "-m", "headway", *ARGUMENTS, str(out)]
     return subprocess.Popen(
         command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True,
         env={**os.environ, "OMP_NUM_THREADS": "1"},

@@ -6,6 +6,7 @@ import numpy as np
 from jaxtyping import Float, Int
 
 Each = Float[np.ndarray, " J"]  # a number for each boundary
+Row = Float[np.ndarray, " B"]  # a number for each branch of one
 Table = Float[np.ndarray, "J B"]  # and for each of its branches
 Numbers = Int[np.ndarray, "J B"]
 
@@ -83,12 +84,7 @@ def from_hybrid(known: Each, rewards: Table, logprobs: Table, completions: Numbe
     return Values(values, stderr, (~np.isnan(rewards) & ~np.isnan(logprobs)).sum(axis=1))
 
 
-def _hybrid(
-    known: float,
-    rewards: Float[np.ndarray, " B"],
-    logprobs: Float[np.ndarray, " B"],
-    completions: Int[np.ndarray, " B"],
-) -> tuple[float, float]:
+def _hybrid(known: float, rewards: Row, logprobs: Row, completions: Int[np.ndarray, " B"]) -> tuple[float, float]:
     """Value and standard error of one boundary."""
     sampled = np.flatnonzero(~np.isnan(logprobs))
     n = len(sampled)

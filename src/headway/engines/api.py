@@ -73,8 +73,6 @@ class APIEngine:
         Raises:
             HeadwayError: the server is down, slow, refuses a prompt or answers with other than `params.n` completions.
         """
-        if any(not prompt for prompt in prompts):
-            raise ValueError("a prompt needs at least one token")
         # all greedy samples of a prompt are equal: one is asked for
         each = msgspec.structs.replace(params, n=1) if params.temperature == 0 else params
         pool = ThreadPoolExecutor(self.connection.concurrency)

@@ -24,8 +24,6 @@ class VLLMEngine:
         Raises:
             HeadwayError: a prompt is too long for the model, or vLLM refuses it or fails.
         """
-        if any(not prompt for prompt in prompts):
-            raise ValueError("a prompt needs at least one token")
         if not prompts:
             return []
         longest, room = max(map(len, prompts)), self._llm.model_config.max_model_len

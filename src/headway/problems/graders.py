@@ -6,12 +6,13 @@
 
 import logging
 import math
+import multiprocessing
 import os
 import re
 import sys
 from collections.abc import Callable, Sequence
 from concurrent.futures.process import BrokenProcessPool
-from contextlib import suppress
+from contextlib import AbstractContextManager, suppress
 from operator import attrgetter
 from pathlib import Path
 
@@ -74,7 +75,7 @@ class InPlace:
         return [float(len(answer) <= MAX_ANSWER_CHARS and self._is_right(answer, p.answer)) for p, answer in items]
 
 
-class Pooled:
+class Pooled(AbstractContextManager["Pooled"]):
     """A grader in worker processes, which start with the first call; one past its deadline is killed and replaced.
 
     The judge gets the answer and the problem's `reference`. `compares`: it can also compare two wrong answers, and all
@@ -93,9 +94,6 @@ class Pooled:
         self.compares = self.one_right = compares
         self._judge, self._reference, self._deadline_s, self._workers = judge, reference, deadline_s, workers
         self._pool: ProcessPool | None = None
-
-    def __enter__(self) -> "Pooled":
-        return self
 
     def __exit__(self, *_: object) -> None:
         self.close()
@@ -128,12 +126,9 @@ class Pooled:
             return
         if self._pool is None or not self._pool.active:
             self.close()
-            import multiprocessing
-
             spawn = multiprocessing.get_context("spawn")  # a fork of a process that runs torch's threads can hang
             self._pool = ProcessPool(self._workers, initializer=_start_worker, initargs=[self._judge], context=spawn)
-        pool = self._pool
-        futures = [pool.schedule(self._judge, args=key, timeout=self._deadline_s) for key in keys]
+        futures = [self._pool.schedule(self._judge, args=key, timeout=self._deadline_s) for key in keys]
         for key, future in zip(keys, futures, strict=True):
             try:
                 verdict = future.result()
@@ -182,16 +177,6 @@ def judge_math(answer: str, reference: str) -> bool | None:
 def load_grader(name: str) -> Grader:
     """The grader of a name; a HeadwayError if there is none, or if its library is not installed."""
     return lookup(GRADERS, name, "grader")()
-
-
-def one_right(grader: Grader) -> bool:
-    """Whether all correct answers to a problem are the same answer for this grader; False unless it says so."""
-    return bool(getattr(grader, "one_right", False))
-
-
-def compares(grader: Grader) -> bool:
-    """Whether the grader can compare two wrong answers."""
-    return bool(getattr(grader, "compares", False))
 
 
 def _gym() -> Pooled:

@@ -4,8 +4,9 @@ Budget forcing as in the authors' extrapolation (`pass_at_k_extrapolate.py`), af
 """
 
 from collections.abc import Collection, Iterator, Sequence
-from typing import NamedTuple
+from typing import Annotated, NamedTuple
 
+from headway.choices import Option, Options
 from headway.core.segment import PARAGRAPH
 from headway.procedures.sample import Sampling, TraceKey, derive_seed, grade_traces, make_trace
 from headway.text.offsets import decode_with_offsets, token_at
@@ -22,11 +23,11 @@ class OpenThought(NamedTuple):
     tail: str  # the end of its text
 
 
-class Extension(NamedTuple):
+class Extension(Options, frozen=True):
     """How traces are extended; of `sampling`, the temperature, top-p, seed and answer tokens count."""
 
-    rounds: int
-    round_tokens: int
+    rounds: Annotated[int, Option('Rounds; each appends "Wait" or a similar marker to the thinking.', least=1)] = 8
+    round_tokens: Annotated[int, Option("Maximum tokens of a round.", least=1)] = 2048
     sampling: Sampling = Sampling()
     traces_at_once: int = 64
 
@@ -50,23 +51,22 @@ def extend(
     Raises:
         HeadwayError: a round has no room for its marker.
     """
-    rounds, round_tokens, sampling, traces_at_once = extension
+    sampling, at_once = extension.sampling, extension.traces_at_once
     tags = tags._replace(open=tags.open or opening_of(tags))  # a trace's thinking is open, whoever opened it
-    for start in range(0, len(traces), traces_at_once):
-        chunk = list(traces[start : start + traces_at_once])
+    for start in range(0, len(traces), at_once):
+        chunk = list(traces[start : start + at_once])
         if all(t.key in done for t in chunk):
             yield []
             continue
         thoughts = [_reopened(t) for t in chunk]
         longer: list[Trace] = []
-        for r in range(rounds):
+        for r in range(extension.rounds):
             forced = [_forced(engine.tokenizer, thought, MARKERS[r % len(MARKERS)]) for thought in thoughts]
-            room = round_tokens - (longest := max(map(len, forced)))
+            room = extension.round_tokens - (longest := max(map(len, forced)))
             if room < 1:
-                raise HeadwayError(
-                    f"a round of {round_tokens} tokens has no room after its marker; give at least {longest + 1}"
-                )
-            last = r == rounds - 1
+                short = f"a round of {extension.round_tokens} tokens has no room after its marker"
+                raise HeadwayError(f"{short}; give at least {longest + 1}")
+            last = r == extension.rounds - 1
             answer, stop = (sampling.answer_tokens, ()) if last else (0, (tags.close,))
             before = [thought.token_ids + f for thought, f in zip(thoughts, forced, strict=True)]
             prompts = [Prompt.of(t.prompt_ids + ids) for t, ids in zip(chunk, before, strict=True)]

@@ -5,27 +5,28 @@ the next round is the problem and the last few episodes of its output.
 """
 
 from collections.abc import Collection, Iterator, Sequence
-from typing import NamedTuple
+from typing import Annotated
 
+from headway.choices import Option, Options
 from headway.core.segment import by_backtracks, to_tokens
 from headway.procedures.sample import Sampling, TraceKey, derive_seed, grade_traces
 from headway.text.answers import BOX, extract_answer
 from headway.text.offsets import decode_with_offsets
 from headway.text.prompts import prompt_ids
 from headway.text.tags import ThinkTags
-from headway.types import Attempt, Completion, Engine, Grader, Problem, Prompt, TokenIds, Tokenizer
+from headway.types import Attempt, Engine, Grader, Problem, Prompt, TokenIds
 
 # what the authors' code appends to make a model backtrack
 CUE = "\nWait, this seems off. Let's try something else.\n"
 
 
-class Chains(NamedTuple):
+class Chains(Options, frozen=True):
     """How chains are run; of `sampling`, the temperature, top-p and seed count."""
 
-    chains: int  # per problem
-    rounds: int  # per chain
-    round_tokens: int
-    window: int  # episodes that the prompt of a round holds
+    chains: Annotated[int, Option("Chains per problem.", least=1)] = 4
+    rounds: Annotated[int, Option("Rounds per chain.", least=1)] = 8
+    round_tokens: Annotated[int, Option("Maximum tokens of a round.", least=1)] = 1024
+    window: Annotated[int, Option("Last episodes of the chain in a round's prompt.", least=1)] = 2
     sampling: Sampling = Sampling()
     cue: str = CUE  # what a round starts with if the round before it ended by itself
     problems_at_once: int = 32
@@ -47,38 +48,31 @@ def linearize(
     without a cue. All sampled and forced tokens count, also those outside the window; an attempt's answer is in a box
     of its own round. The chunks are fixed, as in `sample`.
     """
-    chains, rounds, round_tokens, window, sampling, cue, problems_at_once = asked
-    forced = tuple(engine.tokenizer.encode(cue, add_special_tokens=False))
-    params = sampling.params(round_tokens)
-    for start in range(0, len(problems), problems_at_once):
-        chunk = problems[start : start + problems_at_once]
-        keys = [(p.id, index) for p in chunk for index in range(chains)]
-        if all((key, r) in done for key in keys for r in range(rounds)):
+    forced = tuple(engine.tokenizer.encode(asked.cue, add_special_tokens=False))
+    params = asked.sampling.params(asked.round_tokens)
+    for start in range(0, len(problems), asked.problems_at_once):
+        chunk = problems[start : start + asked.problems_at_once]
+        keys = [(p.id, index) for p in chunk for index in range(asked.chains)]
+        if all((key, r) in done for key in keys for r in range(asked.rounds)):
             yield []
             continue
-        prompts = [prompt_ids(engine.tokenizer, p.prompt, tags) for p in chunk for _ in range(chains)]
+        prompts = [prompt_ids(engine.tokenizer, p.prompt, tags) for p in chunk for _ in range(asked.chains)]
         episodes: list[list[TokenIds]] = [[] for _ in keys]
         opening: list[TokenIds] = [()] * len(keys)
         spent = [0] * len(keys)
         made: list[Attempt] = []
-        for r in range(rounds):
+        for r in range(asked.rounds):
             each = zip(prompts, episodes, opening, strict=True)
-            contexts = [Prompt.of(prompt + sum(own, ()) + ids) for prompt, own, ids in each]
-            seeds = [derive_seed(sampling.seed, *key, "linearize", r) for key in keys]
+            contexts = [Prompt.of(prompt + sum(kept, ()) + ids) for prompt, kept, ids in each]
+            seeds = [derive_seed(asked.sampling.seed, *key, "linearize", r) for key in keys]
             for i, [completion] in enumerate(engine.sample(contexts, params, seeds=seeds)):
-                text, cut = _cut(engine.tokenizer, opening[i], completion)
-                episodes[i] = [*episodes[i], *cut][-window:]
-                spent[i] += len(opening[i]) + len(completion.token_ids)
+                ids = completion.token_ids
+                text, offsets = decode_with_offsets(engine.tokenizer, ids)
+                own = [ids[e.start : e.stop] for e in to_tokens(by_backtracks(text), offsets)] if ids else [()]
+                episodes[i] = [*episodes[i], opening[i] + own[0], *own[1:]][-asked.window :]
+                spent[i] += len(opening[i]) + len(ids)
                 opening[i] = forced if completion.stop == "stop" else ()
                 answer = extract_answer(text) if BOX in text else None
                 made.append(Attempt(*keys[i], r, text, spent[i], answer))
         graded = grade_traces(made, {p.id: p for p in chunk}, grader)
         yield [a for a in graded if (a.key, a.round) not in done]
-
-
-def _cut(tokenizer: Tokenizer, opening: TokenIds, completion: Completion) -> tuple[str, list[TokenIds]]:
-    """The sampled text of a round, and the tokens of its episodes, the first with the round's opening."""
-    ids = completion.token_ids
-    text, offsets = decode_with_offsets(tokenizer, ids)
-    pieces = [ids[e.start : e.stop] for e in to_tokens(by_backtracks(text), offsets)] if ids else [()]
-    return text, [opening + pieces[0], *pieces[1:]]

@@ -10,19 +10,8 @@ from headway.core.tally import ESTIMATORS, ValueCurve, ValueKind, lay_out, value
 from headway.procedures.forced import Forced, Segmenter, forced_answers
 from headway.procedures.sample import TraceKey, derive_seed, grade_traces
 from headway.text.answers import answer_after
-from headway.text.known_answers import Forms, KnownAnswers, ends_of
-from headway.types import (
-    Branch,
-    Completion,
-    Engine,
-    Grader,
-    HeadwayError,
-    Likelihood,
-    MetaProver,
-    Problem,
-    Score,
-    Trace,
-)
+from headway.text.known_answers import KnownAnswers, ends_of
+from headway.types import Branch, Engine, Grader, HeadwayError, Likelihood, MetaProver, Problem, Score, Trace
 
 TRACES_AT_ONCE = 64
 Rounds = Mapping[TraceKey, Sequence[range]]
@@ -123,23 +112,16 @@ class Prover:
         prompts = [prompt for *_, prompt in drawing]
         seeds = [derive_seed(seed, *f.key, f.position, *([r] if r else [])) for f, r, _ in drawing]
         completions = self.engine.sample(prompts, self.meta_prover.sampling(), seeds=seeds)
-        branches = [
-            self._branch(f, number, completion, mark_known)
-            for (f, r, _), group in zip(drawing, completions, strict=True)
-            for number, completion in enumerate(group, start=r * B)
-        ]
+        branches: list[Branch] = []
+        for (f, r, _), group in zip(drawing, completions, strict=True):
+            for number, (ids, _, logprob) in enumerate(group, start=r * B):
+                text = self.engine.tokenizer.decode(ids, skip_special_tokens=True)
+                answer = answer_after(f.text, text)
+                known = mark_known and self._known.forms(self.problems[f.trace.problem_id], f.text).wrote(ids, answer)
+                tokens = f.tokens + len(ids), len(ids)
+                branches.append(Branch(*f.key, f.boundary, number, text, *tokens, answer, None, logprob, ids, known))
         graded = grade_traces(branches, self.problems, self.grader)
         return [b for b in graded if (b.key, b.boundary, b.branch) not in done]
-
-    def _branch(self, forced: Forced, number: int, completion: Completion, mark_known: bool) -> Branch:
-        """A completion as a branch without its reward."""
-        ids = completion.token_ids
-        text = self.engine.tokenizer.decode(ids, skip_special_tokens=True)
-        answer = answer_after(forced.text, text)
-        return Branch(
-            *forced.key, forced.boundary, number, text, forced.tokens + len(ids), len(ids), answer,
-            logprob=completion.logprob, token_ids=ids, known=mark_known and self._forms(forced).wrote(ids, answer),
-        )  # fmt: skip
 
     def _score(self, asked: Sequence[Forced], done: Collection[tuple[TraceKey, int]] = ()) -> list[Score]:
         """The scores at these boundaries in one call of the engine, without those that are done."""
@@ -150,7 +132,7 @@ class Prover:
             )
         if all((f.key, f.boundary) in done for f in asked):
             return []
-        forms = [self._forms(f) for f in asked]
+        forms = [self._known.forms(self.problems[f.trace.problem_id], f.text) for f in asked]
         logprobs: list[list[float]] = [[] for _ in asked]
         by_ends: dict[tuple[str, ...], list[int]] = {}  # the two texts may end their answers differently
         for i, f in enumerate(asked):
@@ -170,6 +152,3 @@ class Prover:
             for f, known, some in zip(asked, forms, logprobs, strict=True)
             if (f.key, f.boundary) not in done
         ]  # fmt: skip
-
-    def _forms(self, forced: Forced) -> Forms:
-        return self._known.forms(self.problems[forced.trace.problem_id], forced.text)

@@ -2,7 +2,7 @@
 
 import hashlib
 from collections.abc import Collection, Iterator, Sequence
-from typing import Annotated, TypeVar
+from typing import Annotated
 
 from msgspec import structs
 
@@ -11,10 +11,9 @@ from headway.text.offsets import decode_with_offsets, token_at
 from headway.text.prompts import prompt_ids
 from headway.text.tags import ThinkTags, read_answer, read_thought
 from headway.types import (
-    Attempt,
-    Branch,
     Completion,
     Engine,
+    Graded,
     Grader,
     Problem,
     Prompt,
@@ -25,7 +24,6 @@ from headway.types import (
 )
 
 TraceKey = tuple[str, int]
-Graded = TypeVar("Graded", Trace, Branch, Attempt)
 
 
 def derive_seed(*parts: object) -> int:

@@ -40,26 +40,21 @@ def parse_formats(given: Iterable[str]) -> list[Format]:
 
 def write_files(
     out: Path, formats: Sequence[Format], runs: Sequence[PageRun], comparison: dict[str, Any] | None = None
-) -> list[Path]:
-    """Writes the formats into a folder and returns the paths; the caller always writes JSON."""
-    made: list[Path] = []
+) -> None:
+    """Writes the formats into a folder; the caller always writes JSON."""
     reports = [(visible(run.label), run.report) for run in runs]
     tables: dict[str, list[dict[str, Any]]] = {}
     if {"csv", "parquet"} & set(formats):
         tables = {"report": estimates(reports), "traces": [row for run in runs for row in trace_rows(run)]}
     for kind in formats:
         if kind == "md":
-            made.append(out / "report.md")
-            made[-1].write_text(_markdown(reports, comparison), encoding="utf-8")
+            (out / "report.md").write_text(_markdown(reports, comparison), encoding="utf-8")
         elif kind in ("csv", "parquet"):
             for name, rows in tables.items():
-                made.append(out / f"{name}.{kind}")
-                _write_table(rows, made[-1])
+                _write_table(rows, out / f"{name}.{kind}")
         elif kind in ("png", "svg", "pdf"):
             for name, (_, chart) in charts.all_charts(reports).items():
-                made.append(out / f"{name}.{kind}")
-                charts.save(chart, made[-1], kind)
-    return made
+                charts.save(chart, out / f"{name}.{kind}", kind)
 
 
 def estimates(reports: charts.Reports) -> list[dict[str, Any]]:

@@ -7,9 +7,9 @@ from typing import Any
 import msgspec
 import numpy as np
 
+from headway.choices import declared
 from headway.core import stats
 from headway.core.votes import maj_at_k
-from headway.problems.graders import one_right
 from headway.procedures.extend import Extension, extend
 from headway.procedures.linearize import Chains, linearize
 from headway.report.numbers.evaluation import by_k, trace_votes
@@ -24,36 +24,36 @@ from headway.types import Attempt, HeadwayError
 RESULT = "linearized.json"
 
 
-def extend_run(source: Path, out: Path, *, rounds: int, round_tokens: int, tell: Tell = quiet) -> None:
+def extend_run(source: Path, out: Path, *, tell: Tell = quiet, **options: Any) -> None:
     """Writes a run of the traces of `source`, extended, or continues it; another run in `out` is a HeadwayError."""
-    _at_least_one(rounds=rounds, round_tokens=round_tokens)
     with Measurement.load(source) as old:
         traces, s = old.ordered_traces(), old.settings
-        extended = Extended(str(source.resolve()), rounds, round_tokens)
-        settings = s.changed(budget=s.sampling.budget + rounds * round_tokens, extended=extended)
+        asked = Extension(**options, sampling=s.sampling)
+        asked.check()
+        extended = Extended(str(source.resolve()), asked.rounds, asked.round_tokens)
+        settings = s.changed(budget=s.sampling.budget + asked.rounds * asked.round_tokens, extended=extended)
         with Measurement.create(out, settings, tell, problems=old.problems) as new:
             done = set(new.run.trace_keys())
-            by_id, extension = {p.id: p for p in new.problems.problems}, Extension(rounds, round_tokens, s.sampling)
+            by_id = {p.id: p for p in new.problems.problems}
             new.advance("extend", len(done), len(traces), lambda: extend(
-                new.engine, traces, by_id, new.grader, new.tags, extension, done=done
+                new.engine, traces, by_id, new.grader, new.tags, asked, done=done
             ))  # fmt: skip
 
 
-def linearize_run(path: Path, *, chains: int, rounds: int, round_tokens: int, window: int, tell: Tell = quiet) -> Path:
+def linearize_run(path: Path, *, tell: Tell = quiet, **options: Any) -> Path:
     """Compares chains with the traces' majority in linearized.json; attempts with other numbers are refused."""
-    asked = {"chains": chains, "rounds": rounds, "round_tokens": round_tokens, "window": window}
-    _at_least_one(**asked)
     with Measurement.load(path, tell) as run:
         run.ordered_traces()
-        _same(run.run, asked)
-        s, problems = run.settings, run.problems.problems
+        asked, problems = Chains(**options, sampling=run.settings.sampling), run.problems.problems
+        asked.check()
+        numbers = {name: getattr(asked, name) for name in declared(Chains)}
+        _same(run.run, numbers)
         done = {((a.problem_id, a.index), a.round) for a in run.run.attempts()}
-        chained = Chains(chains, rounds, round_tokens, window, s.sampling)
-        run.advance("linearize", len(done), len(problems) * chains * rounds, lambda: linearize(
-            run.engine, problems, run.grader, run.tags, chained, done=done
+        run.advance("linearize", len(done), len(problems) * asked.chains * asked.rounds, lambda: linearize(
+            run.engine, problems, run.grader, run.tags, asked, done=done
         ))  # fmt: skip
         parallel = trace_votes(run.table())
-        content = {**asked, **linearized(run.run.attempts(), one_right=one_right(run.grader))}
+        content = {**numbers, **linearized(run.run.attempts(), one_right=getattr(run.grader, "one_right", False))}
         run.run.write_json(RESULT, {**content, "parallel": by_k(parallel, parallel.maj_at)})
     return path / RESULT
 
@@ -99,9 +99,3 @@ def _same(run: Run, asked: dict[str, int]) -> None:
     elif (there := {name: saved.get(name) for name in asked}) != asked:
         differ = f"{run.path} holds attempts with other numbers ({there}, now {asked})"
         raise HeadwayError(f"{differ}; give the same, or delete attempts.jsonl and {RESULT}")
-
-
-def _at_least_one(**numbers: int) -> None:
-    for name, number in numbers.items():
-        if number < 1:
-            raise HeadwayError(f"--{name.replace('_', '-')} must be at least 1, got {number}")

@@ -10,7 +10,7 @@ import msgspec
 
 from headway.core.segment import cut
 from headway.problems import ProblemSet
-from headway.problems.graders import compares, load_grader, one_right
+from headway.problems.graders import load_grader
 from headway.procedures.forced import Segmenter
 from headway.report.numbers.table import RunTable, run_table
 from headway.runs.settings import Settings, open_engine, problems_of
@@ -29,7 +29,7 @@ def quiet(*_: object) -> None:
     """Tells nothing of the progress."""
 
 
-class OpenRun:
+class OpenRun(ExitStack):
     """A run folder and what its settings name, loaded when first needed; settings of another version are refused.
 
     A context manager: leaving it ends the grader's processes and the engine's connections.
@@ -38,6 +38,7 @@ class OpenRun:
     def __init__(
         self, run: Run, tell: Tell = quiet, *, grader: Grader | None = None, segmenter: Segmenter | None = None
     ) -> None:
+        super().__init__()
         self.run = run
         try:
             self.settings = Settings.of(**run.settings)
@@ -48,18 +49,11 @@ class OpenRun:
             if {"grader": grader, "segment": segmenter}[option] is None:
                 made = f"{run.path} was made with the Python function '{name}' as {option}"
                 raise HeadwayError(f"{made}; continue it from Python with headway.measure(..., {option}={name})")
-        self._stack = ExitStack()
 
     @classmethod
     def load(cls: type[Opened], path: Path, tell: Tell = quiet) -> Opened:
         """The run at a path."""
         return cls(Run.load(path), tell)
-
-    def __enter__(self: Opened) -> Opened:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._stack.close()
 
     @cached_property
     def problems(self) -> ProblemSet:
@@ -83,7 +77,7 @@ class OpenRun:
 
     def _closing(self, opened: T) -> T:
         if hasattr(opened, "close"):
-            self._stack.callback(opened.close)
+            self.callback(opened.close)
         return opened
 
     @cached_property
@@ -104,8 +98,9 @@ class OpenRun:
     def table(self, scores: Sequence[Score] | None = None) -> RunTable:
         """The traces and branches as numbers; every record is read once."""
         run, grader, kind = self.run, self.grader, self.settings.proving.values
-        same, scores = grader if compares(grader) else None, run.scores() if scores is None else scores
-        classify = partial(answer_classes, one_right=one_right(grader), same=same)
+        same = grader if getattr(grader, "compares", False) else None  # whether it can compare two wrong answers
+        scores = run.scores() if scores is None else scores
+        classify = partial(answer_classes, one_right=getattr(grader, "one_right", False), same=same)
         return run_table(run.traces(), run.branches(), self.segmenter, kind=kind, scores=scores, classify=classify)
 
     def ordered_traces(self) -> Records[Trace]:

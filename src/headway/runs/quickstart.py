@@ -18,30 +18,26 @@ class Size(NamedTuple):
     """The size of a quickstart."""
 
     problems: int
-    traces: int
     branches: int
     tokens: int  # sampled in each training, branches counted
 
 
-FULL = Size(problems=120, traces=4, branches=4, tokens=450_000)
-QUICK = Size(problems=40, traces=4, branches=2, tokens=80_000)
-
-
-def settings(model: str, size: Size, *, seed: int) -> Settings:
-    """The settings of each measurement: held-out problems, twice the thinking budget of training."""
-    options: dict[str, Any] = {"limit": size.problems, "traces": size.traces, "branches": size.branches, "seed": seed}
-    return Settings.of(model=model, problems="countdown", budget=2 * TRAINED_BUDGET, answer_tokens=16, **options)
+FULL = Size(problems=120, branches=4, tokens=450_000)
+QUICK = Size(problems=40, branches=2, tokens=80_000)
 
 
 def quickstart(out: Path, *, quick: bool, seed: int, tell: Tell) -> str:
     """Returns the comparison as a table; continues a stopped quickstart, of another size or seed is a HeadwayError."""
     size = QUICK if quick else FULL
+    # held-out problems, twice the thinking budget of training
+    options: dict[str, Any] = {"problems": "countdown", "budget": 2 * TRAINED_BUDGET, "answer_tokens": 16}
+    options |= {"limit": size.problems, "traces": 4, "branches": size.branches, "seed": seed}
     runs: list[tuple[str, Path]] = []
     for name in ("base", "grpo", "mrt"):
         model = MODEL if name == "base" else str(out / "models" / name)
         if name != "base":
             fine_tune(name, Path(model), size, seed=seed, tell=tell)
-        asked, tell_of = settings(model, size, seed=seed), lambda stage, *n, of=name: tell(f"{of}: {stage}", *n)
+        asked, tell_of = Settings.of(model=model, **options), lambda stage, *n, of=name: tell(f"{of}: {stage}", *n)
         with Measurement.create(out / name, asked, tell_of) as measurement:
             measurement.all()
         runs.append((name, out / name))

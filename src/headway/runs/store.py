@@ -25,7 +25,7 @@ from jaxtyping import Int
 
 from headway import __version__
 from headway.problems import ProblemSet
-from headway.types import Attempt, Branch, HeadwayError, Problem, Score, Trace
+from headway.types import Attempt, Branch, HeadwayError, Keyed, Problem, Score, Trace
 
 SCHEMA = 1
 NONE = ProblemSet("", [], "")
@@ -39,11 +39,8 @@ T = TypeVar("T")
 Other = TypeVar("Other")
 
 
-class TraceLine(msgspec.Struct, frozen=True):
+class TraceLine(Keyed, frozen=True, forbid_unknown_fields=False):
     """Which trace a line is; `records.read_as(TraceLine)` does not decode its tokens."""
-
-    problem_id: str
-    index: int
 
 
 class Records(Sequence[Any], Generic[T]):
@@ -166,7 +163,7 @@ class Run:
 
     def trace_keys(self) -> list[tuple[str, int]]:
         """The problem id and the index of each trace, in the order they were made."""
-        return [(t.problem_id, t.index) for t in self.traces().read_as(TraceLine)]
+        return [t.key for t in self.traces().read_as(TraceLine)]
 
     def branches(self) -> Records[Branch]:
         """All branches, in the order they were made."""

@@ -1,10 +1,11 @@
 """Batches of work of similar size, as far as memory has room, and rows padded to one length."""
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from functools import partial
 from typing import NamedTuple, TypeVar
 
-import numpy as np
 import torch
+from torch.nn.utils.rnn import pad_sequence
 
 from headway.engines.hf.compat import LanguageModel
 from headway.types import TokenIds
@@ -63,13 +64,10 @@ def batches(
 
 def padded(sequences: Sequence[TokenIds], *, side: str) -> tuple[torch.Tensor, torch.Tensor]:
     """Token ids and which of them are not padding, (rows, longest)."""
-    width = max(map(len, sequences))
-    ids = np.zeros((len(sequences), width), dtype=np.int64)
-    mask = np.zeros(ids.shape, dtype=bool)
-    for row, sequence in enumerate(sequences):
-        where = slice(0, len(sequence)) if side == "right" else slice(width - len(sequence), width)
-        ids[row, where], mask[row, where] = sequence, True
-    return torch.from_numpy(ids), torch.from_numpy(mask)
+    ids = [torch.tensor(sequence, dtype=torch.long) for sequence in sequences]
+    masks = [torch.ones(len(sequence), dtype=torch.bool) for sequence in sequences]
+    together = partial(pad_sequence, batch_first=True, padding_side=side)
+    return together(ids), together(masks)
 
 
 def positions_of(mask: torch.Tensor) -> torch.Tensor:

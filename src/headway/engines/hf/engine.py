@@ -38,8 +38,6 @@ class HFEngine:
     def sample(self, prompts: Prompts, params: SamplingParams, *, seeds: Sequence[int]) -> list[list[Completion]]:
         """`params.n` samples of each prompt; prompts of one base belong side by side, to share its prefix."""
         requests = [Request(i, p, s) for i, (p, s) in enumerate(zip(prompts, seeds, strict=True))]
-        if any(not prompt for prompt in prompts):
-            raise ValueError("a prompt needs at least one token")
         model, start = self.language_model, self.starts(params)
         most = decode.SHORT // params.max_tokens if model.takes_trees else 0  # requests of a prefix decoded together
         shared = shared_prefixes(requests, self.prefix_cache) if model.full_attention else [alone(requests)]
@@ -61,8 +59,8 @@ class HFEngine:
         """
         if temperature <= 0:
             raise ValueError(f"a likelihood needs a temperature above 0, got {temperature}")
-        if any(not p for p in prompts) or any(not c for some in continuations for c in some):
-            raise ValueError("a prompt and a continuation need at least one token each")
+        if any(not c for some in continuations for c in some):
+            raise ValueError("a continuation needs at least one token")
         model = self.language_model
         options: Any = dict(closers=self.closing_tokens(ends), temperature=temperature)
         if not model.takes_trees:

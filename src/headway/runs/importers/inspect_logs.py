@@ -5,6 +5,7 @@ import mmap
 import sys
 import zlib
 from collections.abc import Iterator
+from itertools import chain
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -58,7 +59,9 @@ class _Sample(msgspec.Struct):
 def open_log(path: Path) -> Source:
     """The rows of a log: one for each sample, epoch and choice; malformed content is a HeadwayError."""
     log, samples = _open_eval(path) if path.suffix == ".eval" else _open_json(path)
-    rows = (row for place, sample in samples for row in _of_sample(place, sample))
+    if (first := next(samples, None)) is None:
+        raise HeadwayError(f"{path} holds no sample; expected a log of inspect with its samples")
+    rows = (row for place, sample in chain([first], samples) for row in _of_sample(place, sample))
     return Source(log.eval.task, log.eval.model, rows)
 
 
@@ -71,11 +74,8 @@ def _open_eval(path: Path) -> tuple[_Log, Iterator[tuple[str, _Sample]]]:
     head = next((name for name in ("header.json", "_journal/start.json") if name in names), None)
     if head is None:
         raise HeadwayError(f"{path} has no header.json; expected an .eval log of inspect")
-    named = [name for name in names if name.startswith("samples/") and name.endswith(".json")]
-    if not named:
-        raise HeadwayError(f"{path} holds no sample; expected a log of inspect with its samples")
-    samples = ((f"{path}, {name}", _member(archive, name, _Sample)) for name in named)
-    return _member(archive, head, _Log), samples
+    named = (name for name in names if name.startswith("samples/") and name.endswith(".json"))
+    return _member(archive, head, _Log), ((f"{path}, {name}", _member(archive, name, _Sample)) for name in named)
 
 
 def _open_json(path: Path) -> tuple[_Log, Iterator[tuple[str, _Sample]]]:
@@ -84,8 +84,6 @@ def _open_json(path: Path) -> tuple[_Log, Iterator[tuple[str, _Sample]]]:
             raise HeadwayError(f"{path} is empty; expected a log of inspect")
         content = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
     log = _decode(content, _Log, str(path))
-    if not log.samples:
-        raise HeadwayError(f"{path} holds no sample; expected a log of inspect with its samples")
     named = ((f"{path}, sample {number}", raw) for number, raw in enumerate(log.samples, start=1))
     return log, ((place, _decode(raw, _Sample, place)) for place, raw in named)
 
