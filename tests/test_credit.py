@@ -22,18 +22,19 @@ def group_of(*values, rewards=None, stopped=True):
     episodes = [[Episode(2 * j, 2 * j + 2) for j in range(len(v) - 1)] for v in values]
     costs = [np.arange(len(v), dtype=float) for v in values]
     rewards = np.zeros(G) if rewards is None else np.array(rewards, dtype=float)
-    return Group(rewards, list(values), episodes, [stopped] * G, costs, [2 * len(v) + 2 for v in values])
+    return Group(rewards, list(values), episodes, [stopped] * G, costs, [2 * len(v) + 2 for v in values], 4.0, 0.5)
 
 
 def alone(credit, values, *, stopped):
-    """The bonuses of a trace without others, whose baseline is 0."""
+    """The bonuses of a trace without others, whose baseline is 0: within each episode, and at its end."""
     [bonuses] = SCHEMES[credit].bonuses(group_of(values, stopped=stopped))
     return bonuses
 
 
 def stale(reward, value):
-    [[bonus]] = SCHEMES["stale_prefix"].bonuses(group_of(a(value), rewards=[reward]))
-    return bonus
+    [[[within], [end]]] = SCHEMES["stale_prefix"].bonuses(group_of(a(value), rewards=[reward]))
+    assert within == end
+    return within
 
 
 def normalized(rewards, eps=1e-4):
@@ -42,32 +43,60 @@ def normalized(rewards, eps=1e-4):
 
 
 def test_bonuses_by_hand():
-    values = a(0.25, 0.5, 0.25, 1.0)
-    assert alone("episode", values, stopped=True).tolist() == [0.25, -0.25, 0.75, 0.0]
-    assert alone("episode", values, stopped=False).tolist() == [0.25, -0.25, 0.75]
-    assert alone("to_go", values, stopped=True).tolist() == [0.75, 0.5, 0.75, 0.0]
-    assert alone("to_go", values, stopped=False).tolist() == [0.75, 0.5, 0.75]
-    assert alone("mig", values, stopped=True).tolist() == [0.25, 0.0, 0.5, 0.0]
-    assert alone("grpo", values, stopped=True).tolist() == [0.0] * 4
+    values = a(0.25, 0.5, 0.25, 1.0)  # progress 0.25, -0.25, 0.75; costs 0, 1, 2, 3 of 4
+    for stopped in (True, False):
+        # the token that opens the next episode has its progress too; a stop opens none
+        assert alone("episode", values, stopped=stopped).tolist() == [[0.25, -0.25, 0.75], [0.0, 0.5, 0.75]]
+        assert alone("mig", values, stopped=stopped).tolist() == [[0.25, 0.0, 0.5], [0.25, 0.5, 0.5]]
+        assert alone("to_go", values, stopped=stopped).tolist() == [[0.75, 0.5, 0.75]] * 2
+        # lambda = 1/2: 0.75; -0.25 + 0.375; 0.25 + 0.0625. At the end half of the next one's more
+        assert alone("lambda", values, stopped=stopped).tolist() == [[0.3125, 0.125, 0.75], [0.375, 0.5, 0.75]]
+        # a quarter of the budget is left after the third, a half after the second, three quarters after the first
+        assert alone("regret", values, stopped=stopped).tolist() == [[0.25, 0.0625, 0.1875]] * 2
+        assert alone("grpo", values, stopped=stopped).tolist() == [[0.0] * 3] * 2
     assert stale(1.0, 0.25) == 0.75
 
 
 def test_a_thought_that_stops_at_once_makes_one_choice():
-    for credit in ("episode", "to_go", "mig", "brpo", "grpo"):
-        assert alone(credit, a(0.5), stopped=True).tolist() == [0.0]
-        assert alone(credit, a(0.5), stopped=False).tolist() == []
+    for credit in ("episode", "to_go", "mig", "brpo", "grpo", "lambda", "regret"):
+        assert alone(credit, a(0.5), stopped=True).tolist() == [[0.0], [0.0]]
+        assert alone(credit, a(0.5), stopped=False).tolist() == [[], []]
 
 
-def test_episodes_and_progress_to_go_are_centred_and_new_maxima_too():
+def test_the_group_baseline_is_for_the_episode_under_way():
     group = group_of(a(0.1, 0.5, 0.3, 0.9), a(0.2, 0.1))
-    plain = [alone("episode", v, stopped=True) for v in group.values]
-    for credit, values in (("episode", group.values), ("mig", [watermark(v) for v in group.values])):
-        expected = centred([alone("episode", v, stopped=True) for v in values])
-        got = SCHEMES[credit].bonuses(group)
-        assert [b.tolist() for b in got] == [b.tolist() for b in expected]
-    expected = centred([alone("to_go", v, stopped=True) for v in group.values])
-    assert [b.tolist() for b in SCHEMES["to_go"].bonuses(group)] == [b.tolist() for b in expected]
-    assert [b.tolist() for b in SCHEMES["brpo"].bonuses(group)] == [b.tolist() for b in centred_by_past(plain)]
+    ours, theirs = SCHEMES["episode"].bonuses(group)
+    # progress 0.4, -0.2, 0.6 against -0.1: the other's where there is one, else the mean of all of its bonuses
+    assert ours == pytest.approx(np.array([[0.5, -0.1, 0.7], [0.3, 0.5, 0.7]]))
+    assert theirs == pytest.approx(np.array([[-0.5], [-0.5]]))
+    ours, theirs = SCHEMES["to_go"].bonuses(group)
+    assert ours == pytest.approx(np.array([[0.9, 0.5, 0.7]] * 2))
+    assert theirs == pytest.approx(np.array([[-0.9]] * 2))
+    for within, end in SCHEMES["brpo"].bonuses(group):
+        assert end[-1] == within[-1]
+
+
+def test_regret_passes_over_what_is_unknown():
+    nan = np.nan
+    known = alone("regret", a(0.25, 0.5, 1.0), stopped=True)
+    assert known[0].tolist() == [0.25 * 0.75 + 0.5 * 0.5, 0.5 * 0.5]
+    group = group_of(a(0.25, nan, 1.0))
+    [bonuses] = SCHEMES["regret"].bonuses(group)
+    assert bonuses[0][0] == 0.75 * 0.5 and np.isnan(bonuses[0][1])
+    [bonuses] = SCHEMES["regret"].bonuses(group._replace(values=[a(nan, nan, nan)]))
+    assert np.isnan(bonuses).all()
+
+
+@pytest.mark.parametrize("budget", [0.0, -1.0, np.nan])
+def test_regret_needs_a_budget(budget):
+    with pytest.raises(ValueError, match="budget above 0 tokens"):
+        SCHEMES["regret"].bonuses(group_of(a(0.1, 0.2))._replace(budget=budget))
+
+
+@pytest.mark.parametrize("decay", [-0.1, 1.1, np.nan])
+def test_lambda_is_a_share(decay):
+    with pytest.raises(ValueError, match="from 0 to 1"):
+        SCHEMES["lambda"].bonuses(group_of(a(0.1, 0.2))._replace(decay=decay))
 
 
 EACH_SCHEME = pytest.mark.parametrize("credit", SCHEMES)
@@ -76,11 +105,12 @@ VALUES = st.lists(st.floats(0, 1) | st.just(np.nan), min_size=1, max_size=5).map
 
 @EACH_SCHEME
 @given(values=st.lists(VALUES, min_size=1, max_size=4), stopped=st.booleans())
-def test_every_scheme_pays_every_choice(credit, values, stopped):
+def test_every_scheme_pays_every_episode(credit, values, stopped):
     group = group_of(*values, rewards=np.linspace(0, 1, len(values)), stopped=stopped)
-    choices = [len(v) - 1 + stopped for v in values]
+    choices = [max(len(v) - 1, int(stopped)) for v in values]
     bonuses = SCHEMES[credit].bonuses(group)
-    assert [len(b) for b in bonuses] == ([1] * len(values) if SCHEMES[credit].pays == "completion" else choices)
+    expected = [1] * len(values) if SCHEMES[credit].pays == "completion" else choices
+    assert [b.shape for b in bonuses] == [(2, n) for n in expected]
     if not any(np.isnan(v).any() for v in values):
         assert not any(np.isnan(b).any() for b in bonuses)
 
@@ -88,17 +118,17 @@ def test_every_scheme_pays_every_choice(credit, values, stopped):
 @given(st.lists(st.floats(0, 1), min_size=1, max_size=9), st.booleans())
 def test_to_go_is_the_sum_of_the_progress_to_come(values, stopped):
     made = progress(a(*values))
-    expected = [made[j:].sum() for j in range(len(made))] + [0.0] * stopped
-    assert alone("to_go", a(*values), stopped=stopped) == pytest.approx(expected)
+    expected = [made[j:].sum() for j in range(len(made))] or [0.0] * stopped
+    assert alone("to_go", a(*values), stopped=stopped) == pytest.approx(np.array([expected] * 2))
 
 
 @given(st.lists(st.floats(0, 1), min_size=3, max_size=9), st.data())
 def test_finer_cuts_keep_the_total(values, data):
     kept = data.draw(st.lists(st.sampled_from(range(1, len(values) - 1)), unique=True).map(sorted))
     coarse = a(*values)[[0, *kept, len(values) - 1]]
-    fine_total = alone("episode", a(*values), stopped=True).sum()
-    assert alone("episode", coarse, stopped=True).sum() == pytest.approx(fine_total)
-    assert alone("to_go", coarse, stopped=True)[0] == pytest.approx(fine_total)
+    fine_total = alone("episode", a(*values), stopped=True)[0].sum()
+    assert alone("episode", coarse, stopped=True)[0].sum() == pytest.approx(fine_total)
+    assert alone("to_go", coarse, stopped=True)[0, 0] == pytest.approx(fine_total)
 
 
 def test_a_bonus_a_group_shares_cancels_as_a_reward():
@@ -113,7 +143,7 @@ def test_a_bonus_a_group_shares_does_not_cancel_as_credit():
     rewards, value, weight = a(1, 0, 0, 1, 1), 0.3, 0.7
     outcome = normalized(rewards)
     credited = [
-        token_advantages(o, a(stale(r, value)), [Episode(0, 2)], 2, weight=weight)[0]
+        token_advantages(o, both(stale(r, value)), [Episode(0, 2)], 2, weight=weight)[0]
         for o, r in zip(outcome.tolist(), rewards.tolist(), strict=True)
     ]
     # a right trace gets 0.7 * 0.7 more, a wrong one 0.7 * 0.3 less
@@ -127,13 +157,6 @@ def test_centred_by_hand():
     assert got[0] == pytest.approx([0.375, -0.25])
     assert got[1] == pytest.approx([0.0])
     assert got[2] == pytest.approx([-0.375, 0.25, 1 - 1 / 3])
-
-
-def test_the_stop_pays_the_baseline():
-    stops, goes = (alone("episode", v, stopped=True) for v in (a(0.2), a(0.2, 0.6)))
-    got = centred([stops, goes])
-    assert got[0] == pytest.approx([-0.4])  # 0 less the other's progress
-    assert got[1] == pytest.approx([0.4, 0.0])
 
 
 def test_a_lone_trace_is_centred_on_nothing():
@@ -158,56 +181,56 @@ def test_the_order_of_the_group_changes_nothing(group, rng):
         assert permuted[place] == pytest.approx(got[i], abs=1e-12)
 
 
-def test_tokens_carry_the_credit_of_their_choice():
+def both(*bonuses):
+    """The same bonuses within each episode and at its end."""
+    return np.stack([a(*bonuses), a(*bonuses)])
+
+
+def test_tokens_are_paid_for_the_episode_under_way():
     # two episodes, the token that closes the thinking, and two tokens of answer
-    got = token_advantages(1.0, a(0.5, -0.25, -1.0), EPISODES, 8, weight=2.0)
-    assert got.tolist() == [2.0, 2.0, 2.0, 0.5, 0.5, -1.0, 1.0, 1.0]
+    within, end = a(0.5, -0.25), a(0.75, -1.0)
+    got = token_advantages(1.0, np.stack([within, end]), EPISODES, 8, weight=2.0)
+    assert got.tolist() == [2.0, 2.0, 2.0, 2.5, 0.5, -1.0, 1.0, 1.0]
 
 
-def test_a_thought_that_did_not_stop_has_no_stop_token():
-    got = token_advantages(1.0, a(0.5, -0.25), EPISODES, 5, weight=2.0)
-    assert got.tolist() == [2.0, 2.0, 2.0, 0.5, 0.5]
+def test_a_thought_that_did_not_stop_has_no_token_that_ends_it():
+    got = token_advantages(1.0, both(0.5, -0.25), EPISODES, 5, weight=2.0)
+    assert got.tolist() == [2.0, 2.0, 2.0, 2.0, 0.5]
 
 
 def test_a_trace_that_stops_at_once_pays_with_its_first_token():
-    assert token_advantages(0.5, a(-1.0), [], 3, weight=1.0).tolist() == [-0.5, 0.5, 0.5]
-    assert token_advantages(0.5, a(), [], 2, weight=1.0).tolist() == [0.5, 0.5]
+    assert token_advantages(0.5, both(-1.0), [], 3, weight=1.0).tolist() == [-0.5, 0.5, 0.5]
+    assert token_advantages(0.5, both(), [], 2, weight=1.0).tolist() == [0.5, 0.5]
 
 
 def test_one_bonus_for_a_whole_completion_is_one_episode():
-    assert token_advantages(1.0, a(0.5), [Episode(0, 4)], 4, weight=2.0).tolist() == [2.0] * 4
+    assert token_advantages(1.0, both(0.5), [Episode(0, 4)], 4, weight=2.0).tolist() == [2.0] * 4
 
 
-@given(st.floats(-5, 5), st.lists(st.floats(-1, 1) | st.just(np.nan), min_size=3, max_size=3))
+@given(st.floats(-5, 5), st.lists(st.floats(-1, 1) | st.just(np.nan), min_size=2, max_size=2))
 def test_no_weight_is_the_outcome_bit_for_bit(outcome, bonuses):
-    got = token_advantages(outcome, a(*bonuses), EPISODES, 8, weight=0.0)
+    got = token_advantages(outcome, both(*bonuses), EPISODES, 8, weight=0.0)
     assert got.tobytes() == np.full(8, outcome).tobytes()
 
 
 def test_an_unknown_bonus_adds_nothing():
-    got = token_advantages(1.0, a(np.nan, 0.5, np.nan), EPISODES, 7, weight=1.0)
-    assert got.tolist() == [1.0, 1.0, 1.0, 1.5, 1.5, 1.0, 1.0]
+    got = token_advantages(1.0, both(np.nan, 0.5), EPISODES, 7, weight=1.0)
+    assert got.tolist() == [1.0, 1.0, 1.0, 1.0, 1.5, 1.5, 1.0]
 
 
-@pytest.mark.parametrize("length", [1, 4, 9])
-def test_every_token_of_an_episode_carries_its_whole_bonus(length):
-    got = token_advantages(0.0, a(0.5), [Episode(0, length)], 9, weight=1.0)
-    assert got.tolist() == [0.5] * length + [0.0] * (9 - length)
+@pytest.mark.parametrize("length", [1, 4, 8])
+def test_every_token_of_an_episode_has_its_whole_bonus(length):
+    got = token_advantages(0.0, both(0.5), [Episode(0, length)], 9, weight=1.0)
+    assert got.tolist() == [0.5] * (length + 1) + [0.0] * (8 - length)
 
 
 @pytest.mark.parametrize(
     ("bonuses", "episodes", "n_tokens"),
-    [
-        ([0.1], EPISODES, 8),
-        ([0.1] * 4, EPISODES, 8),
-        ([0.1] * 2, EPISODES, 4),
-        ([0.1] * 3, EPISODES, 5),
-        ([0.1], [], 0),
-    ],
+    [([0.1], EPISODES, 8), ([0.1] * 3, EPISODES, 8), ([0.1] * 2, EPISODES, 4), ([0.1] * 2, [], 5), ([0.1], [], 0)],
 )
 def test_missing_bonuses_and_missing_tokens_are_errors(bonuses, episodes, n_tokens):
-    with pytest.raises(ValueError, match="expected one an episode, and one more for a stop that has a token"):
-        token_advantages(0.0, a(*bonuses), episodes, n_tokens, weight=1.0)
+    with pytest.raises(ValueError, match="expected one an episode, or one for a thought that stopped at once"):
+        token_advantages(0.0, both(*bonuses), episodes, n_tokens, weight=1.0)
 
 
 # -- a baseline from the trace's own past -----------------------------------------------------------------------------

@@ -13,7 +13,7 @@ from headway.core.segment import (
     by_backtracks,
     by_markers,
     by_tokens,
-    merge,
+    spaced,
     to_tokens,
 )
 from headway.types import Episode
@@ -160,20 +160,30 @@ def test_a_grid_of_tokens_by_hand():
 
 
 @given(st.lists(st.integers(1, 9), max_size=40), st.integers(1, 12))
-def test_merging_keeps_the_tiling_and_the_limit(lengths, most):
+def test_spaced_cuts_keep_the_tiling_and_the_limit(lengths, most):
     ends = np.cumsum([0, *lengths]).tolist()
     episodes = [Episode(a, b) for a, b in itertools.pairwise(ends)]
-    merged = merge(episodes, most=most)
-    assert len(merged) <= most
-    assert set(boundaries(merged)) <= set(boundaries(episodes))
-    assert boundaries(merged)[-1] == ends[-1]
-    if len(episodes) <= most:
-        assert merged == episodes
+    kept = spaced(episodes, least=ends[-1] / most)
+    assert len(kept) <= most
+    assert set(boundaries(kept)) <= set(boundaries(episodes))
+    assert boundaries(kept)[-1] == ends[-1]
+    assert all(stop - start >= ends[-1] / most for start, stop in kept[:-1])
+    assert spaced(episodes, least=0.0) == episodes
 
 
-def test_merging_by_hand():
-    # 5 episodes in at most 3: runs of ceil(5 / 3) = 2
-    assert merge(by_tokens(5, size=1), most=3) == [Episode(0, 2), Episode(2, 4), Episode(4, 5)]
+@given(st.lists(st.integers(1, 9), min_size=1, max_size=20), st.floats(0, 20), st.integers(0, 20))
+def test_what_comes_later_moves_no_cut(lengths, least, n):
+    """The cuts of a trace that goes on begin with those of the trace that ends here."""
+    ends = np.cumsum([0, *lengths]).tolist()
+    episodes = [Episode(a, b) for a, b in itertools.pairwise(ends)]
+    early, late = (boundaries(spaced(e, least=least)) for e in (episodes[:n], episodes))
+    assert late[: len(early) - 1] == early[:-1]
+
+
+def test_spaced_cuts_by_hand():
+    # of the cuts at 2, 5, 6 and 9, 5 is the first after 4 tokens, 9 the first after 4 more
+    episodes = [Episode(0, 2), Episode(2, 5), Episode(5, 6), Episode(6, 9), Episode(9, 10)]
+    assert spaced(episodes, least=4.0) == [Episode(0, 5), Episode(5, 9), Episode(9, 10)]
 
 
 @pytest.mark.parametrize(
@@ -201,8 +211,6 @@ def test_limits_below_one_are_errors():
             by_markers("a", **bad)
     with pytest.raises(ValueError, match="size >= 1"):
         by_tokens(3, size=0)
-    with pytest.raises(ValueError, match="most >= 1"):
-        merge([], most=0)
 
 
 BACKTRACKED = (

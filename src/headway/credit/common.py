@@ -117,7 +117,7 @@ def token_advantages(
         ValueError: there are not as many bonuses as episodes, or tokens are missing.
     """
     end, K = episodes[-1].stop if episodes else 0, bonuses.shape[1]
-    if K != max(len(episodes), min(K, 1)) or end > n_tokens or (K > len(episodes) and not n_tokens):
+    if K != len(episodes) and (K, end) != (1, 0) or max(end, K) > n_tokens:
         raise ValueError(
             f"got {K} bonuses for {len(episodes)} episodes that end at token {end} of {n_tokens}; expected one an "
             "episode, or one for a thought that stopped at once"

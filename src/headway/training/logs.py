@@ -38,7 +38,7 @@ def metrics(result: StepResult, *, budget: float) -> dict[str, float]:
     values = [c.values.values for c in curves]
     steps = _known(map(progress, values))
     credit = _known(b.ravel() for b in bonuses)
-    budgets = np.array([float(budget)])
+    budgets = np.array([budget])
     return {
         "accuracy": _mean([np.nan if t.reward is None else t.reward for t in traces]),
         "regret/normalized": _mean(normalized_regret(c.tokens, c.values.values, budgets)[0] for c in curves),
