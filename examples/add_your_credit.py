@@ -10,22 +10,23 @@ import numpy as np
 
 import headway as hw
 from headway.credit import Scheme
-from headway.credit.common import Bonuses, centred, with_stop
+from headway.credit.common import Bonuses, centred, throughout
 
 
 def bonuses(group: hw.Group) -> Bonuses:
     """The progress of the episode that changed the value most, and nothing for the others.
 
-        b_j = V_{j+1} - V_j  if |V_{j+1} - V_j| is the largest of the trace, else 0;    b_stop = 0
+        b_j = V_{j+1} - V_j  if |V_{j+1} - V_j| is the largest of the trace, else 0
 
-    Centred over the group, so that every choice at a boundary pays the same baseline, the stop too.
+    Centred over the group, for the tokens within each episode and the one that ends it. A thought that stops at once
+    has one choice, and the bonus 0.
     """
     made = []
     for values, stopped in zip(group.values, group.stopped, strict=True):
-        steps = np.diff(values)
+        steps = np.diff(values) if len(values) > 1 else np.zeros(int(stopped))
         largest = np.abs(steps) == np.abs(steps).max(initial=0.0)
-        made.append(with_stop(np.where(largest, steps, 0.0), stopped))
-    return centred(made)
+        made.append(np.where(largest, steps, 0.0))
+    return throughout(centred(made))
 
 
 def main() -> list[np.ndarray]:
@@ -43,7 +44,7 @@ def main() -> list[np.ndarray]:
     for i, (bonus, outcome) in enumerate(zip(found, (1.0, -1.0), strict=True)):
         tokens = hw.token_advantages(outcome, bonus, group.episodes[i], group.lengths[i], weight=1.0)
         print(
-            f"trace {i}: bonuses {np.round(bonus, 3).tolist()}, advantages of its tokens {np.unique(tokens).round(3)}"
+            f"trace {i}: bonuses {np.round(bonus[0], 3).tolist()}, advantages of tokens {np.unique(tokens).round(3)}"
         )
     return found
 

@@ -40,10 +40,12 @@ def group_of(traces: list[hw.Trace], curves: list[hw.ValueCurve]) -> hw.Group:
         rewards=np.array([np.nan if t.reward is None else t.reward for t in traces]),
         values=[c.values.values for c in curves],
         episodes=[hw.cut(t, CUTTING, SAMPLING.budget) for t in traces],
-        # a thought that ended by itself made one more choice: to stop
+        # a thought that ended by itself has a token that stops it
         stopped=[t.closed or t.stop == "stop" for t in traces],
         costs=[c.tokens for c in curves],
         lengths=[len(t.token_ids) for t in traces],
+        budget=float(SAMPLING.budget),
+        decay=0.5,
     )
 
 
@@ -57,7 +59,9 @@ def train(steps: int, credit: str, *, weight: float = 1.0, learning_rate: float 
     tags = hw.find_think_tags(engine.tokenizer)
     forcing = hw.meta_prover(tags, branches=4, max_tokens=SAMPLING.answer_tokens)
     by_id = {problem.id: problem for problem in problem_set.problems}
-    prover = hw.Prover(engine, forcing, by_id, grader=grader, segmenter=lambda trace: hw.cut(trace, CUTTING, SAMPLING.budget))
+    prover = hw.Prover(
+        engine, forcing, by_id, grader=grader, segmenter=lambda trace: hw.cut(trace, CUTTING, SAMPLING.budget)
+    )
     rewards = []
     for step in range(steps):
         batch = problem_set.problems[step * PROBLEMS_PER_STEP : (step + 1) * PROBLEMS_PER_STEP]
@@ -98,6 +102,6 @@ def train(steps: int, credit: str, *, weight: float = 1.0, learning_rate: float 
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--steps", type=int, default=5)
-    parser.add_argument("--credit", default="episode", choices=["episode", "to_go", "brpo", "mig"])
+    parser.add_argument("--credit", default="episode", choices=["episode", "to_go", "lambda", "regret", "brpo", "mig"])
     arguments = parser.parse_args()
     train(arguments.steps, arguments.credit)

@@ -221,15 +221,15 @@ def test_every_option_and_metric_of_training_is_explained() -> None:
     page = (ROOT / "docs/training.md").read_text(encoding="utf-8")
     options = fields_of("training/config.py", "MRTConfig") | fields_of("training/recipe.py", "TrainArguments")
     assert [option for option in sorted(options) if f"`{option}`" not in page] == []
-    logs = parsed(SRC / "headway/training/logs.py")["metrics"]
-    returned = [node.value for node in ast.walk(logs) if isinstance(node, ast.Return)]
+    logs = parsed(SRC / "headway/training/logs.py")
+    functions = [node for name in ("metrics", "group_metrics") for node in ast.walk(logs[name])]
+    returned = [node.value for node in functions if isinstance(node, ast.Return)]
     keys = {
         k.value for node in returned if isinstance(node, ast.Dict) for k in node.keys if isinstance(k, ast.Constant)
     }
     assert keys
-    assert {f"mrt/{key}" for key in keys} | {"mrt/generated_tokens", "mrt/steps_without_values"} == set(
-        re.findall(r"`(mrt/[\w/]+)`", page)
-    )
+    others = {"generated_tokens", "computed_tokens", "seconds", "steps_without_values"}
+    assert {f"mrt/{key}" for key in keys | others} == set(re.findall(r"`(mrt/[\w/]+)`", page))
 
 
 def test_recipes_in_the_docs_are_recipes() -> None:

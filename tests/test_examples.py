@@ -25,9 +25,9 @@ def test_a_credit_is_a_function_and_a_row(monkeypatch: pytest.MonkeyPatch) -> No
 
     monkeypatch.setattr("headway.credit.SCHEMES", dict(headway.SCHEMES))
     first, second = example("add_your_credit")["main"]()
-    # progress 0, .5, .25 and the stop, only .5 counts; the other trace has .25 and -.25, both the largest
-    np.testing.assert_allclose(first, [0 - 0.25, 0.5 + 0.25, 0 - 0.0, 0 - 0.0])
-    np.testing.assert_allclose(second, [0.25 - 0, -0.25 - 0.5])
+    # progress 0, .5, .25, only .5 counts; the other trace has .25 and -.25, both the largest
+    np.testing.assert_allclose(first, [[0 - 0.25, 0.5 + 0.25, 0 - 0.0]] * 2)
+    np.testing.assert_allclose(second, [[0.25 - 0, -0.25 - 0.5]] * 2)
 
 
 @pytest.mark.extras

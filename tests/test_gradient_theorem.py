@@ -131,7 +131,7 @@ class Policy:
         return total
 
     def discounted(self, trace, t, decay, value=None):
-        """The progress that token t is paid for: of the episode under way before it, and discounted from its own on."""
+        """What token t is paid for: the episode under way before it, and discounted progress from its own on."""
         cuts = boundaries(self.episodes(trace))[1:-1]
         values = self.values(trace) if value is None else value(trace)
         before = sum(cut < t for cut in cuts)
@@ -147,8 +147,8 @@ class Policy:
             ),
             "lambda": lambda: self.one_token(lambda z, t: self.discounted(z, t, LAMBDA)),
             "to_go": lambda: self.expected(lambda z: self.V[z]),
-            "regret": lambda: -self.expected(
-                lambda z: normalized_regret(self.costs(z), self.values(z), np.array([BUDGET]))[0]
+            "regret": lambda: (
+                -self.expected(lambda z: normalized_regret(self.costs(z), self.values(z), np.array([BUDGET]))[0])
             ),
         }[credit]()
 
@@ -214,13 +214,17 @@ def test_regret_of_an_endless_budget_is_the_progress_to_go():
 def test_where_whole_episodes_are_chosen_the_bonus_is_the_papers(cut):
     """l_MRT's bonus: the sum over contexts of the old policy of the expected progress of the new policy's episode."""
     policy = Policy(content="", openers="ab", cut=cut)
-    exact = policy.gradient(policy.one_token(lambda z, t: policy.V[z[: t + 1]] - policy.V[z[:t]] if t < len(z) else 0.0))
+    exact = policy.gradient(
+        policy.one_token(lambda z, t: policy.V[z[: t + 1]] - policy.V[z[:t]] if t < len(z) else 0.0)
+    )
     assert policy.expected_update(policy.credits("episode", 2)) == pytest.approx(exact, abs=1e-12)
 
 
 def test_the_objectives_differ():
     policy = Policy()
-    gradients = [policy.gradient(policy.objective(credit)) for credit in ("episode", "lambda", "to_go", "regret", "mig")]
+    gradients = [
+        policy.gradient(policy.objective(credit)) for credit in ("episode", "lambda", "to_go", "regret", "mig")
+    ]
     for a, b in itertools.combinations(gradients, 2):
         assert error(a, b) > 1e-2
 
@@ -334,7 +338,11 @@ def test_a_stale_prefix_has_the_gradient_of_the_outcome_from_it(start, cut):
                 prefix = policy.group_of(group, [np.array([policy.V[start]])], rewards)
                 [bonuses] = SCHEMES["stale_prefix"].bonuses(prefix)
                 n = len(group[0]) - len(start) + policy.stopped(group[0])
-                yield probability * p, group[0], token_advantages(0.0, bonuses, [Episode(0, n)] * (n > 0), n, weight=1.0)
+                yield (
+                    probability * p,
+                    group[0],
+                    token_advantages(0.0, bonuses, [Episode(0, n)] * (n > 0), n, weight=1.0),
+                )
 
     assert policy.expected_update(credits(), start) == pytest.approx(exact, abs=1e-12)
 
@@ -351,7 +359,9 @@ def test_outcome_and_bonus_together_have_the_gradient_of_their_sum(credit):
                 for trace, outcome, b in zip(group, rewards - rewards.mean(), bonuses, strict=True):
                     yield probability * p / G, trace, policy.advantages(trace, b, float(outcome), weight)
 
-    exact = (G - 1) / G * policy.gradient(policy.objective("to_go")) + weight * policy.gradient(policy.objective(credit))
+    exact = (G - 1) / G * policy.gradient(policy.objective("to_go")) + weight * policy.gradient(
+        policy.objective(credit)
+    )
     assert policy.expected_update(credits()) == pytest.approx(exact, abs=1e-12)
 
 

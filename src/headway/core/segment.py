@@ -159,5 +159,7 @@ def cut(trace: Trace, cutting: Cutting, budget: int | None = None) -> list[Episo
     if cutting.max_episodes is None:
         return episodes
     if budget is None:
-        raise ValueError(f"max_episodes is {cutting.max_episodes}; give the budget that they share, in thinking tokens")
+        raise ValueError(
+            f"max_episodes is {cutting.max_episodes}; give the budget that they share, in thinking tokens"
+        )
     return spaced(episodes, least=budget / cutting.max_episodes)

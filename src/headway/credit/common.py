@@ -105,7 +105,7 @@ def token_advantages(
     """The advantage of each token of a completion.
 
         A_t = outcome + weight * bonuses[0, j]   for the tokens t after the first of episode j
-        A_t = outcome + weight * bonuses[1, j]   for the token after episode j, which ends it: it opens the next, or stops
+        A_t = outcome + weight * bonuses[1, j]   for the token after episode j: it opens the next, or stops
         A_t = outcome                            for the answer
 
     A token is paid for the episode that is under way *before* it: whether the episode goes on is the token's own
@@ -117,7 +117,7 @@ def token_advantages(
         ValueError: there are not as many bonuses as episodes, or tokens are missing.
     """
     end, K = episodes[-1].stop if episodes else 0, bonuses.shape[1]
-    if K != len(episodes) and (K, end) != (1, 0) or max(end, K) > n_tokens:
+    if (len(episodes) != K and (K, end) != (1, 0)) or max(end, K) > n_tokens:
         raise ValueError(
             f"got {K} bonuses for {len(episodes)} episodes that end at token {end} of {n_tokens}; expected one an "
             "episode, or one for a thought that stopped at once"

@@ -1,7 +1,5 @@
 """The progress to the end of the thinking, after VinePPO (Kazemnejad et al., 2024, arXiv:2410.01679)."""
 
-import numpy as np
-
 from headway.credit.common import Bonuses, Group, centred, choices, throughout
 
 

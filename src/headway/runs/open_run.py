@@ -93,7 +93,11 @@ class OpenRun(ExitStack):
 
     def segmenter(self, trace: Trace) -> list[Episode]:
         """Cuts a trace as the settings say."""
-        return self._segmenter(trace) if self._segmenter else cut(trace, self.settings.cutting, self.settings.sampling.budget)
+        return (
+            self._segmenter(trace)
+            if self._segmenter
+            else cut(trace, self.settings.cutting, self.settings.sampling.budget)
+        )
 
     def table(self, scores: Sequence[Score] | None = None) -> RunTable:
         """The traces and branches as numbers; every record is read once."""

@@ -53,7 +53,9 @@ class MRTConfig(GRPOConfig):  # type: ignore[misc]
     segment: Annotated[Segment, Option("Cut at markers (paper), at backtracks, or on a token grid.")] = "markers"
     min_paragraphs: Annotated[int, Option("Minimum paragraphs of an episode. (paper's analysis)")] = 3
     episode_tokens: Annotated[int, Option("Tokens of an episode on the grid. (ours)")] = 128
-    max_episodes: Annotated[int, Option("Episodes of a trace, at most: each but the last has 1/this of its tokens.")] = 6
+    max_episodes: Annotated[
+        int, Option("Episodes of a trace, at most: each but the last has 1/this of its tokens.")
+    ] = 6
     branches: Annotated[int, Option("Forced answers per boundary. (v0.1)", least=1)] = 4
     answer_tokens: Annotated[int, Option("Maximum tokens of a forced answer. (ours)", least=1)] = 32
     suffix: Annotated[str | None, Option("Text that forces an answer within the thinking.")] = None
@@ -83,11 +85,13 @@ class MRTConfig(GRPOConfig):  # type: ignore[misc]
             )
         if self.loss_type in ("grpo", "sapo"):
             raise HeadwayError(
-                f"loss_type is '{self.loss_type}', which divides by a trace's length: the baseline of early tokens would "
-                "depend on later ones, and the gradient be wrong; use 'dr_grpo' (exact) or 'dapo', or credit: grpo"
+                f"loss_type is '{self.loss_type}', which divides by a trace's length: the baseline of early tokens "
+                "would depend on later ones, which is a wrong gradient; use 'dr_grpo' (exact), 'dapo' or credit: grpo"
             )
-        for option, given in (("loss_type: bnpo", self.loss_type == "bnpo"),
-                              ("mask_truncated_completions", self.mask_truncated_completions)):
+        for option, given in (
+            ("loss_type: bnpo", self.loss_type == "bnpo"),
+            ("mask_truncated_completions", self.mask_truncated_completions),
+        ):
             if given:
                 logger.warning(
                     f"{option} weighs tokens by how their traces end, so the gradient of the credit is biased; use "

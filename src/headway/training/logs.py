@@ -59,7 +59,7 @@ def metrics(result: StepResult, *, budget: float) -> dict[str, float]:
 
 
 def group_metrics(rewards_PG: Float[np.ndarray, "P G"], bonuses: Bonuses) -> dict[str, float]:
-    """What the groups of a step can teach: those with a correct trace, and those that differ in outcome or progress."""
+    """What the groups of a step can teach: which have a correct trace, and which differ in outcome or progress."""
     P, G = rewards_PG.shape
     moves = np.array([np.nanmax(np.abs(b), initial=0.0) > 0 for b in bonuses]).reshape(P, G).any(axis=1)
     same = np.array([len(np.unique(row[~np.isnan(row)])) < 2 for row in rewards_PG])

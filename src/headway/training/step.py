@@ -139,8 +139,8 @@ class Step:
         size, rewards_G = self._args.num_generations, np.array([reward for reward, *_ in everyone], dtype=float)
         for start in range(0, len(everyone), size):
             _, *rest = zip(*everyone[start : start + size], strict=True)
-            group = Group(rewards_G[start : start + size], *rest, self._trainer.budget, self._args.progress_lambda)
-            result += self._scheme.bonuses(group)
+            parts = [rewards_G[start : start + size], *rest, self._trainer.budget, self._args.progress_lambda]
+            result += self._scheme.bonuses(Group._make(parts))
         self._trainer.step_log.signals(rewards_G.reshape(-1, size), result)
         first = self._trainer.accelerator.process_index * len(curves)
         return result[first : first + len(curves)]

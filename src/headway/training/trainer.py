@@ -66,7 +66,9 @@ class MRTTrainer(GRPOTrainer):  # type: ignore[misc]
         forced = {"suffix": args.suffix, "end_suffix": args.end_suffix}
         self.prover = meta_prover(tags, **forced, branches=args.branches, max_tokens=args.answer_tokens)
         suffix = processing_class.encode(self.prover.suffix, add_special_tokens=False)
-        self.budget = float(args.regret_budget or args.max_completion_length + len(suffix))  # of regret, for all traces
+        self.budget = float(
+            args.regret_budget or args.max_completion_length + len(suffix)
+        )  # of regret, for all traces
         self.policy = Policy(self)
         self.step_log = StepLog(self)
         self.cost = Cost()
