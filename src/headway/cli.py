@@ -195,7 +195,7 @@ def study(
     config: Annotated[Path, typer.Option(help="YAML file of the study, such as recipes/study/study.yaml.")],
     jobs: Annotated[int, typer.Option(help="Cells at a time, each on one core.", min=1)] = 2,
     only: Annotated[
-        list[str] | None, typer.Option(help="Only cells that fit SETTING/METHOD/SEED, as in 'builtin/*/1'; repeatable.")
+        list[str] | None, typer.Option(help="Only cells that fit SETTING/METHOD/SEED, such as 'builtin/*/1'; repeats.")
     ] = None,
     small: Annotated[bool, typer.Option("--small", help="The configuration's small version.")] = False,
     show: Annotated[bool, typer.Option("--list", help="List the cells: done, missing, time left. Runs none.")] = False,

@@ -71,5 +71,5 @@ def print_cells(rows: Sequence[tuple[str, str, float | None]], minutes_left: flo
     for name, state, minutes in rows:
         typed = "" if minutes is None else f" {minutes:5.1f} min"
         print(f"{state:>8}  {name}{typed}")
-    counts = Counter(state for _, state, _ in rows)
-    print(f"{', '.join(f'{n} {state}' for state, n in counts.items())}; about {minutes_left:.0f} minutes of one core left")
+    counts = ", ".join(f"{n} {state}" for state, n in Counter(state for _, state, _ in rows).items())
+    print(f"{counts}; about {minutes_left:.0f} minutes of one core left")

@@ -33,7 +33,8 @@ def load_problems(
 
     Args:
         spec: A JSONL, CSV or Parquet file; `hub:owner/name[:config][@split]` (or a folder in place of the name); a
-            preset such as `aime24`; `countdown` (held-out problems), `countdown-train` and others of `countdown_sets`; `gym:TASK`.
+            preset such as `aime24`; `countdown` (held-out problems) and the others of `countdown_sets.SETS`;
+            `gym:TASK` (reasoning-gym).
         limit: By default all problems, or the first 200 of a generated set.
         seed: Seed of a `gym:` set.
         columns: Those of a file or a hub data set; other sets have their own.

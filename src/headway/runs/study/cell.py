@@ -215,5 +215,5 @@ def compact(content: Any, indent: str = "") -> str:
     if not isinstance(content, dict) or not content:
         return json.dumps(content, ensure_ascii=False, separators=(", ", ": "))
     inner = indent + " "
-    lines = [f"{inner}{json.dumps(name, ensure_ascii=False)}: {compact(value, inner)}" for name, value in content.items()]
+    lines = [f"{inner}{json.dumps(name, ensure_ascii=False)}: {compact(x, inner)}" for name, x in content.items()]
     return "{\n" + ",\n".join(lines) + f"\n{indent}}}"

@@ -49,7 +49,7 @@ class Method(Part, frozen=True):
 
 
 class Tuning(Part, frozen=True):
-    """The grid that every method is tuned on, with its own knob: the best mean success on validation problems counts."""
+    """The grid that every method is tuned on, with its own knob; the best success on validation problems counts."""
 
     seeds: list[int]
     grid: dict[str, list[Any]] = {}

@@ -6,7 +6,6 @@ A job is fixed by the configuration and by the choices that tuning froze; `asked
 from collections.abc import Iterator
 from fnmatch import fnmatch
 from itertools import product
-from pathlib import Path
 from typing import Any, Literal
 
 import msgspec
