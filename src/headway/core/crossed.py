@@ -105,7 +105,8 @@ def ratio_of_means(above: Table, below: Table) -> Ratio:
         (A - r B)^2 <= t^2 (V_aa - 2 r V_ab + r^2 V_bb)
 
     A, B are the means, V their covariances over seeds and problems, t Student's quantile with the degrees of
-    `above - (A / B) below`. Where B^2 <= t^2 V_bb no r is excluded on at least one side: the bounds are NaN.
+    `above - (A / B) below`, or those of `below` where the former would not bound r. Where the interval of B alone
+    (`mean`) holds 0, no r is excluded on at least one side: the bounds are NaN.
     """
     S, P = above.shape
     A, B = (float(x.mean()) if x.size else np.nan for x in (above, below))
@@ -113,16 +114,19 @@ def ratio_of_means(above: Table, below: Table) -> Ratio:
     unknown = Ratio(value, (np.nan, np.nan), S, P)
     if P < 2 or S < 1 or np.isnan(value):
         return unknown
-    gap = above - value * below
-    t2 = float(scipy_stats.t.ppf(0.975, degrees(parts(gap, gap)))) ** 2
-    aa, bb, ab = (parts(x, y).variance for x, y in ((above, above), (below, below), (above, below)))
-    bb, aa = max(bb, _at_least(parts(below, below))), max(aa, _at_least(parts(above, above)))
-    low = B * B - t2 * bb
-    middle, high = A * B - t2 * ab, A * A - t2 * aa
-    root = middle**2 - low * high
-    if low <= 0 or root < 0:
-        return unknown
-    return Ratio(value, ((middle - root**0.5) / low, (middle + root**0.5) / low), S, P)
+    aa, bb = (_at_least(parts(x, x)) for x in (above, below))
+    ab = parts(above, below).variance
+    for table in (above - value * below, below):
+        t2 = float(scipy_stats.t.ppf(0.975, degrees(parts(table, table)))) ** 2
+        low, middle, high = B * B - t2 * bb, A * B - t2 * ab, A * A - t2 * aa
+        if low > 0 and (root := middle**2 - low * high) >= 0 and not _holds_zero(below):
+            return Ratio(value, ((middle - root**0.5) / low, (middle + root**0.5) / low), S, P)
+    return unknown
+
+
+def _holds_zero(x: Table) -> bool:
+    low, high = mean(x).ci95
+    return low <= 0 <= high
 
 
 def resampled(

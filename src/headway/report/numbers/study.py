@@ -75,7 +75,7 @@ def table(cells: Cells, *, budget: int, baseline: str) -> dict[str, Any]:
                     | compared(quantity, methods, method, baseline)
                 )
             for name, read in SCALARS.items():
-                found = [x for x in map(read, by_seed.values()) if x is not None]
+                found = [float(x) for x in map(read, by_seed.values()) if x is not None]
                 rows.append({"setting": setting, "method": method, "quantity": name} | over_seeds(found))
             if method not in (START, baseline) and baseline in methods:
                 row = {"setting": setting, "method": method, "quantity": "tokens_at_equal_maj"}

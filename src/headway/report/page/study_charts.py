@@ -35,11 +35,12 @@ def gains(rows: Rows) -> alt.TopLevelMixin:
                     | {"low": low, "high": high}
                 )
     order = list(rows.labels.values())
-    base = alt.Chart(alt.InlineData(values=found)).encode(y=alt.Y("method:N", sort=order, title=None))
+    data = alt.InlineData(values=found)
+    base = alt.Chart(data).encode(y=alt.Y("method:N", sort=order, title=None))
     bars = base.mark_rule(strokeWidth=2).encode(x=alt.X("low:Q", title="Gain in pass@1"), x2="high:Q")
     points = base.mark_point(filled=True, size=50, opacity=1).encode(x="gain:Q")
-    zero = alt.Chart(alt.InlineData(values=found)).mark_rule(color="#888888").encode(x=alt.datum(0))
-    layers = alt.layer(zero, bars, points).properties(width=WIDTH)
+    zero = alt.Chart(data).mark_rule(color="#888888").encode(x=alt.datum(0))
+    layers = alt.layer(zero, bars, points, data=data).properties(width=WIDTH)
     return _finish(layers.facet(column=alt.Column("setting:N", sort=rows.settings, title=None)))
 
 
