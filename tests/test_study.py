@@ -314,10 +314,13 @@ def test_gains_differences_and_ratios_by_hand() -> None:
     assert grpo["value"] == pytest.approx((0.1 + 0.3 + 0.5 + 0.45) / 4, abs=0.002)
     assert grpo["gain"]["value"] == pytest.approx((0.1 * 3 + 0.25) / 4, abs=0.002)
     assert to_go["gain"]["value"] == pytest.approx(2 * grpo["gain"]["value"], abs=1e-5)
-    assert to_go["difference"]["value"] == pytest.approx(grpo["gain"]["value"], abs=1e-5)
-    assert to_go["ratio"]["value"] == pytest.approx(2, abs=1e-4)
+    assert to_go["against_baseline"]["difference"]["value"] == pytest.approx(grpo["gain"]["value"], abs=1e-5)
+    assert to_go["against_baseline"]["ratio"]["value"] == pytest.approx(2, abs=1e-4)
     assert (to_go["n_seeds"], to_go["n_problems"]) == (2, 4)
-    assert "ratio" not in grpo and "gain" not in rows["start", "pass_at_1"]
+    assert "against_baseline" not in grpo and "gain" not in rows["start", "pass_at_1"]
+    other = table(CELLS, budget=192, baseline="grpo", reference="to_go")["rows"]
+    [record] = [r for r in other if (r["method"], r["quantity"]) == ("grpo", "pass_at_1")]
+    assert record["against_reference"]["ratio"]["value"] == pytest.approx(0.5, abs=1e-4)
     # 0.4, the most that both reach, costs one trace of 5 tokens against two of 10
     assert rows["to_go", "tokens_at_equal_maj"]["value"] == pytest.approx(5 / 20)
     assert rows["grpo", "arithmetic"]["value"] == 0.9 and rows["grpo", "false_claims"]["value"] == 0.25

@@ -63,49 +63,64 @@ SCALARS: dict[str, Callable[[Content], float | None]] = {
 }
 
 
-def table(cells: Cells, *, budget: int, baseline: str) -> dict[str, Any]:
-    """The content of table.json: a record for each setting, method and quantity."""
+def table(cells: Cells, *, budget: int, baseline: str, reference: str | None = None) -> dict[str, Any]:
+    """The content of table.json: a record for each setting, method and quantity.
+
+    Methods are compared with the baseline and, where there is one, with a second method, the `reference`.
+    """
     rows: list[Record] = []
     for setting, methods in cells.items():
         for method, by_seed in methods.items():
+            about = {"setting": setting, "method": method}
             first = next(iter(by_seed.values()))
             for quantity in quantities(first, budget):
-                rows.append(
-                    {"setting": setting, "method": method, "quantity": quantity.name}
-                    | compared(quantity, methods, method, baseline)
-                )
+                record = alone(quantity, by_seed, methods.get(START))
+                for part, other in (("against_baseline", baseline), ("against_reference", reference)):
+                    if other is not None and other in methods and method not in (START, other):
+                        record[part] = against(quantity, by_seed, methods[other], methods.get(START))
+                rows.append(about | {"quantity": quantity.name} | record)
             for name, read in SCALARS.items():
                 found = [float(x) for x in map(read, by_seed.values()) if x is not None]
-                rows.append({"setting": setting, "method": method, "quantity": name} | over_seeds(found))
+                rows.append(about | {"quantity": name} | over_seeds(found))
             if method not in (START, baseline) and baseline in methods:
-                row = {"setting": setting, "method": method, "quantity": "tokens_at_equal_maj"}
-                rows.append(row | tokens_at_equal_accuracy(by_seed, methods[baseline]))
-    return {"budget": budget, "baseline": baseline, "rows": rows}
+                found_tokens = tokens_at_equal_accuracy(by_seed, methods[baseline])
+                rows.append(about | {"quantity": "tokens_at_equal_maj"} | found_tokens)
+    return {"budget": budget, "baseline": baseline, "reference": reference, "rows": rows}
 
 
-def compared(quantity: Quantity, methods: Mapping[str, Mapping[int, Content]], method: str, baseline: str) -> Record:
-    """A quantity of a method: itself, its gain over the start, and difference and ratio of gains to the baseline."""
-    own = methods[method]
-    record = entry(crossed.mean(_whole(stacked(quantity, own, list(own)))[0]), len(own))
-    if method == START:
-        return record
-    base, seeds = methods.get(baseline, {}), [seed for seed in own if seed in methods.get(baseline, {})]
-    start = methods.get(START)
+Seeds = Mapping[int, Content]
+
+
+def alone(quantity: Quantity, own: Seeds, start: Seeds | None) -> Record:
+    """A quantity of a method, and its gain over the start, unless it is the start."""
+    x = stacked(quantity, own, list(own))
+    record = entry(crossed.mean(_whole(x)[0]), len(own))
+    if start and own is not start:
+        record["gain"] = entry(crossed.mean(_whole(x - _begun(quantity, start))[0]), len(own))
+    return record
+
+
+def against(quantity: Quantity, own: Seeds, other: Seeds, start: Seeds | None) -> Record:
+    """The difference of a method to another and the ratio of their gains, over the seeds that both have."""
+    seeds = [seed for seed in own if seed in other]
+    if not seeds:
+        return {}
+    ours, theirs = _whole(stacked(quantity, own, seeds), stacked(quantity, other, seeds))
+    record = {"difference": entry(crossed.mean(ours - theirs), len(seeds))}
     if start:
-        begun = stacked(quantity, start, list(start)).mean(axis=0)
-        record["gain"] = entry(crossed.mean(_whole(stacked(quantity, own, list(own)) - begun)[0]), len(own))
-    if method == baseline or not seeds:
-        return record
-    ours, theirs = _whole(stacked(quantity, own, seeds), stacked(quantity, base, seeds))
-    record["difference"] = entry(crossed.mean(ours - theirs), len(seeds))
-    if start:
-        ours, theirs = _whole(stacked(quantity, own, seeds) - begun, stacked(quantity, base, seeds) - begun)
-        ratio = crossed.ratio_of_means(ours, theirs)
+        begun = _begun(quantity, start)
+        gains = _whole(*(stacked(quantity, cells, seeds) - begun for cells in (own, other)))
+        ratio = crossed.ratio_of_means(*gains)
         record["ratio"] = {
             "value": _known(ratio.value), "ci95": [_known(x) for x in ratio.ci95], "n_seeds": ratio.n_seeds,
             "n_problems": ratio.n_problems, "bounded": ratio.bounded,
         }  # fmt: skip
     return record
+
+
+def _begun(quantity: Quantity, start: Seeds) -> Float[np.ndarray, " P"]:
+    """The start's mean of each problem, over all seeds of its measurement."""
+    return stacked(quantity, start, list(start)).mean(axis=0)
 
 
 def stacked(quantity: Quantity, cells: Mapping[int, Content], seeds: Sequence[int]) -> Table:

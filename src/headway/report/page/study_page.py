@@ -25,24 +25,24 @@ class Rows:
         there = {r["method"] for r in self.table["rows"] if r["setting"] == setting}
         return [name for name in self.labels if name in there]
 
-    def get(self, setting: str, method: str, quantity: str, part: str | None = None) -> Record | None:
-        """A record, or the part `gain`, `difference` or `ratio` of one; None without it."""
-        row = self._rows.get((setting, method, quantity))
-        return row if row is None or part is None else row.get(part)
+    def get(self, setting: str, method: str, quantity: str, *parts: str) -> Record | None:
+        """A record, or a part of one such as `gain`, or `against_baseline`, `ratio`; None without it."""
+        found = self._rows.get((setting, method, quantity))
+        for part in parts:
+            found = found.get(part) if found else None
+        return found
 
     def named(self, prefix: str) -> list[str]:
         """The quantities whose names begin so, in order."""
         return list(dict.fromkeys(r["quantity"] for r in self.table["rows"] if r["quantity"].startswith(prefix)))
 
 
-def estimate(quantity: str, part: str | None = None, digits: int = 3) -> Cell:
+def estimate(quantity: str, digits: int = 3) -> Cell:
     """A cell with an estimate and its standard error."""
 
     def cell(rows: Rows, setting: str, method: str) -> str:
-        record = rows.get(setting, method, quantity, part)
-        if record is None or not is_known(record["value"]):
-            return UNKNOWN
-        return plus_minus(record, digits, signed=part is not None)
+        record = rows.get(setting, method, quantity)
+        return plus_minus(record, digits) if record and is_known(record["value"]) else UNKNOWN
 
     return cell
 
@@ -57,27 +57,27 @@ def plain(quantity: str, digits: int, scale: float = 1.0) -> Cell:
     return cell
 
 
-def ratio(quantity: str) -> Cell:
+def ratio(quantity: str, part: str) -> Cell:
     """A cell with a ratio of gains and its interval; says where the denominator may be 0."""
 
     def cell(rows: Rows, setting: str, method: str) -> str:
-        record = rows.get(setting, method, quantity, "ratio")
+        record = rows.get(setting, method, quantity, part, "ratio")
         if record is None or not is_known(record["value"]):
             return UNKNOWN
-        within = interval(record) if record["bounded"] else "the baseline's gain may be 0"
+        within = interval(record) if record["bounded"] else "that gain may be 0"
         return f"{number(record['value'], 2)} ({within})"
 
     return cell
 
 
-def with_interval(quantity: str, part: str | None = None, digits: int = 3) -> Cell:
-    """A cell with an estimate and its 95% interval."""
+def with_interval(quantity: str, *parts: str, digits: int = 3) -> Cell:
+    """A cell with an estimate and its 95% interval; a part, such as a gain, with its sign."""
 
     def cell(rows: Rows, setting: str, method: str) -> str:
-        record = rows.get(setting, method, quantity, part)
+        record = rows.get(setting, method, quantity, *parts)
         if record is None or not is_known(record["value"]):
             return UNKNOWN
-        signed = part is not None
+        signed = bool(parts)
         return f"{number(record['value'], digits, signed=signed)} ({interval(record, digits, signed=signed)})"
 
     return cell
@@ -91,13 +91,14 @@ def counts(rows: Rows, setting: str, method: str) -> str:
 
 def columns_of(rows: Rows) -> dict[str, dict[str, Cell]]:
     """The tables of a setting: their titles, and their columns."""
-    base = rows.labels[rows.table["baseline"]]
+    base, other = rows.labels[rows.table["baseline"]], rows.labels.get(rows.table["reference"], "")
     at = {name: rows.named(f"{name}@") for name in ("accuracy", "regret", "own_answer", "pass", "maj")}
     return {
         "Success at the trained budget": {
             "seeds, problems": counts, "pass@1": estimate("pass_at_1"),
-            "gain": with_interval("pass_at_1", "gain"), f"× gain of {base}": ratio("pass_at_1"),
-            f"− {base}": with_interval("pass_at_1", "difference"),
+            "gain": with_interval("pass_at_1", "gain"), f"× gain of {base}": ratio("pass_at_1", "against_baseline"),
+            f"− {base}": with_interval("pass_at_1", "against_baseline", "difference"),
+            f"× gain of {other}": ratio("pass_at_1", "against_reference"),
             f"tokens per token of {base} at equal maj@k": with_interval("tokens_at_equal_maj", digits=2),
             "other problems": estimate("pass_at_1_also"),
         },

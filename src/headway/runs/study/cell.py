@@ -1,6 +1,7 @@
 """One job of a study: train, measure, write the result. Each stage goes on where it was stopped."""
 
 import fcntl
+import hashlib
 import json
 import os
 import platform
@@ -17,6 +18,7 @@ from typing import Any
 import msgspec
 
 from headway import __version__
+from headway.engines.loading import model_path
 from headway.report.numbers import study_cell
 from headway.runs.measure import Measurement
 from headway.runs.settings import Settings, extra
@@ -80,7 +82,7 @@ class Cell:
             import yaml
         recipe = self.folder / "recipe.yaml"
         start = model_of(self.study, self.job.model)
-        asked = {"model_name_or_path": start} | (self.job.train or {}) | {"seed": self.job.seed} | RESUMES
+        asked = {"model_name_or_path": start} | RESUMES | (self.job.train or {}) | {"seed": self.job.seed}
         recipe.write_text(yaml.safe_dump(asked, sort_keys=False), encoding="utf-8")
         arguments = ["train", "--config", str(recipe), "--output_dir", str(out)]
         if (checkpoint := last_checkpoint(out)) is not None:
@@ -125,7 +127,7 @@ class Cell:
         log = read_json(state)["log_history"] if job.train is not None else []
         return {
             "cell": job.name, "command": self.command, "versions": versions(), **job.asked,
-            "point": job.point,
+            "point": job.point, "start_weights": weights_of(model_of(self.study, job.model)),
             "cost": {
                 "steps": study_cell.last_known(log, "step"),
                 "generated_tokens": study_cell.last_known(log, "mrt/generated_tokens"),
@@ -146,6 +148,12 @@ def model_of(study: Study, model: str) -> str:
     """The model of a job's start: one that a job has made, or as it is named."""
     made = folder_of(study, model) / MODEL
     return str(made) if (made / STATE).exists() else model
+
+
+def weights_of(model: str) -> str | None:
+    """The beginning of the SHA-256 of a model's weights, to see that cells start from the same; None where unknown."""
+    file = Path(model_path(model)) / "model.safetensors"
+    return hashlib.sha256(file.read_bytes()).hexdigest()[:16] if file.is_file() else None
 
 
 def last_checkpoint(out: Path) -> Path | None:

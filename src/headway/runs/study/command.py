@@ -63,7 +63,7 @@ class StudyCommand:
         cells, wanted = self.done(plan)
         labels = {name: m.label or name for name, m in study.all_methods.items()}
         results, page = Path(study.results), Path(study.page)
-        made = table(cells, budget=study.budget, baseline=study.baseline)
+        made = table(cells, budget=study.budget, baseline=study.baseline, reference=study.reference)
         write_json(results / "table.json", made)
         rows = Rows(made, labels)
         drawn = figures(rows, cells)
@@ -73,6 +73,11 @@ class StudyCommand:
         paths = [(title, os.path.relpath(results / f"{name}.svg", page.parent)) for name, (title, _) in drawn.items()]
         done = sum(len(by_seed) for methods in cells.values() for by_seed in methods.values())
         progress = f"{done} of {wanted} cells are done. Each line says how many seeds and problems it has so far."
+        for setting, weights in starts(cells).items():
+            if len(weights) > 1:
+                progress += (
+                    f" **The cells of `{setting}` start from {len(weights)} different models**, which are mixed."
+                )
         there = page.read_text(encoding="utf-8") if page.exists() else f"# Study\n\n{BEGIN}\n{END}\n"
         page.write_text(put_between(there, generated(rows, paths, progress)), encoding="utf-8")
         return f"{page}: {progress}"
@@ -88,3 +93,11 @@ class StudyCommand:
             raise HeadwayError(f"no cell of {self.study.results} is done; run the study without --report first")
         order = {setting: cells[setting] for setting in self.study.settings if setting in cells}
         return order, len(wanted)
+
+
+def starts(cells: dict[str, dict[str, dict[int, Any]]]) -> dict[str, set[str | None]]:
+    """The weights that the cells of each setting start from."""
+    return {
+        setting: {content.get("start_weights") for by_seed in methods.values() for content in by_seed.values()}
+        for setting, methods in cells.items()
+    }

@@ -83,7 +83,8 @@ class Study(Part, frozen=True):
     methods: dict[str, Method]
     ablations: dict[str, Method] = {}
     tuning: Tuning | None = None
-    baseline: str = "grpo"  # the method whose gain is the denominator
+    baseline: str = "grpo"  # the method whose gain is the denominator of ratios
+    reference: str | None = None  # a second one
     expected_minutes: float = 20.0  # of a cell, until one is done
 
     @property
@@ -98,6 +99,8 @@ class Study(Part, frozen=True):
         if not self.seeds or len(set(self.seeds)) < len(self.seeds):
             raise HeadwayError(f"seeds must be different numbers, at least one, got {self.seeds}")
         lookup(self.methods, self.baseline, "baseline")
+        if self.reference is not None:
+            lookup(self.methods, self.reference, "reference")
         for name, setting in self.settings.items():
             if setting.tuned_on is not None:
                 lookup(self.settings, setting.tuned_on, f"settings.{name}.tuned_on")

@@ -139,8 +139,8 @@ class Plan:
         return self.study.train | self.study.settings[setting].train | self.study.all_methods[name].train
 
     def _job(
-        self, kind: Kind, setting: str, method: str, seed: int, *, train: Recipe | None = None, point: Recipe = {},  # noqa: B006
-        needs: tuple[str, ...] = (),
+        self, kind: Kind, setting: str, method: str, seed: int, *, train: Recipe | None = None,
+        point: Recipe | None = None, needs: tuple[str, ...] = (),
     ) -> Job:  # fmt: skip
         study, of = self.study, self.study.settings[setting]
         maker = self._models.get(setting)
@@ -157,7 +157,7 @@ class Plan:
         return Job(
             name=f"{setting}/{method}{at}/{seed}", kind=kind, setting=setting, method=method, seed=seed,
             model=maker.name if maker else str(of.start), origin=maker.asked if maker else {}, train=train,
-            evaluations=evaluations, needs=(*((maker.name,) if maker else ()), *needs), point=point,
+            evaluations=evaluations, needs=(*((maker.name,) if maker else ()), *needs), point=point or {},
         )  # fmt: skip
 
     def _evaluation(
