@@ -134,6 +134,13 @@ def test_later_options_win_and_a_choice_wins_over_the_methods_own(tmp_path: Path
     assert jobs["two/to_go/1"].asked["origin"]["train"]["x"] == 1  # a start made otherwise makes other cells
 
 
+def test_a_method_of_one_setting_is_tuned_where_that_setting_says(tmp_path: Path) -> None:
+    over = TUNED | {"methods": {"late": {"train": {}, "settings": ["two"]}}}
+    jobs = Plan(read_study(config(tmp_path, **over)), {}).jobs
+    tuning = ("one/late@learning_rate=1/101", "one/late@learning_rate=2/101")
+    assert jobs["two/late/1"].needs == ("two/model/5", *tuning) and set(tuning) <= set(jobs)
+
+
 def test_patterns_select_cells_and_what_those_need(tmp_path: Path) -> None:
     plan = Plan(read_study(config(tmp_path, **TUNED)), {("one", "grpo"): {}, ("one", "to_go"): {}})
     assert [job.name for job in plan.selected(["two/grpo/*"])] == ["two/model/5", "two/grpo/1", "two/grpo/2"]
@@ -166,6 +173,14 @@ def test_the_best_point_is_frozen_once_all_of_the_grid_is_done(tmp_path: Path) -
     assert run.plan().jobs["one/grpo/1"].train == {"max_steps": 2, "shared": True, "lr": 1, "credit": "grpo"} | {
         "learning_rate": 2
     }
+
+
+def test_a_choice_that_is_no_longer_in_the_grid_does_not_count(tmp_path: Path) -> None:
+    write_json(tmp_path / "results/tuning/one-grpo.json", {"chosen": {"learning_rate": 2}})
+    tuning = {"seeds": [101], "grid": {"learning_rate": [1, 2]}}
+    assert study_of(tmp_path, tuning=tuning).plan().choices == {("one", "grpo"): {"learning_rate": 2}}
+    assert study_of(tmp_path, tuning=tuning | {"grid": {"learning_rate": [1, 3]}}).plan().choices == {}
+    assert study_of(tmp_path).plan().choices == {}
 
 
 def test_a_result_of_other_options_is_outdated(tmp_path: Path) -> None:

@@ -113,9 +113,14 @@ class Plan:
         tuning = self.study.tuning
         if tuning is None:
             return
-        for setting in dict.fromkeys(s.tuned_on or name for name, s in self.study.settings.items()):
+        wanted: dict[str, dict[str, None]] = {}
+        for setting in self.study.settings:
+            for name in self.methods_of(setting):
+                where, method = self.tuned_on(setting, name)
+                wanted.setdefault(where, {})[method] = None
+        for setting, names in wanted.items():
             for seed in tuning.seeds:
-                for name in self.methods_of(setting):
+                for name in names:
                     for point in self.points(name):
                         train = self._train(setting, name) | tuning.train | point
                         yield self._job("tuning", setting, name, seed, train=train, point=point)

@@ -36,9 +36,9 @@ class StudyRun:
 
     def plan(self) -> Plan:
         """The plan with the choices made so far; makes those whose tuning is done."""
-        plan = Plan(self.study, self._choices())
+        plan = Plan(self.study, self._choices(Plan(self.study, {})))
         made = [where for where in self._tuning(plan) if where not in plan.choices and self._choose(plan, where)]
-        return Plan(self.study, self._choices()) if made else plan
+        return Plan(self.study, self._choices(plan)) if made else plan
 
     def result(self, job: Job) -> Path:
         """The file of a job's result."""
@@ -68,10 +68,12 @@ class StudyRun:
     def _choice_file(self, where: tuple[str, str]) -> Path:
         return Path(self.study.results) / "tuning" / f"{'-'.join(where)}.json"
 
-    def _choices(self) -> dict[tuple[str, str], Recipe]:
+    def _choices(self, plan: Plan) -> dict[tuple[str, str], Recipe]:
+        """The frozen choices that are points of the grid as it is now."""
         places = [(setting, name) for setting in self.study.settings for name in self.study.methods]
         files = {where: self._choice_file(where) for where in places}
-        return {where: read_json(file)["chosen"] for where, file in files.items() if file.exists()}
+        found = {where: read_json(file)["chosen"] for where, file in files.items() if file.exists()}
+        return {where: chosen for where, chosen in found.items() if chosen in plan.points(where[1])}
 
     def _tuning(self, plan: Plan) -> dict[tuple[str, str], list[Job]]:
         found: dict[tuple[str, str], list[Job]] = {}
