@@ -5,22 +5,14 @@ python recipes/builtin/check.py RUN
 """
 
 import json
-import re
 import sys
 from pathlib import Path
 
 from safetensors import safe_open
 
 from headway.engines.loading import model_path
+from headway.problems.countdown_text import written
 from headway.runs.store import Run
-
-STEP = re.compile(r"(\d+) ([-+*/]) (\d+) = (\d+)")
-
-
-def is_right(a: str, symbol: str, b: str, result: str) -> bool:
-    """Whether a written step is right."""
-    x, y, z = int(a), int(b), int(result)
-    return {"+": x + y == z, "-": x - y == z, "*": x * y == z, "/": y != 0 and x == y * z}[symbol]
 
 
 def main() -> int:
@@ -30,9 +22,10 @@ def main() -> int:
     weights = Path(model_path(run.settings["model"])) / "model.safetensors"
     with safe_open(weights, "np") as tensors:
         parameters = sum(tensors.get_tensor(name).size for name in tensors.keys())  # noqa: SIM118
-    steps = [is_right(*step) for trace in run.traces() for step in STEP.findall(trace.thought)]
+    found = [written(trace.thought) for trace in run.traces()]
+    right, steps = (sum(counts) for counts in zip(*found, strict=True))
     pass_at_1, forced = report["pass_at_1"], report["forced_at_start"]
-    arithmetic = sum(steps) / len(steps)
+    arithmetic = right / steps
     bars = [
         ("held-out problems", report["n_problems"], report["n_problems"] >= 500),
         ("pass@1, 0.30 to 0.65", f"{pass_at_1['value']:.3f} ± {pass_at_1['stderr']:.3f}",
@@ -40,7 +33,7 @@ def main() -> int:
         ("forced answer before thinking, at most half of pass@1", f"{forced['value']:.3f} ± {forced['stderr']:.3f}",
          2 * forced["value"] <= pass_at_1["value"]),
         ("episodes a trace, at least 4", f"{report['episodes']['value']:.2f}", report["episodes"]["value"] >= 4),
-        ("arithmetic right, at least 0.98", f"{arithmetic:.4f} of {len(steps)} steps", arithmetic >= 0.98),
+        ("arithmetic right, at least 0.98", f"{arithmetic:.4f} of {steps} steps", arithmetic >= 0.98),
         ("parameters, at most 3M", f"{parameters:,}", parameters <= 3_000_000),
         ("weights, at most 8 MB", f"{weights.stat().st_size:,} bytes", weights.stat().st_size <= 8_000_000),
     ]  # fmt: skip

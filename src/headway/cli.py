@@ -16,7 +16,7 @@ from headway.procedures.extend import Extension
 from headway.procedures.linearize import Chains
 from headway.runs.importers.rows import ImportOptions
 from headway.runs.settings import PARTS, Settings, extra
-from headway.terminal import console, print_report, progress
+from headway.terminal import console, print_cells, print_report, progress
 from headway.types import HeadwayError
 
 app = typer.Typer(
@@ -188,6 +188,32 @@ def quickstart(
         table = run_quickstart(out, quick=quick, seed=seed, tell=tell)
     typer.echo(table)
     typer.echo(f"report: {out / 'compare' / 'report.html'}")
+
+
+@app.command()
+def study(
+    config: Annotated[Path, typer.Option(help="YAML file of the study, such as recipes/study/study.yaml.")],
+    jobs: Annotated[int, typer.Option(help="Cells at a time, each on one core.", min=1)] = 2,
+    only: Annotated[
+        list[str] | None, typer.Option(help="Only cells that fit SETTING/METHOD/SEED, such as 'builtin/*/1'; repeats.")
+    ] = None,
+    small: Annotated[bool, typer.Option("--small", help="The configuration's small version.")] = False,
+    show: Annotated[bool, typer.Option("--list", help="List the cells: done, missing, time left. Runs none.")] = False,
+    page: Annotated[bool, typer.Option("--report", help="Write table, figures and page of what is done.")] = False,
+    cell: Annotated[str | None, typer.Option(hidden=True, help="Run this cell in this process.")] = None,
+) -> None:
+    """Train and measure methods in several settings with several seeds; resumes; results are JSON, one file a cell."""
+    from headway.runs.study.command import StudyCommand
+
+    asked = StudyCommand(config, small=small)
+    if cell is not None:
+        asked.cell(cell)
+    elif show:
+        print_cells(*asked.cells(only or []))
+    elif page:
+        typer.echo(asked.report())
+    else:
+        asked.run(only or [], jobs, lambda line: console.print(line, highlight=False, soft_wrap=True))
 
 
 @app.callback(invoke_without_command=True)

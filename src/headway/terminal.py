@@ -1,7 +1,8 @@
 """What the command line shows: progress on stderr, a run's main numbers on stdout."""
 
 import time
-from collections.abc import Callable, Iterator
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -63,3 +64,12 @@ def print_report(report: dict[str, Any], run: Path) -> None:
     branches, added = report["branches"]["branches"], report["precision"]["regret"]
     out.print(f"{branches} branches; they add {number(added, 4)} to the standard error of the regret")
     out.print(f"report: {run / 'report.html'}", soft_wrap=True)
+
+
+def print_cells(rows: Sequence[tuple[str, str, float | None]], minutes_left: float) -> None:
+    """The cells of a study with their states and minutes, how many are in each state, and the minutes left in all."""
+    for name, state, minutes in rows:
+        typed = "" if minutes is None else f" {minutes:5.1f} min"
+        print(f"{state:>8}  {name}{typed}")
+    counts = ", ".join(f"{n} {state}" for state, n in Counter(state for _, state, _ in rows).items())
+    print(f"{counts}; about {minutes_left:.0f} minutes of one core left")

@@ -5,7 +5,7 @@ from typing import NamedTuple
 
 import msgspec
 
-from headway.problems import countdown, gym
+from headway.problems import countdown_sets, gym
 from headway.problems.hub import PRESETS, HubSet, Preset, load_hub, read_hub
 from headway.problems.rows import Columns, read_file, to_problems
 from headway.types import HeadwayError, Problem
@@ -21,7 +21,6 @@ class ProblemSet(NamedTuple):
     grader: str
 
 
-COUNTDOWN: dict[str, countdown.Split] = {"countdown": "heldout", "countdown-train": "train"}
 GENERATED = 200  # problems of a generated set without a limit
 HUB, GYM = "hub:", "gym:"
 PLACE = "{problem}"  # in a prompt template
@@ -34,7 +33,8 @@ def load_problems(
 
     Args:
         spec: A JSONL, CSV or Parquet file; `hub:owner/name[:config][@split]` (or a folder in place of the name); a
-            preset such as `aime24`; `countdown` (held-out problems) or `countdown-train`; `gym:TASK` (reasoning-gym).
+            preset such as `aime24`; `countdown` (held-out problems) and the others of `countdown_sets.SETS`;
+            `gym:TASK` (reasoning-gym).
         limit: By default all problems, or the first 200 of a generated set.
         seed: Seed of a `gym:` set.
         columns: Those of a file or a hub data set; other sets have their own.
@@ -44,7 +44,7 @@ def load_problems(
         raise HeadwayError(f"--limit must be at least 1, got {limit}")
     if template is not None and PLACE not in template:
         raise HeadwayError(f"--prompt-template needs {PLACE} in place of the question, got {template!r}")
-    if columns is not None and (spec in COUNTDOWN or spec in PRESETS or spec.startswith(GYM)):
+    if columns is not None and (spec in countdown_sets.SETS or spec in PRESETS or spec.startswith(GYM)):
         raise HeadwayError(f"'{spec}' has its own columns; --prompt-column and the like are for files and hub: sets")
     own = PLACE
     if spec in PRESETS:
@@ -53,8 +53,8 @@ def load_problems(
     elif spec.startswith(GYM):
         own = gym.TEMPLATE
         made = ProblemSet(spec, list(gym.problems(spec.removeprefix(GYM), limit or GENERATED, seed=seed)), "gym")
-    elif spec in COUNTDOWN:
-        made = ProblemSet(spec, list(countdown.problems(limit or GENERATED, split=COUNTDOWN[spec])), "countdown")
+    elif spec in countdown_sets.SETS:
+        made = ProblemSet(spec, countdown_sets.problems(spec, limit or GENERATED), "countdown")
     else:
         made = _read(spec, limit, columns or Columns())
     asked = own if template is None else template
@@ -70,7 +70,7 @@ def _read(spec: str, limit: int | None, columns: Columns) -> ProblemSet:
         name, where, rows = Path(spec).stem, spec, read_file(Path(spec))
     else:
         raise HeadwayError(
-            f"no problem file or named set '{spec}'; named sets are {', '.join([*COUNTDOWN, *PRESETS])}; "
+            f"no problem file or named set '{spec}'; named sets are {', '.join([*countdown_sets.SETS, *PRESETS])}; "
             "hub:owner/name reads a data set of the Hugging Face hub, gym:TASK makes problems with reasoning-gym"
         )
     return ProblemSet(name, to_problems(rows, columns, where=where, limit=limit), "math-verify")

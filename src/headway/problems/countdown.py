@@ -164,20 +164,27 @@ def solutions(reference: str, *, most: int = MOST_SOLUTIONS) -> list[str]:
         target, numbers = evaluate(reference)
     except ValueError:
         return [reference]
-    if len(numbers) > MOST_NUMBERS:
-        return [reference]
     found = {reference: None}
+    if len(numbers) <= MOST_NUMBERS:
+        for text in expressions(numbers, target):
+            if len(found) >= most:
+                break
+            found[text] = None
+    return list(found)
+
+
+def expressions(numbers: tuple[int, ...], target: Fraction | int) -> Iterator[str]:
+    """The expressions over all of the numbers that `steps` make and that reach the target, each once or more."""
     seen: set[tuple[Term, ...]] = set()
     open_ends = [tuple(Term(n, str(n)) for n in numbers)]
-    while open_ends and len(found) < most:
+    while open_ends:
         terms = tuple(sorted(open_ends.pop()))
         if terms in seen:
             continue
         seen.add(terms)
         if len(terms) == 1 and terms[0].value == target:
-            found[outer(terms[0].text)] = None
+            yield outer(terms[0].text)
         open_ends += [take(terms, step) for step in steps(terms)]
-    return list(found)
 
 
 def is_solution(expression: str, reference: str) -> bool:

@@ -78,6 +78,7 @@ def train(
             warnings.simplefilter("ignore", FutureWarning)  # of TRL and transformers to each other
         trainer.train(resume_from_checkpoint=args.resume_from_checkpoint)
         trainer.save_model(args.output_dir)
+        trainer.save_state()
     return trainer
 
 
