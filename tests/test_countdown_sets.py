@@ -1,10 +1,11 @@
 """Named sets of Countdown problems, and what thoughts about them say."""
 
+import math
 import random
 
 import pytest
 
-from headway.problems import countdown, load_problems
+from headway.problems import countdown, countdown_text, load_problems
 from headway.problems.countdown_sets import HARD_LUCK, SETS, TESTED, luck
 from headway.problems.countdown_text import claims_success, written
 from headway.types import HeadwayError, Problem
@@ -78,3 +79,10 @@ def test_what_a_thought_has_written() -> None:
 
 def test_a_number_without_end_is_no_step() -> None:
     assert written("1 + 1 = " + "2" * 10_000) == (0, 0)
+
+
+def test_competence_by_hand() -> None:
+    thoughts = ["2 + 3 = 5\n\n5? Yes.", "2 * 3 = 7\n\n7? Yes.", "4 - 1 = 3\n\n9? No.", "8 / 2 = 4\n\n4? Yes."]
+    found = countdown_text.competence(thoughts, [1.0, 0.0, 0.0, None])
+    assert found == {"right_steps": 3 / 4, "true_claims": 1 / 2}
+    assert all(math.isnan(v) for v in countdown_text.competence(["?"], [0.0]).values())

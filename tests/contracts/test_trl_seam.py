@@ -18,7 +18,7 @@ from headway.credit import SCHEMES, Group, Scheme
 from headway.engines.hf import compat, prefix_cache
 from headway.text.prompts import prompt_ids
 from headway.training import MRTConfig, MRTTrainer, dataset_of, policy
-from headway.training.logs import ShareWatch, StepLog, StepResult
+from headway.training.logs import StepLog, StepResult, competence_watch, known_share_watch
 from headway.training.outcome import TRACE
 from headway.types import HeadwayError, Problem
 
@@ -62,9 +62,10 @@ def trained(
     config = GRPOConfig if kind is GRPOTrainer else MRTConfig
     if kind is not GRPOTrainer:
         rest["grader"] = options.pop("grader", None) or Parity()
+    reward_funcs = options.pop("reward_funcs", by_first_token)
     trainer = kind(
         model=tiny.model(seed=7),
-        reward_funcs=by_first_token,
+        reward_funcs=reward_funcs,
         args=config(output_dir=str(path), **{**COMMON, **options}),
         train_dataset=dataset_of(PROBLEMS),
         processing_class=tiny.tokenizer(),
@@ -276,15 +277,35 @@ def test_a_new_credit_is_one_row_and_may_need_no_values(
 
 
 def test_the_log_warns_once_when_the_known_answers_carry_less(caplog: pytest.LogCaptureFixture) -> None:
-    watch = ShareWatch()
+    watch = known_share_watch()
     for share in [0.8, float("nan"), *[0.8] * 19, *[0.1] * 20]:
         watch.add(share)
     assert [r.getMessage() for r in caplog.records if "known correct answers" in r.getMessage()] != []
     assert len(caplog.records) == 1
-    steady = ShareWatch()
+    steady = known_share_watch()
     for _ in range(40):
         steady.add(0.3)
     assert len(caplog.records) == 1
+
+
+def test_the_log_warns_early_when_competence_falls(caplog: pytest.LogCaptureFixture) -> None:
+    slow, noisy = competence_watch("right_steps"), competence_watch("true_claims")
+    for i in range(40):
+        slow.add(0.98 - 0.001 * i)  # three points in thirty steps
+        noisy.add(0.8 + 0.1 * (-1) ** i - 0.001 * i)  # as much, which its noise hides
+    [record] = caplog.records
+    assert "competence/right_steps is 0.954, 0.976 at first" in record.getMessage()
+
+
+@pytest.mark.parametrize("credit", ["grpo", "to_go"])
+def test_the_log_has_what_the_grader_says_of_the_thinking(tmp_path: Path, credit: str) -> None:
+    class Judging(Parity):
+        def competence(self, thoughts: Sequence[str], rewards: Sequence[float | None]) -> dict[str, float]:
+            assert len(thoughts) == len(rewards) == 8
+            return {"length": float(np.mean([len(t) for t in thoughts]))}
+
+    trainer = trained(tmp_path, grader=Judging(), credit=credit, max_steps=1, reward_funcs=None)
+    assert trainer.state.log_history[0]["mrt/competence/length"] > 0
 
 
 def test_all_tokens_are_counted_and_the_count_ends_the_training(tmp_path: Path) -> None:

@@ -1,6 +1,7 @@
 """What thoughts about Countdown say: written steps, right or wrong, and the claim that the target is reached."""
 
 import re
+from collections.abc import Sequence
 from typing import NamedTuple
 
 STEP = re.compile(r"(?<!\d)(\d{1,9}) ([-+*/]) (\d{1,9}) = (\d{1,9})(?!\d)")
@@ -29,3 +30,14 @@ def written(thought: str) -> Written:
 def claims_success(thought: str) -> bool:
     """Whether a thought ends on the claim that its last attempt reached the target."""
     return thought.rstrip().endswith(CLAIM)
+
+
+def competence(thoughts: Sequence[str], rewards: Sequence[float | None]) -> dict[str, float]:
+    """The share of written steps that are right, and of claimed successes that are; NaN where there are none."""
+    found = [written(thought) for thought in thoughts]
+    claimed = [r for thought, r in zip(thoughts, rewards, strict=True) if r is not None and claims_success(thought)]
+    steps = sum(w.steps for w in found)
+    return {
+        "right_steps": sum(w.right for w in found) / steps if steps else float("nan"),
+        "true_claims": sum(claimed) / len(claimed) if claimed else float("nan"),
+    }

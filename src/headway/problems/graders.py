@@ -19,7 +19,7 @@ from pathlib import Path
 from pebble import ProcessPool
 
 from headway.choices import lookup
-from headway.problems import countdown, gym
+from headway.problems import countdown, countdown_text, gym
 from headway.text.answers import BOX
 from headway.text.known_answers import Candidates, written
 from headway.types import Grader, HeadwayError, Problem
@@ -63,12 +63,18 @@ class InPlace:
     """A grader of a plain function of the answer and the reference, which is bounded by construction.
 
     `one_right`: all correct answers to a problem are the same. `candidates`: those that values by likelihood score.
+    `competence`: shares, from 0 to 1, of what thoughts with these rewards do well; training logs them.
     """
 
     def __init__(
-        self, is_right: Callable[[str, str], bool], *, one_right: bool = False, candidates: Candidates = written
+        self,
+        is_right: Callable[[str, str], bool],
+        *,
+        one_right: bool = False,
+        candidates: Candidates = written,
+        competence: Callable[[Sequence[str], Sequence[float | None]], dict[str, float]] | None = None,
     ) -> None:
-        self._is_right, self.one_right, self.candidates = is_right, one_right, candidates
+        self._is_right, self.one_right, self.candidates, self.competence = is_right, one_right, candidates, competence
 
     def grade(self, items: Sequence[tuple[Problem, str]]) -> list[float | None]:
         """1.0 or 0.0 for each (problem, answer); too long an answer is wrong."""
@@ -187,7 +193,11 @@ def _gym() -> Pooled:
 GRADERS: dict[str, Callable[[], Grader]] = {
     "exact": lambda: InPlace(exact, one_right=True),
     "numeric": lambda: InPlace(numeric, one_right=True),
-    "countdown": lambda: InPlace(countdown.is_solution, candidates=lambda p: countdown.solutions(p.answer)),
+    "countdown": lambda: InPlace(
+        countdown.is_solution,
+        candidates=lambda p: countdown.solutions(p.answer),
+        competence=countdown_text.competence,
+    ),
     "math-verify": lambda: Pooled(judge_math, compares=True),
     "gym": _gym,
 }

@@ -1,7 +1,7 @@
 """What a training step leaves behind: metrics in TRL's log, and a file of traces with their values and bonuses."""
 
 import logging
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -70,31 +70,43 @@ def group_metrics(rewards_PG: Float[np.ndarray, "P G"], bonuses: Bonuses) -> dic
     }
 
 
-class ShareWatch:
-    """Warns once when the known correct answers have a much smaller share of the value than at first.
+class Fall:
+    """Warns once when a number of each step is much lower than at first."""
 
-    Then the policy has begun to write its correct answers in forms that are not evaluated.
-    """
+    FIRST = 10  # steps whose mean is the usual one
 
-    FIRST = 10  # steps whose mean share is the usual one
-    LOST = 0.5  # warns below this part of the usual share, on a mean over as many steps
-
-    def __init__(self) -> None:
-        self._shares: list[float] = []
+    def __init__(self, below: Callable[[float, float], float], warning: str) -> None:
+        self._below, self._warning = below, warning  # of the first steps' mean and deviation; with {now} and {usual}
+        self._seen: list[float] = []
         self._warned = False
 
-    def add(self, share: float) -> None:
-        """Adds the share of one step; NaN is left out."""
-        if np.isnan(share) or self._warned:
+    def add(self, number: float) -> None:
+        """Adds the number of one step; NaN is left out. The warning is about the mean of the last `FIRST` steps."""
+        if np.isnan(number) or self._warned:
             return
-        self._shares.append(share)
-        usual, now = np.mean(self._shares[: self.FIRST]), np.mean(self._shares[-self.FIRST :])
-        if len(self._shares) >= 2 * self.FIRST and now < self.LOST * usual:
+        self._seen.append(number)
+        usual, now = (float(np.mean(part)) for part in (self._seen[: self.FIRST], self._seen[-self.FIRST :]))
+        if len(self._seen) >= 2 * self.FIRST and now < self._below(usual, float(np.std(self._seen[: self.FIRST]))):
             self._warned = True
-            logger.warning(
-                f"the known correct answers have {now:.0%} of the value, {usual:.0%} at first: the policy now writes "
-                "its answers in other forms; add these forms (candidates), or use values: distinct"
-            )
+            logger.warning(self._warning.format(now=now, usual=usual))
+
+
+def known_share_watch() -> Fall:
+    """Warns when the known correct answers have less than half of their usual share of the value."""
+    return Fall(
+        lambda usual, _: 0.5 * usual,
+        "the known correct answers have {now:.0%} of the value, {usual:.0%} at first: the policy now writes its "
+        "answers in other forms; add these forms (candidates), or use values: distinct",
+    )
+
+
+def competence_watch(name: str) -> Fall:
+    """Warns when a skill has fallen by more than two points, and by more than three errors of the difference."""
+    return Fall(
+        lambda usual, deviation: usual - max(0.02, 3 * deviation * (2 / Fall.FIRST) ** 0.5),
+        f"competence/{name} is {{now:.3f}}, {{usual:.3f}} at first: training wears down what the model could do; use "
+        "a lower learning_rate, or a KL term (beta)",
+    )
 
 
 class StepLog:
@@ -102,7 +114,17 @@ class StepLog:
 
     def __init__(self, trainer: Any) -> None:
         self._trainer = trainer
-        self._share = ShareWatch()
+        self._share = known_share_watch()
+        self._competence: dict[str, Fall] = {}
+
+    def competence(self, thoughts: Sequence[str], rewards: Sequence[float | None]) -> None:
+        """Adds what the grader says of the thinking, if it does: higher is better."""
+        t = self._trainer
+        judge = getattr(t.grader, "competence", None)
+        for name, value in (judge(thoughts, rewards) if judge and t.model.training else {}).items():
+            mean = t.accelerator.gather(torch.tensor([value], device=t.accelerator.device)).nanmean().item()
+            t._metrics["train"][f"mrt/competence/{name}"].append(mean)
+            self._competence.setdefault(name, competence_watch(name)).add(mean)
 
     def signals(self, rewards_PG: Float[np.ndarray, "P G"], bonuses: Bonuses) -> None:
         """Adds what the groups of all processes can teach to TRL's log."""

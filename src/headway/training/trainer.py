@@ -79,7 +79,9 @@ class MRTTrainer(GRPOTrainer):  # type: ignore[misc]
         args = copy(args)
         args.chat_template_kwargs = {**thinking_switches(processing_class), **(args.chat_template_kwargs or {})}
         super().__init__(
-            model, reward_funcs or outcome_reward(grader, processing_class, tags, ends=lambda: self.eos_token_ids),
+            model, reward_funcs or outcome_reward(
+                grader, processing_class, tags, ends=lambda: self.eos_token_ids, watch=self.step_log.competence
+            ),
             args=args, train_dataset=train_dataset, processing_class=processing_class,
             callbacks=[*(callbacks or []), StopAtCost(self)], **rest,
         )  # fmt: skip
