@@ -6,10 +6,11 @@ import numpy as np
 from jaxtyping import Float
 from scipy import stats as scipy_stats
 
-from headway.core.stats import FEW, NO_INTERVAL, UNIT, Estimate, Within, agree, rare, usual_of
+from headway.core.stats import NO_INTERVAL, UNIT, Estimate, Within, agree, rare, usual_of
 
 # from weights, a row for each resample and a column for each problem, to a value for each row; the data weigh 1
 Statistic = Callable[[Float[np.ndarray, "rows P"]], Float[np.ndarray, " rows"]]
+TELLING = 12  # problems without which an interval by resampling does not cover
 Table = Float[np.ndarray, "P C"]  # a row for each problem
 
 
@@ -76,7 +77,7 @@ def bootstrap_estimate(
     The error is the standard deviation over resamples. The interval has on each side the farther end of two: Student's
     t times that error, and the resamples' quantile at the level that covers a mean of so few problems (the expanded
     percentile interval, Hesterberg, arXiv:1411.5279). It is NaN where it would not cover: no resample differs, more
-    than one in 40 has no value (the others are left out), or fewer than `FEW` problems are `telling` (default: all).
+    than one in 40 has no value (the others are left out), or fewer than `TELLING` problems tell something (`telling`; default: all).
     Fewer than two problems: errors NaN; none: all NaN.
     """
     if problems == 0:
@@ -88,7 +89,7 @@ def bootstrap_estimate(
         return Estimate(value, np.nan, NO_INTERVAL, n, problems)
     stderr = float(found.std(ddof=1))
     missing = 1 - len(found) / len(values)
-    if stderr == 0 or missing > 0.025 or (problems if telling is None else telling) < FEW:
+    if stderr == 0 or missing > 0.025 or (problems if telling is None else telling) < TELLING:
         return Estimate(value, stderr, NO_INTERVAL, n, problems)
     t = float(scipy_stats.t.ppf(0.975, problems - 1)) * np.sqrt(problems / (problems - 1))
     tail = float(scipy_stats.norm.cdf(-t))

@@ -61,8 +61,9 @@ def mean_of_these(
 
         se^2 = sum_c (n_c / n)^2 s_c^2 / n_c,       s_c^2 = sum_{i in c} (x_i - mean_c)^2 / (n_c - 1)
 
-    Student's t has n - C degrees. Where nearly all observations are the usual one of their problem, the interval is
-    that of `rare` with n observations. A problem with a single observation says nothing about its noise: errors NaN.
+    Student's t has the degrees that Satterthwaite gives (Biometrics 1946, 2:110), up to n - C. Where nearly all
+    observations are the usual one of their problem, the interval is that of `rare` with n observations, as if all
+    problems were alike, which is wider. A problem with one observation says nothing about its noise: errors NaN.
     """
     x, sizes, cluster = _clusters(values, problems)
     n, C = len(x), len(sizes)
@@ -70,11 +71,14 @@ def mean_of_these(
     if C == 0 or sizes.min() < 2:
         return Estimate(centre, np.nan, NO_INTERVAL, n, C)
     deviations = x - (np.bincount(cluster, weights=x) / sizes)[cluster]
-    stderr = float(np.sqrt(np.sum(deviations**2 * (sizes / (sizes - 1))[cluster])) / n)
-    usual = np.array([usual_of(x[cluster == c]) for c in range(C)])[cluster]
-    if agree(x - usual):
+    variances = np.bincount(cluster, weights=deviations**2) * sizes / (sizes - 1) / n**2
+    stderr = float(np.sqrt(variances.sum()))
+    own = np.array([usual_of(x[cluster == c]) for c in range(C)])[cluster]
+    if agree(x - own):
+        usual = usual_of(x)  # not each problem's own: of a few traces it is the commonest by luck
         return Estimate(centre, stderr, rare(x - usual, usual, centre, within, weights=np.full(n, 1 / n)), n, C)
-    half = stderr * float(scipy_stats.t.ppf(0.975, n - C))
+    freedom = variances.sum() ** 2 / np.sum(variances**2 / (sizes - 1))
+    half = stderr * float(scipy_stats.t.ppf(0.975, freedom))
     return Estimate(centre, stderr, (centre - half, centre + half), n, C)
 
 
@@ -104,8 +108,8 @@ def agree(deviations: Float[np.ndarray, " n"]) -> bool:
 
 
 def rare(
-    deviations: Float[np.ndarray, " n"], usual: Float[np.ndarray, " n"] | float, centre: float,
-    within: Within | None, *, weights: Float[np.ndarray, " n"], z: float = Z95,
+    deviations: Float[np.ndarray, " n"], usual: float, centre: float, within: Within | None, *,
+    weights: Float[np.ndarray, " n"], z: float = Z95,
 ) -> tuple[float, float]:  # fmt: skip
     """The interval of a mean of n numbers nearly all of which are at their usual values; it always has a width.
 
@@ -116,8 +120,7 @@ def rare(
     if within is None:
         return NO_INTERVAL
     low, high, n = 0.0, 0.0, len(deviations)
-    for sign, room in ((1, within[1] - usual), (-1, usual - within[0])):
-        scale = float(np.sum(weights * np.maximum(room, 0.0)))
+    for sign, scale in ((1, within[1] - usual), (-1, usual - within[0])):
         part = float(np.sum(weights * np.maximum(sign * deviations, 0.0)))
         if scale > 0:
             share = min(part / scale, 1.0)

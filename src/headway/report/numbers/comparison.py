@@ -18,7 +18,7 @@ from headway.report.text import interval, plus_minus, visible
 from headway.types import HeadwayError
 
 BEST_RUN = "best of runs (the highest mean curve at each budget)"
-LEAST_PROBLEMS = 60  # below, no interval of token efficiency is known that covers
+BOTH_RIGHT = 30  # problems that both runs have right once, without which no interval of token efficiency covers
 SPACING = 1.25  # ratio of two runs' mean boundary spacings above which a warning is due
 LEVELS = 5  # accuracies at which the tokens of two runs are compared, besides the highest that both reach
 DESCRIPTION = ("model", "problems", "n_problems", "n_traces", "budget", "comparator")
@@ -61,8 +61,8 @@ def compare(runs: Sequence[tuple[str, RunTable, dict[str, Any]]], budgets: Seque
             described[name] = [{"quantity": q, "budget": b, **entry(e)} for (q, b), e in found.items()]
         for record in described["differences"]:
             key = record["quantity"], record["budget"]
-            e = [_on_these(r, o[key], shared, within[key]) for r, o in ((first, of_first), (run, observed))]
-            on_these = stats.difference_on_these(*e, differences[key].value)
+            a, b = (_on_these(r, o[key], shared, within[key]) for r, o in ((first, of_first), (run, observed)))
+            on_these = stats.difference_on_these(a, b, differences[key].value)
             record["these_problems"] = {"stderr": on_these.stderr, "ci95": list(on_these.ci95)}
         compared.append(described)
         base, of_first = base or means, of_first or observed
@@ -103,13 +103,14 @@ def _on_these(
     return stats.mean_of_these(observed[own], [run.problems[i] for i in own], within=within)
 
 
-def token_efficiency(runs: Sequence[tuple[str, RunTable]]) -> list[Record]:
+def tokenefficiency(runs: Sequence[tuple[str, RunTable]]) -> list[Record]:
     """The tokens that the first run needs per token of each other run, at equal maj@k (paper, Fig. 7).
 
     The horizontal gap between the two curves of maj@k against tokens, on the problems that both have. `accuracy` is
     the level; where `highest` is true, each resample uses the highest level that both reach in it. `reached` is the
-    fraction of resamples in which both reach the level; the error leaves out the others. There is no interval below 60
-    problems, since the highest level is a maximum, nor where more than one resample in 40 does not reach the level.
+    fraction of resamples in which both reach the level; the error leaves out the others. There is no interval where
+    fewer than 30 problems are right at least once in both runs, since the highest level is a maximum, nor where more
+    than one resample in 40 does not reach the level.
     """
     (against, first), *others = runs
     records = []
@@ -121,11 +122,13 @@ def token_efficiency(runs: Sequence[tuple[str, RunTable]]) -> list[Record]:
         floor = max(a.maj_at[:, 0].mean(), b.maj_at[:, 0].mean())
         levels = np.linspace(floor, ceiling, LEVELS, endpoint=False).tolist() if floor < ceiling else []
         for level in (None, *levels):
-            records.append({"label": label, "against": against, **_efficiency(a, b, level, float(ceiling))})
+            records.append({"label": label, "against": against, **efficiency(a, b, level, float(ceiling))})
     return records
 
 
-def _efficiency(a: Votes, b: Votes, level: float | None, ceiling: float) -> Record:
+def efficiency(a: Votes, b: Votes, level: float | None, ceiling: float) -> Record:
+    """The numbers of one record: the ratio of the tokens of the two votes at a level (None: the highest)."""
+
     def ratio(weights: Float[np.ndarray, "rows P"]) -> Float[np.ndarray, " rows"]:
         curves, common = _common_curves(weights, a, b)
         wanted = common if level is None else np.full(len(weights), level)
@@ -133,7 +136,8 @@ def _efficiency(a: Votes, b: Votes, level: float | None, ceiling: float) -> Reco
         return ours / theirs
 
     P = len(a.problems)
-    telling = 0 if P < LEAST_PROBLEMS else int(((a.maj_at.max(axis=1) > 0) & (b.maj_at.max(axis=1) > 0)).sum())
+    both_right = int(((a.maj_at.max(axis=1) > 0) & (b.maj_at.max(axis=1) > 0)).sum())
+    telling = both_right if both_right >= BOTH_RIGHT else 0
     estimate = bootstrap_estimate(ratio, P, n=int(a.n.sum() + b.n.sum()), telling=telling)
     reached = float((~np.isnan(ratio(resampled(P)))).mean()) if P > 1 else np.nan
     accuracy = ceiling if level is None else level

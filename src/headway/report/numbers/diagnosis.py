@@ -10,7 +10,7 @@ from headway.core import stats
 from headway.core.progress import progress
 from headway.core.resampling import bootstrap_estimate
 from headway.core.split_half import Overthinking, disagreement, overthinking
-from headway.core.stats import SIGNED, UNIT, Estimate, Within, sums_by_problem
+from headway.core.stats import SIGNED, UNIT, Estimate, ProblemSums, Within, sums_by_problem
 from headway.core.votes import settled_at
 from headway.report.numbers.evaluation import Record, grid
 from headway.report.numbers.table import RunTable, entry
@@ -77,20 +77,25 @@ def progress_histogram(run: RunTable) -> list[Record]:
 def budget_to(run: RunTable, share: float, *, budget: int) -> Estimate:
     """The budget, on a grid of 256, at which the mean budget curve first reaches a fraction of its final accuracy.
 
-    No interval where fewer than eight problems have an accuracy above 0 there.
+    No interval where fewer than twelve problems have an accuracy above 0 there.
     """
     edges = np.append(grid(budget)[1:] - budget / (2 * len(grid(budget))), float(budget))
     accuracy = run.accuracy(edges)
-    problems, totals, counts = sums_by_problem(accuracy, run.problems)
+    n = int((~np.isnan(accuracy)).any(axis=1).sum())
+    return budget_reaching(sums_by_problem(accuracy, run.problems), edges, share, n=n)
+
+
+def budget_reaching(curves: ProblemSums, edges: Float[np.ndarray, " C"], share: float, *, n: int) -> Estimate:
+    """The first of the budgets `edges` at which the mean of n curves reaches a share of what it has at the last."""
 
     def first(weights: Float[np.ndarray, "rows P"]) -> Float[np.ndarray, " rows"]:
-        curve = _ratio(weights @ totals, weights @ counts)
+        curve = _ratio(weights @ curves.totals, weights @ curves.counts)
         final = curve[:, -1]
         reached = curve >= share * final[:, None] - 1e-12
         return np.where(final > 0, edges[reached.argmax(axis=1)], np.nan)
 
-    telling = int((totals[:, -1] > 0).sum())
-    return bootstrap_estimate(first, len(problems), n=int((~np.isnan(accuracy)).any(axis=1).sum()), telling=telling)
+    telling = int((curves.totals[:, -1] > 0).sum())
+    return bootstrap_estimate(first, len(curves.problems), n=n, telling=telling)
 
 
 def tokens_after(run: RunTable) -> Float[np.ndarray, " traces"]:
@@ -112,8 +117,13 @@ def calibration(run: RunTable) -> Estimate:
     pairs = [disagreement(t.rewards) for t in run.tallies]
     rows = np.array([[np.nansum(p.squared), np.nansum(p.expected)] for p in pairs])
     squared, expected = sums_by_problem(rows, run.problems).totals.T
-    n, telling = int(sum((~np.isnan(p.expected)).sum() for p in pairs)), int((expected > 0).sum())
-    return bootstrap_estimate(lambda w: _ratio(w @ squared, w @ expected), len(squared), n=n, telling=telling)
+    return ratio_of_sums(squared, expected, n=int(sum((~np.isnan(p.expected)).sum() for p in pairs)))
+
+
+def ratio_of_sums(a: Float[np.ndarray, " P"], b: Float[np.ndarray, " P"], *, n: int) -> Estimate:
+    """The ratio of two sums over problems, of n observations."""
+    telling = int((b > 0).sum())
+    return bootstrap_estimate(lambda w: _ratio(w @ a, w @ b), len(a), n=n, telling=telling)
 
 
 def _ratio(a: Float[np.ndarray, "*rows"], b: Float[np.ndarray, "*rows"]) -> Float[np.ndarray, "*rows"]:
