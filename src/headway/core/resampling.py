@@ -77,7 +77,8 @@ def bootstrap_estimate(
     The error is the standard deviation over resamples. The interval has on each side the farther end of two: Student's
     t times that error, and the resamples' quantile at the level that covers a mean of so few problems (the expanded
     percentile interval, Hesterberg, arXiv:1411.5279). It is NaN where it would not cover: no resample differs, more
-    than one in 40 has no value (the others are left out), or fewer than `TELLING` problems tell something (`telling`; default: all).
+    than one in 40 has no value (the others are left out), or fewer than `TELLING` problems say anything about the
+    statistic (`telling`; by default all do).
     Fewer than two problems: errors NaN; none: all NaN.
     """
     if problems == 0:

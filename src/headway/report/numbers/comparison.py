@@ -103,7 +103,7 @@ def _on_these(
     return stats.mean_of_these(observed[own], [run.problems[i] for i in own], within=within)
 
 
-def tokenefficiency(runs: Sequence[tuple[str, RunTable]]) -> list[Record]:
+def token_efficiency(runs: Sequence[tuple[str, RunTable]]) -> list[Record]:
     """The tokens that the first run needs per token of each other run, at equal maj@k (paper, Fig. 7).
 
     The horizontal gap between the two curves of maj@k against tokens, on the problems that both have. `accuracy` is
