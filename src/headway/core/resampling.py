@@ -90,7 +90,7 @@ def bootstrap_estimate(
         return Estimate(value, np.nan, NO_INTERVAL, n, problems)
     stderr = float(found.std(ddof=1))
     missing = 1 - len(found) / len(values)
-    if stderr == 0 or missing > 0.025 or (problems if telling is None else telling) < TELLING:
+    if stderr <= 1e-9 * abs(value) or missing > 0.025 or (problems if telling is None else telling) < TELLING:
         return Estimate(value, stderr, NO_INTERVAL, n, problems)
     t = float(scipy_stats.t.ppf(0.975, problems - 1)) * np.sqrt(problems / (problems - 1))
     tail = float(scipy_stats.norm.cdf(-t))

@@ -18,7 +18,7 @@ from headway.report.text import interval, plus_minus, visible
 from headway.types import HeadwayError
 
 BEST_RUN = "best of runs (the highest mean curve at each budget)"
-BOTH_RIGHT = 30  # problems that both runs have right once, without which no interval of token efficiency covers
+BOTH_RIGHT = 25  # problems that both runs have right once, without which no interval of token efficiency covers
 SPACING = 1.25  # ratio of two runs' mean boundary spacings above which a warning is due
 LEVELS = 5  # accuracies at which the tokens of two runs are compared, besides the highest that both reach
 DESCRIPTION = ("model", "problems", "n_problems", "n_traces", "budget", "comparator")
@@ -109,7 +109,7 @@ def token_efficiency(runs: Sequence[tuple[str, RunTable]]) -> list[Record]:
     The horizontal gap between the two curves of maj@k against tokens, on the problems that both have. `accuracy` is
     the level; where `highest` is true, each resample uses the highest level that both reach in it. `reached` is the
     fraction of resamples in which both reach the level; the error leaves out the others. There is no interval where
-    fewer than 30 problems are right at least once in both runs, since the highest level is a maximum, nor where more
+    fewer than 25 problems are right at least once in both runs, since the highest level is a maximum, nor where more
     than one resample in 40 does not reach the level.
     """
     (against, first), *others = runs
