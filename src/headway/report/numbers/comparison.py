@@ -41,7 +41,6 @@ def compare(runs: Sequence[tuple[str, RunTable, dict[str, Any]]], budgets: Seque
     against, first, _ = runs[0]
     base: dict[tuple[str, int | None], dict[str, float]] = {}
     of_first: dict[tuple[str, int | None], Float[np.ndarray, " traces"]] = {}
-    whole = float(max(report["budget_curve"][-1]["budget"] for _, _, report in runs))
     compared: list[dict[str, Any]] = []
     for label, run, report in runs:
         shared = set(first.problems) & set(run.problems)
@@ -52,9 +51,10 @@ def compare(runs: Sequence[tuple[str, RunTable, dict[str, Any]]], budgets: Seque
             )
         observed = _observations(run, budgets)
         means = {key: stats.by_problem(x, run.problems) for key, x in observed.items()}
-        within = {key: _within(key[0], whole) for key in observed}
+        within = {key: _within(key[0], report) for key in observed}
         estimates = {key: stats.mean(x, run.problems, within=within[key]) for key, x in observed.items()}
-        either = {key: (w[0] - w[1], w[1] - w[0]) if w else None for key, w in within.items()}
+        widest = {key: max(w[1], (_within(key[0], runs[0][2]) or w)[1]) for key, w in within.items() if w}
+        either = {key: (-widest[key], widest[key]) if key in widest else None for key in within}
         differences = {key: stats.paired_difference(base[key], means[key], within=either[key]) for key in base}
         described = {"label": label, **{key: report[key] for key in DESCRIPTION}, "common_problems": len(shared)}
         for name, found in (("estimates", estimates), ("differences", differences)):
@@ -89,11 +89,12 @@ def _warnings(runs: Sequence[tuple[str, RunTable, dict[str, Any]]], budgets: Seq
     return found
 
 
-def _within(quantity: str, whole: float) -> Within | None:
-    """The bounds of a quantity; None where it has no upper one."""
+def _within(quantity: str, report: dict[str, Any]) -> Within | None:
+    """The bounds of a quantity, as in the report (`summarize`); None where it has no upper one."""
     if quantity in ("pass_at_1", "normalized_regret", "accuracy"):
         return UNIT
-    return None if quantity == "episodes" else (0.0, whole)
+    answer = report["answer_tokens"] if quantity == "tokens" else 0
+    return None if quantity == "episodes" else (0.0, float(report["budget"] + answer))
 
 
 def _on_these(
