@@ -1,6 +1,6 @@
 """Each interval of a report covers the truth, also where few problems score: benchmarks/intervals.py, small.
 
-A few hundred runs: four standard errors of a coverage of 0.95 are 0.05. The files in results/coverage have thousands.
+A few hundred runs: four standard errors of a coverage of 0.95 are 0.05. results/coverage has more.
 """
 
 import importlib.util
@@ -12,8 +12,7 @@ import numpy as np
 import pytest
 
 ROOT = Path(__file__).parent.parent
-# no interval is known that covers: it is left out below 60 problems, see docs/measuring.md
-IRREGULAR = ("token efficiency, highest",)
+SELDOM = 0.9  # where more runs than that have no interval, the few that have one say nothing
 
 
 @pytest.fixture(scope="module")
@@ -29,7 +28,7 @@ def intervals() -> ModuleType:
 def test_each_interval_covers_at_its_rate(intervals: ModuleType, population: str, problems: int) -> None:
     true = intervals.truths(population, np.random.default_rng(1))
     found = intervals.coverage(population, problems, true, 250, slow=2)
-    known = {name: row for name, row in found.items() if row["no_interval"] < 1}
+    known = {name: row for name, row in found.items() if row["no_interval"] < SELDOM}
     assert {
         name: row for name, row in known.items() if row["covers"] < 0.95 - 4 * (0.05 * 0.95 / row["runs"]) ** 0.5
     } == {}
@@ -42,5 +41,5 @@ def test_the_stored_coverage_is_that_which_the_documents_state() -> None:
         for name, sizes in json.loads(file.read_text())["intervals"].items():
             assert set(sizes) == {"15", "30", "60", "120"}
             for row in sizes.values():
-                if row["no_interval"] < 1 and name not in IRREGULAR:
+                if row["no_interval"] < SELDOM:
                     assert row["covers"] >= 0.93 - 2 * row["error"], (file.stem, name)
