@@ -13,6 +13,7 @@ import pytest
 
 from headway import cli
 from headway.core import stats
+from headway.core.resampling import simultaneous_bands
 from headway.core.tally import ValueKind
 from headway.report.files import estimates, parse_formats, trace_rows, write_files
 from headway.report.numbers.comparison import markdown_cell
@@ -38,7 +39,7 @@ def test_token_use_adds_up_to_the_trace() -> None:
 def test_bands_are_those_of_the_bootstrap_around_the_mean_over_traces() -> None:
     rng = np.random.default_rng(0)
     columns, problems = rng.random((40, 3)), [f"p{i // 2:02}" for i in range(40)]
-    low, high = stats.simultaneous_bands(columns.reshape(20, 2, 3).mean(axis=1))
+    low, high = simultaneous_bands(columns.reshape(20, 2, 3).mean(axis=1))
     assert np.allclose(np.array(band(columns, problems)).T, [low, high])
     uneven = np.array(band(columns[:-1], problems[:-1]))
     assert np.allclose(uneven.mean(axis=1), columns[:-1].mean(axis=0))

@@ -11,8 +11,8 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from rich.table import Table
 
-from headway.report.quantities import shown_in
-from headway.report.text import interval, number
+from headway.report.quantities import headline
+from headway.report.text import UNKNOWN, interval, number
 
 console = Console(stderr=True)
 
@@ -51,17 +51,21 @@ def lines(seconds: float = 30.0) -> Callable[[str, int, int], None]:
 def print_report(report: dict[str, Any], run: Path) -> None:
     """A run's main numbers."""
     table = Table(title=f"{report['model']} on {report['problems']}", title_justify="left")
-    for column in ("", "value", "± error", "95% interval"):
+    for column in ("", "value", "± error", "95%: problems like these", "95%: these problems"):
         table.add_column(column, justify="right" if column else "left")
-    for label, [estimate], digits in shown_in("headline", [report]):
-        if estimate is not None:
-            value, error = (number(estimate[name], digits) for name in ("value", "stderr"))
-            table.add_row(label, value, error, interval(estimate, digits))
+    for label, estimate, digits, these in headline(report):
+        value, error = (number(estimate[name], digits) for name in ("value", "stderr"))
+        ends = [interval(e, digits) if e else UNKNOWN for e in (estimate, these)]
+        table.add_row(label, value, error, *ends)
     out = Console()
     out.print(table)
     counts = ", ".join(f"{n} {outcome.replace('_', ' ')}" for outcome, n in report["counts"].items())
     out.print(f"{report['n_traces']} traces of {report['n_problems']} problems: {counts}")
     branches, added = report["branches"]["branches"], report["precision"]["regret"]
+    if long := report["branches"].get("long"):
+        out.print(
+            f"Warning: {long} branches have an answer longer than the budget curve charges, by more than an episode"
+        )
     out.print(f"{branches} branches; they add {number(added, 4)} to the standard error of the regret")
     out.print(f"report: {run / 'report.html'}", soft_wrap=True)
 

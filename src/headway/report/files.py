@@ -13,8 +13,8 @@ from typing import Any, Literal, get_args
 from headway.report.numbers.comparison import markdown, markdown_cell, markdown_table
 from headway.report.page import charts
 from headway.report.page.explorer import PageRun, sort_keys
-from headway.report.quantities import shown_in
-from headway.report.text import interval, known, plus_minus, visible
+from headway.report.quantities import headline
+from headway.report.text import UNKNOWN, interval, known, plus_minus, visible
 from headway.types import HeadwayError
 
 Format = Literal["json", "csv", "parquet", "md", "png", "svg", "pdf"]
@@ -123,10 +123,10 @@ def _markdown(reports: charts.Reports, comparison: dict[str, Any] | None) -> str
     if comparison is not None:
         return markdown_table(comparison)
     [(_, report)] = reports
-    head = [["", "estimate", "95%"]]
-    for label, [estimate], digits in shown_in("headline", [report]):
-        if estimate is not None:
-            head.append([label, plus_minus(estimate, digits), interval(estimate, digits)])
+    head = [["", "estimate", "95%: problems like these", "95%: these problems"]]
+    for label, estimate, digits, these in headline(report):
+        ends = [interval(e, digits) if e else UNKNOWN for e in (estimate, these)]
+        head.append([label, plus_minus(estimate, digits), *ends])
     curve = [["budget", "accuracy", "95%", "normalized regret", "95%"]]
     for a, r in zip(report["budget_curve"], report["normalized_regret"], strict=True):
         curve.append([str(a["budget"]), plus_minus(a, name="accuracy"), interval(a, 3), plus_minus(r), interval(r, 3)])

@@ -30,6 +30,7 @@ QUANTITIES: dict[str, Quantity] = {
     "episodes": Quantity("episodes", 2, ("headline",)),
     "tokens": Quantity("tokens", 1, ("headline",)),
     "thinking_tokens": Quantity("thinking tokens", 1),
+    "spacing": Quantity("tokens between boundaries", 1),
     "overthinking.gain": Quantity("accuracy gained by stopping at the best boundary (cross-fitted)", 3, ("usage",)),
     "overthinking.raw": Quantity("traces with a higher value earlier (uncorrected)", 2, ("usage",)),
     "settled.share_after": Quantity("share of the thinking after the answer has settled", 2, ("usage",)),
@@ -63,6 +64,13 @@ def shown_in(view: View, reports: Sequence[Report]) -> list[Row]:
         if view in quantity.views and there:
             rows.append(Row(label_of(name, there[0].get("budget")), estimates, quantity.digits))
     return rows
+
+
+def headline(report: Report) -> list[tuple[str, dict[str, Any], int, dict[str, Any] | None]]:
+    """Label, estimate, digits, and the estimate with its errors for these very problems, of each headline quantity."""
+    these = {row.label: row.estimates[0] for row in shown_in("headline", [report.get("these_problems", {})])}
+    rows = shown_in("headline", [report])
+    return [(label, e, digits, these.get(label)) for label, [e], digits in rows if e is not None]
 
 
 def usage_rows(reports: Sequence[tuple[str, Report]], comparison: dict[str, Any] | None) -> list[list[str]]:

@@ -74,7 +74,7 @@ def linearized(attempts: Iterable[Attempt], *, one_right: bool) -> dict[str, lis
         so_far = [own[: r + 1] for own in chains.values()]
         tokens = float(np.mean([own[-1][0].tokens for own in so_far]))
         for name, accuracy in (("last_answer", _last), ("majority", _majority)):
-            mean = stats.mean(np.array([accuracy(own) for own in so_far]), problems)
+            mean = stats.mean(np.array([accuracy(own) for own in so_far]), problems, within=stats.UNIT)
             curves[name].append({"round": r + 1, "tokens": tokens, **entry(mean)})
     return curves
 

@@ -10,7 +10,7 @@ from headway.report.numbers.comparison import compare, markdown_table, regret_ag
 from headway.report.numbers.diagnosis import diagnose
 from headway.report.numbers.evaluation import evaluate
 from headway.report.numbers.parity import as_authors
-from headway.report.numbers.table import branch_counts, summarize, value_quality
+from headway.report.numbers.table import branch_counts, last_budget, summarize, value_quality
 from headway.report.page.explorer import PageRun
 from headway.report.page.render import render_compare
 from headway.runs.open_run import OpenRun
@@ -26,8 +26,9 @@ def page_run(run: OpenRun, label: str | None = None) -> PageRun:
     for what, there in (("scores", folder.scores()), ("branches", folder.branches())):
         if what in ESTIMATORS[s.proving.values].needs and not there:
             raise HeadwayError(f"{folder.path} has no {what} to report on; `headway prove --out {folder.path}`")
-    scores, whole = list(folder.scores()), s.whole
+    scores = list(folder.scores())
     made = run.table(scores)
+    whole = last_budget(made, s.whole)
     model, budget, answer_tokens = s.author or s.engine.model, s.sampling.budget, s.sampling.answer_tokens
     report = summarize(made, model=model, problems=run.problems.name, budget=budget, answer_tokens=answer_tokens)
     report["meta_prover"] = s.engine.model
@@ -45,7 +46,7 @@ def compare_runs(
 ) -> str:
     """Puts labelled runs (or run folders) side by side into `out`: compare.json, report.html, other formats.
 
-    Budgets are by default half and all of the first run's. Runs that share no problem are a HeadwayError.
+    Budgets are by default half and all of the smallest of the runs'. Runs that share no problem are a HeadwayError.
     """
     made = []
     for label, one in runs:
@@ -54,10 +55,11 @@ def compare_runs(
             continue
         with OpenRun.load(one) as run:
             made.append(page_run(run, label))
-    whole, tables = made[0].report["budget"], [(run.label, run.table) for run in made]
+    whole, end = (min(r.report["budget"] for r in made), min(r.report["budget_curve"][-1]["budget"] for r in made))
+    tables = [(run.label, run.table) for run in made]
     comparison = compare([(run.label, run.table, run.report) for run in made], budgets or (whole // 2, whole))
     comparison["token_efficiency"] = token_efficiency(tables)
-    comparison["regret_by_comparator"] = regret_against_best(tables, budget=whole + made[0].report["answer_tokens"])
+    comparison["regret_by_comparator"] = regret_against_best(tables, budget=end)
     folder = Run(out, {})
     out.mkdir(parents=True, exist_ok=True)
     folder.write_json("compare.json", comparison)

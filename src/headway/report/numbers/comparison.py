@@ -9,6 +9,8 @@ from jaxtyping import Float
 
 from headway.core import stats
 from headway.core.regret import best_of, mean_gap, tokens_to_reach
+from headway.core.resampling import bootstrap_estimate, resampled
+from headway.core.stats import UNIT, Within
 from headway.report.numbers.evaluation import Record, Votes, at_budgets, grid, trace_votes
 from headway.report.numbers.table import RunTable, entry
 from headway.report.quantities import QUANTITIES, label_of
@@ -16,6 +18,8 @@ from headway.report.text import interval, plus_minus, visible
 from headway.types import HeadwayError
 
 BEST_RUN = "best of runs (the highest mean curve at each budget)"
+BOTH_RIGHT = 25  # problems that both runs have right once, without which no interval of token efficiency covers
+SPACING = 1.25  # ratio of two runs' mean boundary spacings above which a warning is due
 LEVELS = 5  # accuracies at which the tokens of two runs are compared, besides the highest that both reach
 DESCRIPTION = ("model", "problems", "n_problems", "n_traces", "budget", "comparator")
 
@@ -24,8 +28,9 @@ def compare(runs: Sequence[tuple[str, RunTable, dict[str, Any]]], budgets: Seque
     """The content of compare.json: each run's estimates, and its differences from the first run.
 
     An estimate is over all problems of its run, a difference (this run minus the first) over those that both have,
-    between each problem's means. `runs` has each run's label, table and report (`summarize`); `budgets` are in
-    completion tokens.
+    between each problem's means; its `these_problems` has the errors if the problems are fixed. `runs` has each run's
+    label, table and report (`summarize`); `budgets` are in completion tokens. `warnings` say what two runs' numbers do
+    not have in common.
 
     Raises:
         HeadwayError: two runs have the same label, or one shares no problem with the first.
@@ -35,6 +40,7 @@ def compare(runs: Sequence[tuple[str, RunTable, dict[str, Any]]], budgets: Seque
         raise HeadwayError(f"runs to compare need different labels, got {', '.join(labels)}")
     against, first, _ = runs[0]
     base: dict[tuple[str, int | None], dict[str, float]] = {}
+    of_first: dict[tuple[str, int | None], Float[np.ndarray, " traces"]] = {}
     compared: list[dict[str, Any]] = []
     for label, run, report in runs:
         shared = set(first.problems) & set(run.problems)
@@ -45,14 +51,57 @@ def compare(runs: Sequence[tuple[str, RunTable, dict[str, Any]]], budgets: Seque
             )
         observed = _observations(run, budgets)
         means = {key: stats.by_problem(x, run.problems) for key, x in observed.items()}
-        estimates = {key: stats.mean(x, run.problems) for key, x in observed.items()}
-        differences = {key: stats.paired_difference(base[key], means[key]) for key in base}
+        within = {key: _within(key[0], report) for key in observed}
+        estimates = {key: stats.mean(x, run.problems, within=within[key]) for key, x in observed.items()}
+        widest = {key: max(w[1], (_within(key[0], runs[0][2]) or w)[1]) for key, w in within.items() if w}
+        either = {key: (-widest[key], widest[key]) if key in widest else None for key in within}
+        differences = {key: stats.paired_difference(base[key], means[key], within=either[key]) for key in base}
         described = {"label": label, **{key: report[key] for key in DESCRIPTION}, "common_problems": len(shared)}
         for name, found in (("estimates", estimates), ("differences", differences)):
             described[name] = [{"quantity": q, "budget": b, **entry(e)} for (q, b), e in found.items()]
+        for record in described["differences"]:
+            key = record["quantity"], record["budget"]
+            a, b = (_on_these(r, o[key], shared, within[key]) for r, o in ((first, of_first), (run, observed)))
+            on_these = stats.difference_on_these(a, b, differences[key].value)
+            record["these_problems"] = {"stderr": on_these.stderr, "ci95": list(on_these.ci95)}
         compared.append(described)
-        base = base or means
-    return {"against": against, "budgets": list(budgets), "runs": compared}
+        base, of_first = base or means, of_first or observed
+    return {"against": against, "budgets": list(budgets), "runs": compared, "warnings": _warnings(runs, budgets)}
+
+
+def _warnings(runs: Sequence[tuple[str, RunTable, dict[str, Any]]], budgets: Sequence[int]) -> list[str]:
+    """What makes two runs' numbers unlike, in a sentence each."""
+    (against, first, _), found = runs[0], []
+    base = first.mean_spacing
+    for label, run, report in runs:
+        end = report["budget_curve"][-1]["budget"]
+        if beyond := [b for b in budgets if b > end]:
+            found.append(
+                f"'{label}' was measured up to {end} tokens: at {', '.join(map(str, beyond))} its curve goes on flat, "
+                "and thinking that was cut counts as if it had ended there"
+            )
+        apart = run.mean_spacing
+        if max(apart, base) > SPACING * min(apart, base):
+            found.append(
+                f"'{label}' has {apart:.0f} tokens between boundaries, '{against}' {base:.0f}: regret is higher where "
+                "they are farther apart; measure both with --segment tokens"
+            )
+    return found
+
+
+def _within(quantity: str, report: dict[str, Any]) -> Within | None:
+    """The bounds of a quantity, as in the report (`summarize`); None where it has no upper one."""
+    if quantity in ("pass_at_1", "normalized_regret", "accuracy"):
+        return UNIT
+    answer = report["answer_tokens"] if quantity == "tokens" else 0
+    return None if quantity == "episodes" else (0.0, float(report["budget"] + answer))
+
+
+def _on_these(
+    run: RunTable, observed: Float[np.ndarray, " traces"], shared: set[str], within: Within | None
+) -> stats.Estimate:
+    own = [i for i, problem in enumerate(run.problems) if problem in shared]
+    return stats.mean_of_these(observed[own], [run.problems[i] for i in own], within=within)
 
 
 def token_efficiency(runs: Sequence[tuple[str, RunTable]]) -> list[Record]:
@@ -60,7 +109,9 @@ def token_efficiency(runs: Sequence[tuple[str, RunTable]]) -> list[Record]:
 
     The horizontal gap between the two curves of maj@k against tokens, on the problems that both have. `accuracy` is
     the level; where `highest` is true, each resample uses the highest level that both reach in it. `reached` is the
-    fraction of resamples in which both reach the level; the interval leaves out the others.
+    fraction of resamples in which both reach the level; the error leaves out the others. There is no interval where
+    fewer than 25 problems are right at least once in both runs, since the highest level is a maximum, nor where more
+    than one resample in 40 does not reach the level.
     """
     (against, first), *others = runs
     records = []
@@ -72,11 +123,13 @@ def token_efficiency(runs: Sequence[tuple[str, RunTable]]) -> list[Record]:
         floor = max(a.maj_at[:, 0].mean(), b.maj_at[:, 0].mean())
         levels = np.linspace(floor, ceiling, LEVELS, endpoint=False).tolist() if floor < ceiling else []
         for level in (None, *levels):
-            records.append({"label": label, "against": against, **_efficiency(a, b, level, float(ceiling))})
+            records.append({"label": label, "against": against, **efficiency(a, b, level, float(ceiling))})
     return records
 
 
-def _efficiency(a: Votes, b: Votes, level: float | None, ceiling: float) -> Record:
+def efficiency(a: Votes, b: Votes, level: float | None, ceiling: float) -> Record:
+    """The numbers of one record: the ratio of the tokens of the two votes at a level (None: the highest)."""
+
     def ratio(weights: Float[np.ndarray, "rows P"]) -> Float[np.ndarray, " rows"]:
         curves, common = _common_curves(weights, a, b)
         wanted = common if level is None else np.full(len(weights), level)
@@ -84,8 +137,10 @@ def _efficiency(a: Votes, b: Votes, level: float | None, ceiling: float) -> Reco
         return ours / theirs
 
     P = len(a.problems)
-    estimate = stats.bootstrap_estimate(ratio, P, n=int(a.n.sum() + b.n.sum()))
-    reached = float((~np.isnan(ratio(stats.resampled(P)))).mean()) if P > 1 else np.nan
+    both_right = int(((a.maj_at.max(axis=1) > 0) & (b.maj_at.max(axis=1) > 0)).sum())
+    telling = both_right if both_right >= BOTH_RIGHT else 0
+    estimate = bootstrap_estimate(ratio, P, n=int(a.n.sum() + b.n.sum()), telling=telling)
+    reached = float((~np.isnan(ratio(resampled(P)))).mean()) if P > 1 else np.nan
     accuracy = ceiling if level is None else level
     return {"accuracy": accuracy, "highest": level is None, "reached": reached, **entry(estimate)}
 
@@ -157,7 +212,8 @@ def _rows(records_of_runs: list[list[Record]], cell: Callable[[Record, int], str
 def markdown_table(comparison: dict[str, Any]) -> str:
     """The estimates as a Markdown table, and the differences as a second one where there is more than one run."""
     tables = [estimate_rows(comparison), *([difference_rows(comparison)] if len(comparison["runs"]) > 1 else [])]
-    return "\n".join(map(markdown, tables))
+    warnings = [markdown_cell(f"Warning: {warning}") + "\n" for warning in comparison.get("warnings", ())]
+    return "\n".join([*map(markdown, tables), *warnings])
 
 
 def _observations(run: RunTable, budgets: Sequence[int]) -> dict[tuple[str, int | None], Float[np.ndarray, " traces"]]:
@@ -165,7 +221,7 @@ def _observations(run: RunTable, budgets: Sequence[int]) -> dict[tuple[str, int 
     at = np.array(budgets, dtype=float)
     return {
         ("pass_at_1", None): run.rewards, ("tokens", None): run.tokens,
-        ("thinking_tokens", None): run.thinking, ("episodes", None): run.episodes,
+        ("thinking_tokens", None): run.thinking, ("episodes", None): run.episodes, ("spacing", None): run.spacing,
         **{("normalized_regret", b): x for b, x in zip(budgets, run.regret(at).T, strict=True)},
         **{("accuracy", b): x for b, x in zip(budgets, run.accuracy(at).T, strict=True)},
     }  # fmt: skip

@@ -8,8 +8,9 @@ from jaxtyping import Float
 
 from headway.core import stats
 from headway.core.progress import progress
+from headway.core.resampling import bootstrap_estimate
 from headway.core.split_half import Overthinking, disagreement, overthinking
-from headway.core.stats import Estimate, bootstrap_estimate, sums_by_problem
+from headway.core.stats import SIGNED, UNIT, Estimate, ProblemSums, Within, sums_by_problem
 from headway.core.votes import settled_at
 from headway.report.numbers.evaluation import Record, grid
 from headway.report.numbers.table import RunTable, entry
@@ -30,8 +31,8 @@ USES = {
 def diagnose(run: RunTable, *, budget: int) -> dict[str, Any]:
     """The entries of report.json about waste and noise; budgets go up to `budget` tokens."""
 
-    def mean(numbers: Float[np.ndarray, " traces"]) -> Record:
-        return entry(stats.mean(numbers, run.problems))
+    def mean(numbers: Float[np.ndarray, " traces"], within: Within = (0.0, float(budget))) -> Record:
+        return entry(stats.mean(numbers, run.problems, within=within))
 
     idle = tokens_after(run)
     uses = token_use(run.tokens, run.thinking, idle, run.forced)
@@ -39,9 +40,11 @@ def diagnose(run: RunTable, *, budget: int) -> dict[str, Any]:
     return {
         "token_use": [{"use": use, **mean(tokens)} for use, tokens in uses.items()],
         "progress_histogram": progress_histogram(run),
-        "overthinking": {name: mean(column) for name, column in zip(Overthinking._fields, seen.T, strict=True)},
+        "overthinking": {
+            name: mean(column, SIGNED) for name, column in zip(Overthinking._fields, seen.T, strict=True)
+        },
         "budget_to_90": entry(budget_to(run, SHARE, budget=budget)),
-        "settled": {"tokens_after": mean(idle), "share_after": mean(idle / np.maximum(run.thinking, 1))},
+        "settled": {"tokens_after": mean(idle), "share_after": mean(idle / np.maximum(run.thinking, 1), UNIT)},
         "calibration": entry(calibration(run)),
     }
 
@@ -56,36 +59,43 @@ def token_use(tokens: Tokens, thinking: Tokens, after: Tokens, forced: Tokens) -
 
 
 def progress_histogram(run: RunTable) -> list[Record]:
-    """The fraction of episodes whose progress lies in each bin, with its error by resampling problems.
+    """The fraction of episodes whose progress lies in each bin.
 
     Noise widens it: the progress that B branches estimate has a standard deviation of up to 0.71 / sqrt(B).
     """
     edges = (np.arange(BINS + 1) - BINS / 2) / (BINS // 2)
-    rows = [np.histogram(r[~np.isnan(r)], bins=edges)[0] for r in (progress(c.values.values) for c in run.curves)]
-    counts = sums_by_problem(np.array(rows, dtype=float), run.problems).totals
-    fractions = [_ratio_of_sums(inside, counts.sum(axis=1), n=int(counts.sum())) for inside in counts.T]
+    steps = [progress(c.values.values) for c in run.curves]
+    names = [problem for problem, own in zip(run.problems, steps, strict=True) for r in own if not np.isnan(r)]
+    every = np.concatenate([*steps, np.empty(0)])
+    bins = np.digitize(every[~np.isnan(every)], edges)
     return [
-        {"low": low, "high": high, **entry(fraction)}
-        for (low, high), fraction in zip(pairwise(edges.tolist()), fractions, strict=True)
+        {"low": low, "high": high, **entry(stats.mean((bins == b + 1).astype(float), names, within=UNIT))}
+        for b, (low, high) in enumerate(pairwise(edges.tolist()))
     ]
 
 
 def budget_to(run: RunTable, share: float, *, budget: int) -> Estimate:
     """The budget, on a grid of 256, at which the mean budget curve first reaches a fraction of its final accuracy.
 
-    Resamples whose final accuracy is 0 are left out.
+    No interval where fewer than twelve problems have an accuracy above 0 there.
     """
     edges = np.append(grid(budget)[1:] - budget / (2 * len(grid(budget))), float(budget))
     accuracy = run.accuracy(edges)
-    problems, totals, counts = sums_by_problem(accuracy, run.problems)
+    n = int((~np.isnan(accuracy)).any(axis=1).sum())
+    return budget_reaching(sums_by_problem(accuracy, run.problems), edges, share, n=n)
+
+
+def budget_reaching(curves: ProblemSums, edges: Float[np.ndarray, " C"], share: float, *, n: int) -> Estimate:
+    """The first of the budgets `edges` at which the mean of n curves reaches a share of what it has at the last."""
 
     def first(weights: Float[np.ndarray, "rows P"]) -> Float[np.ndarray, " rows"]:
-        curve = _ratio(weights @ totals, weights @ counts)
+        curve = _ratio(weights @ curves.totals, weights @ curves.counts)
         final = curve[:, -1]
         reached = curve >= share * final[:, None] - 1e-12
         return np.where(final > 0, edges[reached.argmax(axis=1)], np.nan)
 
-    return bootstrap_estimate(first, len(problems), n=int((~np.isnan(accuracy)).any(axis=1).sum()))
+    telling = int((curves.totals[:, -1] > 0).sum())
+    return bootstrap_estimate(first, len(curves.problems), n=n, telling=telling)
 
 
 def tokens_after(run: RunTable) -> Float[np.ndarray, " traces"]:
@@ -107,12 +117,13 @@ def calibration(run: RunTable) -> Estimate:
     pairs = [disagreement(t.rewards) for t in run.tallies]
     rows = np.array([[np.nansum(p.squared), np.nansum(p.expected)] for p in pairs])
     squared, expected = sums_by_problem(rows, run.problems).totals.T
-    return _ratio_of_sums(squared, expected, n=int(sum((~np.isnan(p.expected)).sum() for p in pairs)))
+    return ratio_of_sums(squared, expected, n=int(sum((~np.isnan(p.expected)).sum() for p in pairs)))
 
 
-def _ratio_of_sums(a: Float[np.ndarray, " P"], b: Float[np.ndarray, " P"], *, n: int) -> Estimate:
-    """The ratio of two sums over problems."""
-    return bootstrap_estimate(lambda w: _ratio(w @ a, w @ b), len(a), n=n)
+def ratio_of_sums(a: Float[np.ndarray, " P"], b: Float[np.ndarray, " P"], *, n: int) -> Estimate:
+    """The ratio of two sums over problems, of n observations."""
+    telling = int((b > 0).sum())
+    return bootstrap_estimate(lambda w: _ratio(w @ a, w @ b), len(a), n=n, telling=telling)
 
 
 def _ratio(a: Float[np.ndarray, "*rows"], b: Float[np.ndarray, "*rows"]) -> Float[np.ndarray, "*rows"]:

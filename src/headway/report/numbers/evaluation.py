@@ -10,6 +10,7 @@ from jaxtyping import Float, Int
 from headway.core import stats
 from headway.core.regret import best_so_far, budget_curve, mean_gap
 from headway.core.segment import block_boundaries
+from headway.core.stats import SIGNED, UNIT
 from headway.core.votes import maj_at_k
 from headway.report.numbers.table import PERFECT, POINTS, RunTable, budget_points, by_budget, entry
 
@@ -90,7 +91,8 @@ def by_k(votes: Votes, accuracy: Float[np.ndarray, "P k"]) -> list[Record]:
     """A record for k = 1 to 16 and each power of two beyond, over the problems that have so many samples."""
     records = []
     for k in (k for k in range(1, accuracy.shape[1] + 1) if k <= 16 or k & (k - 1) == 0):
-        estimate = stats.mean(accuracy[:, k - 1], votes.problems)._replace(n=int(votes.n[votes.n >= k].sum()))
+        estimate = stats.mean(accuracy[:, k - 1], votes.problems, within=UNIT)
+        estimate = estimate._replace(n=int(votes.n[votes.n >= k].sum()))
         records.append({"k": k, "tokens": float(np.nanmean(votes.tokens[:, k - 1])), **entry(estimate)})
     return records
 
@@ -156,7 +158,8 @@ def vote_record(run: RunTable, cells: Cells, p: int, named: Record, *, prompt: b
     tokens = [
         before[i] + run.curves[i].tokens[j] + (p - 1) * np.nanmean(run.tallies[i].sampled[j]) for i, j, _ in known
     ]
-    estimate = stats.mean(np.array([accuracy for *_, accuracy in known]), [run.problems[i] for i, *_ in known])
+    accuracies, problems = np.array([accuracy for *_, accuracy in known]), [run.problems[i] for i, *_ in known]
+    estimate = stats.mean(accuracies, problems, within=UNIT)
     return [{**named, "tokens": float(np.mean(tokens)), **entry(estimate)}]
 
 
@@ -186,7 +189,7 @@ def grid(budget: int) -> Float[np.ndarray, " C"]:
 
 def at_budgets(regret: Float[np.ndarray, "traces C"], problems: Sequence[str], budget: int) -> list[Record]:
     """Records of the grid's columns that end at the report's budgets."""
-    return by_budget(regret[:, CELLS - 1 :: CELLS], problems, budget_points(budget))
+    return by_budget(regret[:, CELLS - 1 :: CELLS], problems, budget_points(budget), within=SIGNED)
 
 
 def envelope(votes: Votes, budgets: Float[np.ndarray, " C"]) -> Float[np.ndarray, " C"]:

@@ -8,6 +8,7 @@ from jaxtyping import Float
 from headway.core import stats
 from headway.core.regret import authors_budget, episode_regret, normalized_regret
 from headway.core.segment import block_boundaries
+from headway.core.stats import UNIT
 from headway.core.tally import Tally
 from headway.core.votes import logprob_weights, weighted_maj
 from headway.report.numbers.evaluation import BLOCK, VOTERS, Record, vote_record, votes_by_length
@@ -58,7 +59,7 @@ def episodes(run: RunTable, votes: list[Float[np.ndarray, "_ 4"]]) -> list[Recor
     if np.isnan(table).all():
         return []
     return [
-        {"blocks": b + 1, "episodes": 1 + BLOCK * (b + 1), **entry(stats.mean(column, run.problems))}
+        {"blocks": b + 1, "episodes": 1 + BLOCK * (b + 1), **entry(stats.mean(column, run.problems, within=UNIT))}
         for b, column in enumerate(table.T)
     ]
 

@@ -14,8 +14,9 @@ from jaxtyping import Float, Int
 from headway.core import stats
 from headway.core.progress import progress
 from headway.core.regret import budget_curve, normalized_regret
+from headway.core.resampling import simultaneous_bands
 from headway.core.segment import boundaries
-from headway.core.stats import Estimate
+from headway.core.stats import SIGNED, UNIT, Estimate, Within
 from headway.core.tally import ESTIMATORS, Tally, ValueCurve, ValueKind, known_share, lay_out, value_curve
 from headway.core.votes import NO_VOTE
 from headway.procedures.forced import Segmenter
@@ -47,6 +48,16 @@ class RunTable(NamedTuple):
     def episodes(self) -> Float[np.ndarray, " traces"]:
         """The number of episodes of each trace."""
         return np.array([len(c.boundaries) - 1.0 for c in self.curves])
+
+    @property
+    def spacing(self) -> Float[np.ndarray, " traces"]:
+        """The mean tokens between the boundaries of each trace; NaN where it has but one."""
+        return self.thinking / np.where(self.episodes > 0, self.episodes, np.nan)
+
+    @property
+    def mean_spacing(self) -> float:
+        """Its mean over the traces; NaN where none has two boundaries."""
+        return float(np.ma.masked_invalid(self.spacing).mean()) if (self.episodes > 0).any() else float("nan")
 
     @property
     def forced(self) -> Float[np.ndarray, " traces"]:
@@ -133,8 +144,14 @@ def value_quality(run: RunTable, scores: Sequence[Score]) -> dict[str, Any]:
         pairs = zip(run.tallies, run.curves, strict=True)
         gaps = [value_curve(t).values.values - c.values.values for t, c in pairs]
         names = [problem for problem, gap in zip(run.problems, gaps, strict=True) for _ in gap]
-        quality["mean_gap"] = entry(stats.mean(np.concatenate(gaps), names))
+        quality["mean_gap"] = entry(stats.mean(np.concatenate(gaps), names, within=SIGNED))
     return quality
+
+
+def last_budget(run: RunTable, budget: int) -> int:
+    """The largest budget of a report: `budget`, or that of the last boundary where a long suffix makes it larger."""
+    ends = [np.nanmax(c.tokens) for c in run.curves if not np.isnan(c.tokens).all()]
+    return max(budget, int(np.ceil(max(ends, default=0.0))))
 
 
 def budget_points(budget: int) -> Float[np.ndarray, " C"]:
@@ -143,34 +160,47 @@ def budget_points(budget: int) -> Float[np.ndarray, " C"]:
 
 
 def by_budget(
-    columns: Float[np.ndarray, "traces C"], problems: Sequence[str], budgets: Iterable[float], name: str = "value"
-) -> list[dict[str, Any]]:
+    columns: Float[np.ndarray, "traces C"], problems: Sequence[str], budgets: Iterable[float], name: str = "value",
+    *, within: Within = UNIT,
+) -> list[dict[str, Any]]:  # fmt: skip
     """An entry for the mean of each column; of equal budgets, for the last."""
-    means = {int(b): stats.mean(column, problems) for b, column in zip(budgets, columns.T, strict=True)}
+    means = {int(b): stats.mean(column, problems, within=within) for b, column in zip(budgets, columns.T, strict=True)}
     return [{"budget": b, **entry(estimate, name)} for b, estimate in means.items()]
 
 
 def summarize(run: RunTable, *, model: str, problems: str, budget: int, answer_tokens: int) -> dict[str, Any]:
     """The content of report.json; `docs/measuring.md` explains each entry. NaN where nothing is known.
 
-    Budgets go up to `budget + answer_tokens`, the maximum completion tokens of a trace.
+    Budgets go up to `budget + answer_tokens`, the maximum completion tokens of a trace, or to `last_budget`.
     """
-    ids = run.problems
-    budgets = np.unique(budget_points(budget + answer_tokens))
+    ids, whole = run.problems, float(budget + answer_tokens)
+    budgets = np.unique(budget_points(last_budget(run, budget + answer_tokens)))
     accuracy, regret = run.accuracy(budgets), run.regret(budgets)
     steps = zip_longest(*(progress(c.values.values).tolist() for c in run.curves), fillvalue=np.nan)
+    columns: dict[str, tuple[Float[np.ndarray, " traces"], Within | None]] = {
+        "pass_at_1": (run.rewards, UNIT),
+        "forced_at_start": (np.array([c.values.values[0] for c in run.curves]), UNIT),
+        "normalized_regret": (regret[:, -1], UNIT),
+        "episodes": (run.episodes, None), "tokens": (run.tokens, (0.0, whole)),
+        "thinking_tokens": (run.thinking, (0.0, float(budget))),
+    }  # fmt: skip
+    means = {name: entry(stats.mean(x, ids, within=within)) for name, (x, within) in columns.items()}
     return {
         "model": model, "problems": problems, "n_problems": len(set(ids)), "n_traces": len(ids),
         "budget": budget, "answer_tokens": answer_tokens, "comparator": PERFECT,
-        "pass_at_1": entry(stats.mean(run.rewards, ids)),
-        "forced_at_start": entry(stats.mean(np.array([c.values.values[0] for c in run.curves]), ids)),
+        "pass_at_1": means["pass_at_1"], "forced_at_start": means["forced_at_start"],
         "budget_curve": by_budget(accuracy, ids, budgets, "accuracy"),
         "normalized_regret": by_budget(regret, ids, budgets),
         "bands": {"budget_curve": band(accuracy, ids), "normalized_regret": band(regret, ids)},
-        "episodes": entry(stats.mean(run.episodes, ids)),
-        "tokens": entry(stats.mean(run.tokens, ids)),
-        "thinking_tokens": entry(stats.mean(run.thinking, ids)),
-        "progress": [{"episode": j, **entry(stats.mean(np.array(step), ids))} for j, step in enumerate(steps)],
+        **{name: means[name] for name in ("episodes", "tokens", "thinking_tokens")},
+        "these_problems": {
+            name: ({"budget": int(budgets[-1])} if name == "normalized_regret" else {})
+            | entry(stats.mean_of_these(x, ids, within=within))
+            for name, (x, within) in columns.items()
+        },
+        "progress": [
+            {"episode": j, **entry(stats.mean(np.array(step), ids, within=SIGNED))} for j, step in enumerate(steps)
+        ],
         "counts": {outcome: run.outcomes.count(outcome) for outcome in get_args(Outcome)},
     }  # fmt: skip
 
@@ -178,11 +208,9 @@ def summarize(run: RunTable, *, model: str, problems: str, budget: int, answer_t
 def band(columns: Float[np.ndarray, "traces C"], problems: Sequence[str]) -> list[list[float]]:
     """Simultaneous 95% bounds around the mean of each column, from the bootstrap over problems."""
     sums = stats.sums_by_problem(columns, problems)
-    low, high = stats.simultaneous_bands(sums.means)
-    observed = sums.counts.sum(axis=0)
-    centre = np.divide(sums.totals.sum(axis=0), observed, out=np.full(len(observed), np.nan), where=observed > 0)
-    half = (high - low) / 2  # problems may differ in their number of traces: around the mean over traces, as the curve
-    return np.stack([centre - half, centre + half], axis=1).tolist()
+    # problems may differ in their number of traces: around the mean over traces, as the curve
+    traces, means = (np.ma.masked_invalid(x).mean(axis=0).filled(np.nan) for x in (columns, sums.means))
+    return (simultaneous_bands(sums.means) + (traces - means)).T.tolist()
 
 
 def branch_counts(run: RunTable) -> dict[str, int]:
@@ -192,7 +220,19 @@ def branch_counts(run: RunTable) -> dict[str, int]:
         "undecided": sum(int((t.drawn & np.isnan(t.rewards)).sum()) for t in run.tallies),
         "no_answer": sum(int(((t.rewards == 0) & (t.classes == NO_VOTE)).sum()) for t in run.tallies),
         "tokens": int(run.forced.sum()),
+        "long": sum(map(long_answers, run.tallies)),
     }
+
+
+def long_answers(tally: Tally) -> int:
+    """The branches whose answer has more tokens than the trace's mean answer by more than the boundaries are apart.
+
+    The budget curve charges each boundary the mean answer (`Tally.tokens`). A hard limit cuts these, and the curve
+    counts them at budgets that do not hold them; a few tokens more or less than the mean do not matter.
+    """
+    mean = np.nanmean(tally.tokens - tally.forced) if tally.drawn.any() else np.nan
+    spacing = tally.positions[-1] / max(len(tally.positions) - 1, 1)
+    return int((tally.sampled > mean + spacing).sum())
 
 
 def entry(estimate: Estimate, name: str = "value") -> dict[str, Any]:

@@ -116,7 +116,7 @@ def _index(runs: Sequence[PageRun], rows: Sequence[tuple[int, int, int, int]]) -
 
 def sort_keys(run: PageRun) -> dict[str, Float[np.ndarray, " traces"]]:
     """What traces are sorted by."""
-    whole = np.array([run.report["budget"] + run.report["answer_tokens"]], dtype=float)
+    whole = np.array([run.report["budget_curve"][-1]["budget"]], dtype=float)
     values = [c.values.values for c in run.table.curves]
     return {
         "regret": run.table.regret(whole)[:, 0],
@@ -160,7 +160,9 @@ def page_trace(
 
 
 def _ci95(value: float, error: float, n: int, kind: ValueKind) -> list[float | None]:
-    """The interval of one value: Wilson's where it is a proportion of n branches."""
+    """The interval of one value: Wilson's where it is a proportion of n branches, none where another's error is 0."""
+    if not ESTIMATORS[kind].proportion and n and error == 0:
+        return [None, None]
     wald = value - 1.96 * error, value + 1.96 * error
     return [_or_none(end, 4) for end in (stats.wilson(value * n, n) if ESTIMATORS[kind].proportion else wald)]
 

@@ -21,7 +21,7 @@ from headway.report.numbers.diagnosis import USES
 from headway.report.numbers.table import branch_counts
 from headway.report.page import charts
 from headway.report.page.explorer import LIMIT, PageRun, explorer
-from headway.report.quantities import shown_in, usage_rows
+from headway.report.quantities import headline, usage_rows
 from headway.report.text import interval, is_known, number, plus_minus, visible
 
 SCRIPTS = ("page.js", "trace.js", "explorer.js")
@@ -66,7 +66,7 @@ def _render(reports: charts.Reports, shown: Sequence[PageRun], limit: int, **con
         data={"charts": {name: chart.to_dict() | FIT for name, (_, chart) in figures.items()}, "explorer": traces},
         policy=policy, scripts=scripts, reports=named, version=__version__,
         figures={name: caption for name, (caption, _) in figures.items()},
-        headline=[(label, e, digits) for label, [e], digits in shown_in("headline", [named[0][1]]) if e is not None],
+        headline=headline(named[0][1]),
         uses=USES, token_use=_token_use(named), usage=usage_rows(named, context.get("comparison")), shown=traces,
         **{"comparison": None, "branch_counts": None, **context},
     )  # fmt: skip
