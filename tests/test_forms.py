@@ -6,6 +6,7 @@ from headway.problems import countdown
 from headway.problems.graders import load_grader
 from headway.text.answers import answer_after
 from headway.text.known_answers import Forms, KnownAnswers, ends_of, known_forms, written
+from headway.text.offsets import decode_with_offsets
 from headway.text.prompts import meta_prover
 from headway.text.tags import ThinkTags
 from headway.types import HeadwayError, MetaProver, Problem

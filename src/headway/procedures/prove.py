@@ -10,7 +10,8 @@ from headway.core.tally import ESTIMATORS, ValueCurve, ValueKind, lay_out, value
 from headway.procedures.forced import Forced, Segmenter, forced_answers
 from headway.procedures.sample import TraceKey, derive_seed, grade_traces
 from headway.text.answers import answer_after
-from headway.text.known_answers import Forms, KnownAnswers, ends_of
+from headway.text.known_answers import Forms, KnownAnswers
+from headway.text.offsets import decode_with_offsets
 from headway.types import (
     Branch,
     Completion,
@@ -82,8 +83,8 @@ class Prover:
     ) -> Iterator[list[Score]]:
         """The likelihood of the known correct answers at each boundary; prompts and chunks are those of `draw`.
 
-        A form's probability is that the meta-prover writes it and then ends the answer: it closes the box, begins a
-        new line or ends the text. Forms are summed. Where no form is known the probability is unknown.
+        A form's probability is that the meta-prover writes it and then ends the answer, even within one token: it
+        closes the box, begins a new line or ends the text. Forms are summed. Where no form is known the probability is unknown.
 
         Raises:
             HeadwayError: the engine cannot evaluate given text.
@@ -133,12 +134,12 @@ class Prover:
 
     def _branch(self, forced: Forced, number: int, completion: Completion, mark_known: bool) -> Branch:
         """A completion as a branch without its reward."""
-        ids = completion.token_ids
-        text = self.engine.tokenizer.decode(ids, skip_special_tokens=True)
-        answer = answer_after(forced.text, text)
+        ids, tokenizer = completion.token_ids, self.engine.tokenizer
+        text = tokenizer.decode(ids, skip_special_tokens=True)
+        known = mark_known and self._forms(forced).wrote(ids, decode_with_offsets(tokenizer, ids))
         return Branch(
-            *forced.key, forced.boundary, number, text, forced.tokens + len(ids), len(ids), answer,
-            logprob=completion.logprob, token_ids=ids, known=mark_known and self._forms(forced).wrote(ids, answer),
+            *forced.key, forced.boundary, number, text, forced.tokens + len(ids), len(ids),
+            answer_after(forced.text, text), logprob=completion.logprob, token_ids=ids, known=known,
         )  # fmt: skip
 
     def _score(self, asked: Sequence[Forced], done: Collection[tuple[TraceKey, int]] = ()) -> list[Score]:
@@ -153,18 +154,18 @@ class Prover:
         forms = [self._forms(f) for f in asked]
         logprobs: list[list[float]] = [[] for _ in asked]
         by_ends: dict[tuple[str, ...], list[int]] = {}  # the two texts may end their answers differently
-        for i, f in enumerate(asked):
-            by_ends.setdefault(ends_of(self.meta_prover, f.text), []).append(i)
+        for i in range(len(asked)):
+            by_ends.setdefault(forms[i].ends, []).append(i)
         for ends, indices in by_ends.items():
-            prompts, texts = [asked[i].prompt for i in indices], [forms[i].token_ids for i in indices]
+            prompts, texts = [asked[i].prompt for i in indices], [forms[i].continuations for i in indices]
             found = self.engine.logprobs(prompts, texts, ends=ends, temperature=self.meta_prover.temperature)
             for i, some in zip(indices, found, strict=True):
                 logprobs[i] = some
         return [
             Score(
                 *f.key, f.boundary,
-                tokens=f.tokens + (1 + len(known.token_ids[int(np.argmax(some))]) if some else 0),
-                forms=len(some),
+                tokens=f.tokens + (1 + len(known.continuations[int(np.argmax(some))].token_ids) if some else 0),
+                forms=len(known.answers),
                 probability=float(min(1.0, np.exp(some).sum())) if some else None,
             )
             for f, known, some in zip(asked, forms, logprobs, strict=True)
