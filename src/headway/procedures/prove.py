@@ -1,9 +1,10 @@
 """Proving: from traces to branches, scores and value curves. The meta-prover answers at each boundary."""
 
 from collections.abc import Collection, Iterator, Mapping, Sequence
-from dataclasses import KW_ONLY, dataclass
+from dataclasses import KW_ONLY, dataclass, replace
 
 import numpy as np
+from msgspec import structs
 
 from headway.choices import lookup
 from headway.core.tally import ESTIMATORS, ValueCurve, ValueKind, lay_out, value_curve
@@ -45,6 +46,14 @@ class Prover:
     def __post_init__(self) -> None:
         self._known = self.known or KnownAnswers(self.engine.tokenizer, self.meta_prover, self.grader)
 
+    def with_branches(self, n: int) -> "Prover":
+        """The same with another number of branches."""
+        return replace(self, meta_prover=structs.replace(self.meta_prover, branches=n), known=self._known)
+
+    def forms(self, forced: Forced) -> Forms:
+        """The known correct answers at a boundary."""
+        return self._known.forms(self.problems[forced.trace.problem_id], forced.text)
+
     def forced(self, trace: Trace) -> list[Forced]:
         """What is forced at each boundary of a trace."""
         return forced_answers(trace, self.meta_prover, self.engine.tokenizer, self.segmenter)
@@ -72,7 +81,7 @@ class Prover:
         """
         for start in range(0, len(traces), traces_at_once):
             asked = [f for t in traces[start : start + traces_at_once] for f in self.forced(t)]
-            yield self._draw(asked, seed=seed, mark_known=mark_known, done=done, rounds=rounds)
+            yield self.branches_at(asked, seed=seed, mark_known=mark_known, done=done, rounds=rounds)
 
     def score(
         self,
@@ -84,7 +93,8 @@ class Prover:
         """The likelihood of the known correct answers at each boundary; prompts and chunks are those of `draw`.
 
         A form's probability is that the meta-prover writes it and then ends the answer, even within one token: it
-        closes the box, begins a new line or ends the text. Forms are summed. Where no form is known the probability is unknown.
+        closes the box, begins a new line or ends the text. Forms are summed. Where no form is known the probability
+        is unknown.
 
         Raises:
             HeadwayError: the engine cannot evaluate given text.
@@ -100,7 +110,7 @@ class Prover:
         forced = [self.forced(t) for t in traces]
         asked = [f for of_trace in forced for f in of_trace]
         scores = self._score(asked) if "scores" in needs else []
-        branches = self._draw(asked, seed=seed, mark_known="scores" in needs) if "branches" in needs else []
+        branches = self.branches_at(asked, seed=seed, mark_known="scores" in needs) if "branches" in needs else []
         found: dict[TraceKey, tuple[list[Branch], list[Score]]] = {f.key: ([], []) for f in asked}
         for branch in branches:
             found[branch.key][0].append(branch)
@@ -109,10 +119,10 @@ class Prover:
         tallies = [lay_out(f[0].key, [at.position for at in f], *found[f[0].key]) for f in forced]
         return [value_curve(tally, kind) for tally in tallies], branches, scores
 
-    def _draw(
+    def branches_at(
         self, asked: Sequence[Forced], *, seed: int, mark_known: bool, done: Done = (), rounds: Rounds | None = None
     ) -> list[Branch]:
-        """The branches at these boundaries in one call of the engine, without those that are done."""
+        """The branches at these boundaries in one call of the engine, without those that are done; as for `draw`."""
         B = self.meta_prover.branches
         drawing = [
             (f, r, prompt)
@@ -136,7 +146,7 @@ class Prover:
         """A completion as a branch without its reward."""
         ids, tokenizer = completion.token_ids, self.engine.tokenizer
         text = tokenizer.decode(ids, skip_special_tokens=True)
-        known = mark_known and self._forms(forced).wrote(ids, decode_with_offsets(tokenizer, ids))
+        known = mark_known and self.forms(forced).wrote(ids, decode_with_offsets(tokenizer, ids))
         return Branch(
             *forced.key, forced.boundary, number, text, forced.tokens + len(ids), len(ids),
             answer_after(forced.text, text), logprob=completion.logprob, token_ids=ids, known=known,
@@ -151,7 +161,7 @@ class Prover:
             )
         if all((f.key, f.boundary) in done for f in asked):
             return []
-        forms = [self._forms(f) for f in asked]
+        forms = [self.forms(f) for f in asked]
         logprobs: list[list[float]] = [[] for _ in asked]
         by_ends: dict[tuple[str, ...], list[int]] = {}  # the two texts may end their answers differently
         for i in range(len(asked)):
@@ -171,6 +181,3 @@ class Prover:
             for f, known, some in zip(asked, forms, logprobs, strict=True)
             if (f.key, f.boundary) not in done
         ]  # fmt: skip
-
-    def _forms(self, forced: Forced) -> Forms:
-        return self._known.forms(self.problems[forced.trace.problem_id], forced.text)

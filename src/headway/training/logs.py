@@ -12,13 +12,16 @@ from accelerate.utils import gather_object
 
 from headway.core.progress import progress
 from headway.core.regret import cumulative_regret, normalized_regret
-from headway.core.tally import ValueCurve
+from headway.core.tally import ESTIMATORS, ValueCurve
 from headway.credit import SCHEMES
+from headway.procedures import coverage
+from headway.procedures.prove import Prover
 from headway.types import Branch, Trace
 
 logger = logging.getLogger(__name__)
 
 TRACES_FILE = "traces.jsonl"
+CHECK_EVERY = 50  # steps
 
 
 class StepResult(NamedTuple):
@@ -94,6 +97,18 @@ class StepLog:
         """Adds to the tokens sampled so far on all processes."""
         self._trainer.generated_tokens += sum(gather_object([n]))
         self._trainer._metrics["train"]["mrt/generated_tokens"] = [float(self._trainer.generated_tokens)]
+
+    def check_scores(self, prover: Prover, traces: list[Trace], seed: int) -> None:
+        """Logs, every `CHECK_EVERY` steps, how many of the correct answers likelihood values count; may warn."""
+        t, needs = self._trainer, ESTIMATORS[self._trainer.args.values].needs
+        if "scores" not in needs or "branches" in needs or t.state.global_step % CHECK_EVERY:
+            return
+        found = coverage.sampled(prover, traces, seed=seed)
+        all_found = coverage.Coverage(*np.sum(gather_object([found]), axis=0).tolist())
+        self.count_tokens(found.sampled)
+        t._metrics["train"]["mrt/value/coverage"] = [all_found.share]
+        if t.accelerator.is_main_process:
+            all_found.warn_if_low()
 
     def write(self, result: StepResult) -> None:
         """Adds the step's metrics to TRL's log and its traces to the file."""

@@ -63,7 +63,8 @@ class MRTTrainer(GRPOTrainer):  # type: ignore[misc]
                 f"where the model's own tag is {opening_of(tags)!r}; leave think_open out"
             )
         forced = {"suffix": args.suffix, "end_suffix": args.end_suffix}
-        self.prover = meta_prover(tags, **forced, branches=args.branches, max_tokens=args.answer_tokens)
+        sampling = {"temperature": args.temperature, "top_p": args.top_p}
+        self.prover = meta_prover(tags, **forced, branches=args.branches, max_tokens=args.answer_tokens, **sampling)
         self.policy = Policy(self)
         self.step_log = StepLog(self)
         self.generated_tokens = 0  # on all processes, branches and prefixes included
