@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import torch
 from peft import LoraConfig, get_peft_model
-from transformers import LlamaConfig, LlamaForCausalLM, MistralConfig, MistralForCausalLM
+from transformers import MistralConfig, MistralForCausalLM
 
 import tiny
 from headway.engines.hf import HFEngine, batching, token_tree
@@ -28,23 +28,11 @@ def prompts():
     return [Prompt(TRACE, e, SUFFIX) for e in BOUNDARIES]
 
 
-def bigrams(engine_seed: int = 0):
-    """A Llama whose next token depends on the last one alone, with a table of probabilities made by hand."""
+def bigrams(seed: int = 0):
+    """A model whose next token depends on the last one alone, and its table of probabilities, made by hand."""
     size = len(tiny.tokenizer())
-    table = np.random.default_rng(engine_seed).dirichlet(np.full(size, 0.3), size=size) * 0.99 + 0.01 / size
-    model = LlamaForCausalLM(
-        LlamaConfig(
-            vocab_size=size, hidden_size=size, intermediate_size=8, num_hidden_layers=1, num_attention_heads=1,
-            head_dim=8, rms_norm_eps=0.0, bos_token_id=None, eos_token_id=1, pad_token_id=0, tie_word_embeddings=False,
-        )
-    ).eval()  # fmt: skip
-    with torch.no_grad():
-        for p in model.model.layers[0].parameters():
-            p.zero_()
-        model.model.embed_tokens.weight.copy_(torch.eye(size))
-        # the norm makes a unit vector of length sqrt(size) of the token; the head reads its row of the table
-        model.lm_head.weight.copy_(torch.from_numpy(np.log(table).T / math.sqrt(size)))
-    return model, table
+    table = np.random.default_rng(seed).dirichlet(np.full(size, 0.3), size=size) * 0.99 + 0.01 / size
+    return tiny.bigrams(table), table
 
 
 @pytest.mark.parametrize("separately", [False, True])
@@ -91,9 +79,7 @@ def test_packed_likelihoods_are_those_of_separate_forwards(kind, attention):
     other = [Prompt(TRACE[::-1], e, SUFFIX) for e in (25, 50)]
     asked = [*prompts(), *other, Prompt.of((3, 4))]
     answers = [ANSWERS, ANSWERS[:1], (), ANSWERS, ANSWERS[2:], ANSWERS, ANSWERS]
-    got = engine.logprobs(
-        asked, [[*map(Continuation, some)] for some in answers], ends=("}", "\n"), temperature=0.8
-    )
+    got = engine.logprobs(asked, [[*map(Continuation, some)] for some in answers], ends=("}", "\n"), temperature=0.8)
     assert [len(g) for g in got] == [len(a) for a in answers]
     for prompt, some, logprobs in zip(asked, answers, got, strict=True):
         for answer, logprob in zip(some, logprobs, strict=True):

@@ -61,7 +61,9 @@ class ScriptedEngine:
     def _logprobs(self, prompt: TokenIds, continuations: Sequence[Continuation]) -> list[float]:
         problem, thinking, p = self._read(prompt)
         probability = {problem.answer: p, f"not {problem.answer}": 1 - p} if CLOSE in thinking else {}
-        texts = [None if c.rest else self.tokenizer.decode(c.token_ids, skip_special_tokens=False) for c in continuations]
+        texts = [
+            None if c.rest else self.tokenizer.decode(c.token_ids, skip_special_tokens=False) for c in continuations
+        ]
         likely = [probability.get(text or "", 0.0) for text in texts]  # no token is longer than a character
         return [math.log(chance) if chance > 0 else -math.inf for chance in likely]
 

@@ -32,7 +32,7 @@ class Coverage(NamedTuple):
         """The share of the correct branches whose probability a likelihood counts; NaN where none is correct."""
         return self.counted / self.correct if self.correct else float("nan")
 
-    def record(self) -> dict[str, float]:
+    def record(self) -> dict[str, int | float]:
         """The numbers by name."""
         return {**self._asdict(), "share": self.share}
 

@@ -22,6 +22,8 @@ LONGEST_REST = 16  # characters of an answer that one token has together with it
 
 _FRAC = re.compile(r"\\[dt]?frac")
 _FRACTION = re.compile(r"\\frac\{([^{}]+)\}\{([^{}]+)\}")
+_BRACED = re.compile(r"\^\{(\w+)\}")
+_TEXT = re.compile(r"\\(?:text|mathrm|textbf)\{([^{}]*)\}")
 _LIST = re.compile(r"(\(|\[|\\\{|)([^()\[\]]+,[^()\[\]]+?)(\)|\]|\\\}|)")
 
 
@@ -48,12 +50,13 @@ class Forms(NamedTuple):
 def written(problem: Problem) -> list[str]:
     """The reference answer as models may write it; the grader decides which of the texts are correct.
 
-    A number in all of `ways_to_write`; other fractions with `frac`, `dfrac` and a slash; lists with and without spaces
-    and parentheses.
+    A number in all of `ways_to_write`, a power also without braces; other fractions with `frac`, `dfrac` and a slash;
+    lists with and without spaces and parentheses; words without `text`.
     """
     forms = [reference := problem.answer.strip()]
     if (number := rational(reference)) is not None:
-        forms += [*ways_to_write(number), *(ways_to_write(100 * number) if reference.endswith("%") else [])]
+        forms += [*ways_to_write(number), _BRACED.sub(r"^\1", reference)]
+        forms += ways_to_write(100 * number) if reference.endswith("%") else []
     elif _FRAC.search(reference):
         forms += [_FRAC.sub(rf"\\{frac}", reference) for frac in ("frac", "dfrac")]
         forms += ["/".join(match.groups())] if (match := _FRACTION.fullmatch(forms[1])) else []
@@ -62,7 +65,7 @@ def written(problem: Problem) -> list[str]:
         parts = [part.strip() for part in inner.split(",")]
         brackets = dict.fromkeys([(begin, end), ("", ""), ("(", ")")])
         forms += [b + comma.join(parts) + e for b, e in brackets for comma in (",", ", ")]
-    return list(dict.fromkeys(forms))
+    return list(dict.fromkeys([*forms, _TEXT.sub(r"\1", reference)]))
 
 
 def ends_of(prover: MetaProver, forced: str) -> tuple[str, ...]:
@@ -87,14 +90,17 @@ def known_forms(tokenizer: Tokenizer, prover: MetaProver, forced: str, problem: 
             f"likelihood and hybrid values need branches at top-p 1 and a temperature above 0, got {prover.top_p:g} "
             f"and {prover.temperature:g}; use values 'branches' or other sampling of the branches"
         )
-    ends = ends_of(prover, forced)
-    # after a box an answer follows at once, after words it follows a space
-    spaces = ("",) if BOX in forced or not forced or forced[-1].isspace() else (" ", "")
+    ends, encode = ends_of(prover, forced), _Encoder(tokenizer, forced)
+    words = not (BOX in forced or not forced or forced[-1].isspace())
     candidates: Candidates = getattr(grader, "candidates", written)
-    texts = [space + text for text in dict.fromkeys(t.strip() for t in candidates(problem)) for space in spaces]
+    texts = [
+        space + text
+        for text in dict.fromkeys(t.strip() for t in candidates(problem))
+        # after words an answer follows a space; so it may within a box, where it would merge with the brace
+        for space in ((" ", "") if words else ("", " ") if encode.merges(text) else ("",))
+    ]
     texts = [text for text in texts if answer_after(forced, text) == text.strip() and "\n" not in text]
     verdicts = grader.grade([(problem, text.strip()) for text in texts])
-    encode = _Encoder(tokenizer, forced)
     found: dict[Continuation, str] = {}
     for text, verdict in zip(texts, verdicts, strict=True):
         whole = encode(text) if verdict == 1.0 else None
@@ -117,6 +123,11 @@ class _Encoder:
 
     def _ids(self, text: str) -> TokenIds:
         return tuple(self._tokenizer.encode(text, add_special_tokens=False))
+
+    def merges(self, text: str) -> bool:
+        """Whether the tokenizer makes one token of the end of the forced text and the beginning of this one."""
+        before, ids = self._before[0]
+        return self._ids(before + text)[: len(ids)] != ids
 
     def __call__(self, text: str) -> TokenIds | None:
         """The tokens of a text; None if they have another text, spaces at its ends aside."""

@@ -7,19 +7,23 @@ PLACES = 8  # of a decimal number
 
 _DECIMAL = r"(?:\d{1,3}(?:,\d{3})+|\d{1,40})(?:\.\d{1,40})?|\.\d{1,40}"
 _FRACTION = r"\\[dt]?frac(?:\{(?P<above>-?\d{1,40})\}\{(?P<below>\d{1,40})\}|(?P<digits>\d\d))"
-_NUMBER = re.compile(
-    rf"(?P<sign>[-+]?)(?:{_FRACTION}|(?P<over>\d{{1,40}})/(?P<under>\d{{1,40}})|(?P<decimal>{_DECIMAL}))(?P<percent>\\?%)?"
-)
-_THIN = re.compile(r"\\[!,;:]|\{(?=,\})|(?<=\{,)\}|^\$|\$$")  # spaces within a number, braces around its commas, dollars
+_RATIO = r"(?P<over>\d{1,40})/(?P<under>\d{1,40})"
+_POWER = r"(?P<base>\d{1,4})\^(?:\{(?P<exponent>\d\d?)\}|(?P<digit>\d))"
+_NUMBER = re.compile(rf"(?P<sign>[-+]?)(?:{_FRACTION}|{_RATIO}|{_POWER}|(?P<decimal>{_DECIMAL}))(?P<percent>\\?%)?")
+_THIN = re.compile(
+    r"\\[!,;:]|\{(?=,\})|(?<=\{,)\}|^\$|\$$"
+)  # spaces within a number, braces around its commas, dollars
 
 
 def rational(text: str) -> Fraction | None:
-    r"""The number that a text is: `1,234.50`, `-.5`, `1/2`, `\frac{-1}{2}`, `\frac12`, `50\%`; None for any other."""
+    r"""The number that a text is: `1,234.50`, `-.5`, `1/2`, `\frac{-1}{2}`, `\frac12`, `2^{10}`, `50\%`; else None."""
     if not (match := _NUMBER.fullmatch(_THIN.sub("", text.strip()))):
         return None
     part = match.groupdict()
     if part["decimal"]:
         above, below = Fraction(part["decimal"].replace(",", "")), 1
+    elif part["base"]:
+        above, below = Fraction(part["base"]) ** int(part["exponent"] or part["digit"]), 1
     else:
         above = Fraction(part["above"] or part["over"] or part["digits"][0])
         below = int(part["below"] or part["under"] or part["digits"][1])

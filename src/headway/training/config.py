@@ -64,7 +64,7 @@ class MRTConfig(GRPOConfig):  # type: ignore[misc]
         super().__post_init__()
         if not self.gives_credit:
             return
-        if self.top_k or self.min_p or self.repetition_penalty != 1:
+        if (self.top_k or 0) > 0 or self.min_p or self.repetition_penalty != 1:
             raise HeadwayError(
                 f"top_k {self.top_k}, min_p {self.min_p} and repetition_penalty {self.repetition_penalty} change how "
                 "traces are sampled, not how their branches are; leave them out (temperature and top_p apply to both)"

@@ -1,7 +1,7 @@
 """Token trees: what several prompts and their continuations add to a shared prefix, as one row of a forward."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -58,7 +58,9 @@ class TokenTree:
         return np.flatnonzero(chosen)
 
 
-def build(requests: Sequence[Request], continuations: Sequence[Sequence[TokenIds]]) -> TokenTree:
+def build(
+    requests: Sequence[Request], continuations: Sequence[Sequence[TokenIds]] | Mapping[int, Sequence[TokenIds]]
+) -> TokenTree:
     """The tree of requests with one shared prefix; continuations of a prompt share the tokens they begin with.
 
     An empty continuation ends at the last token of its prompt.
