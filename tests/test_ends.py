@@ -1,4 +1,4 @@
-"""An end of an answer is a text: likelihoods on vocabularies whose tokens hold an answer's last characters and its end.
+"""An end of an answer is a text: a token may hold the last characters of an answer and its end.
 
 Small tokenizers are trained on a few lines, like those of GPT-2 (bytes), Llama (metaspace, byte fallback) and T5
 (unigrams); the model is a table of hand-made probabilities, so that every token sequence can be enumerated.

@@ -123,7 +123,8 @@ class Run:
         """A new run with these settings and a copy of these problems, or the one at `path` to continue.
 
         A run that holds no traces yet is made anew. A continued run takes over the new values of the settings in
-        `may_change`; what it does not say is as `were` says (for those of older versions). With other settings or problems, or where `path` is something else, it is a HeadwayError.
+        `may_change`; settings that it does not say, as older versions did not, are those in `were`. With other
+        settings or problems, or where `path` is something else, it is a HeadwayError.
         """
         now = json.loads(msgspec.json.encode(settings))  # as they are read back: tuples are lists, NaN is None
         there = (path / "run.json").exists()

@@ -9,6 +9,7 @@ two of them begin alike, so their probabilities add up.
 import re
 from collections.abc import Callable
 from functools import cache
+from itertools import pairwise
 from typing import NamedTuple
 
 from headway.text.answers import BOX, answer_after
@@ -28,7 +29,7 @@ _LIST = re.compile(r"(\(|\[|\\\{|)([^()\[\]]+,[^()\[\]]+?)(\)|\]|\\\}|)")
 
 
 class Forms(NamedTuple):
-    """The known correct answers after one forced text, each once, and how the tokens of a completion may write them."""
+    """The known correct answers after one forced text, each once, and how tokens may write them."""
 
     answers: tuple[str, ...]
     continuations: tuple[Continuation, ...]
@@ -37,7 +38,7 @@ class Forms(NamedTuple):
     def wrote(self, token_ids: TokenIds, decoded: Decoded) -> bool:
         """Whether a completion, which `decoded` is the text of, is one of those whose probability is counted."""
         begins = [*decoded.offsets, len(decoded.text)]
-        next_text = [decoded.text[a:b] for a, b in zip(begins[:-1], begins[1:], strict=True)]
+        next_text = [decoded.text[a:b] for a, b in pairwise(begins)]
         for continuation in self.continuations:
             n = len(continuation.token_ids)
             if token_ids[:n] == continuation.token_ids:

@@ -62,9 +62,10 @@ class MRTTrainer(GRPOTrainer):  # type: ignore[misc]
                 f"training opens the thinking in the prompt, so that all completions begin in it: got think_open '' "
                 f"where the model's own tag is {opening_of(tags)!r}; leave think_open out"
             )
-        forced = {"suffix": args.suffix, "end_suffix": args.end_suffix}
-        sampling = {"temperature": args.temperature, "top_p": args.top_p}
-        self.prover = meta_prover(tags, **forced, branches=args.branches, max_tokens=args.answer_tokens, **sampling)
+        self.prover = meta_prover(
+            tags, suffix=args.suffix, end_suffix=args.end_suffix, branches=args.branches,
+            max_tokens=args.answer_tokens, temperature=args.temperature, top_p=args.top_p,
+        )  # fmt: skip
         self.policy = Policy(self)
         self.step_log = StepLog(self)
         self.generated_tokens = 0  # on all processes, branches and prefixes included

@@ -25,15 +25,15 @@ from headway.types import Prompts, TokenIds
 
 
 class Ended(NamedTuple):
-    """Tokens that may follow a prompt: continuation `index` of the prompt, and which closers end it."""
+    """Tokens that may follow a prompt: continuation `number` of the prompt, and which closers end it."""
 
-    index: int
+    number: int
     token_ids: TokenIds
     closers: int
 
 
 Asked = Sequence[Sequence[Ended]]  # by the place of the prompt
-Found = Iterator[tuple[int, int, float]]  # place, index, and the log-probability of the continuation and a closer
+Found = Iterator[tuple[int, int, float]]  # place, number, and the log-probability of the continuation and a closer
 Tokens = Sequence[Sequence[TokenIds]]
 Closers = Sequence[Int[Tensor, " _"]]
 Job = tuple[SharedPrefix, list[TokenTree]]  # several trees if the mask and the logits have no room for one
@@ -57,8 +57,8 @@ def score(model: LanguageModel, prefixes: Prefixes, asked: Asked, *, closers: Cl
             found = _follow(model, cache, trees, closers=closers, temperature=temperature)
             for tree, logprob in zip(trees, found, strict=True):
                 for place, nodes in tree.ends.items():
-                    for node, (index, _, number) in zip(nodes, asked[place], strict=True):
-                        yield place, index, float(logprob[node, number])
+                    for node, (number, _, closer) in zip(nodes, asked[place], strict=True):
+                        yield place, number, float(logprob[node, closer])
             shorten(cache, width)
 
 
@@ -77,7 +77,8 @@ def _follow(
 ) -> list[Float[np.ndarray, "N S"]]:
     """For each tree, the log-probability at each node of the tokens from its prompt's end to it, and then a closer.
 
-    There is a column for each of the S sets of closers. Continuations are computed a few tokens at a time; those that become unlikely are dropped (-inf).
+    There is a column for each of the S sets of closers. Continuations are computed a few tokens at a time; those that
+    become unlikely are dropped (-inf).
     """
     so_far = [np.where(tree.depth < 0, 0.0, -np.inf) for tree in trees]
     closed = [np.full((len(tree.tokens), len(closers)), -np.inf) for tree in trees]
@@ -128,8 +129,8 @@ def score_separately(
         keep = max(len(ended.token_ids) for *_, ended in batch) + 1
         logits = model.forward(ids, mask, positions_of(mask), keep=keep).float()
         logprobs = (logits / temperature).log_softmax(dim=-1)
-        for row, (place, _, (index, answer, number)) in enumerate(batch):
+        for row, (place, _, (number, answer, closer)) in enumerate(batch):
             token = torch.tensor(answer, dtype=torch.long, device=logits.device)[:, None]
             steps = logprobs[row, -len(answer) - 1 : -1].gather(-1, token)
-            closing = logprobs[row, -1, closers[number]].logsumexp(dim=-1)
-            yield place, index, float(steps.double().sum() + closing.double())
+            closing = logprobs[row, -1, closers[closer]].logsumexp(dim=-1)
+            yield place, number, float(steps.double().sum() + closing.double())
