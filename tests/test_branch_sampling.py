@@ -128,13 +128,14 @@ def test_too_few_correct_branches_say_nothing(caplog):
 def test_measuring_by_likelihood_checks_once_and_reports_it(tmp_path, monkeypatch):
     made = settings(limit=4, traces=2, values="likelihood")
     with Measurement.create(tmp_path / "run", made) as measurement:
-        report = measurement.all()
-    found = report["values"]["coverage"]
+        found = measurement.all()["values"]["coverage"]
+    report = (tmp_path / "run/report.json").read_text()
     assert found == json.loads((tmp_path / "run/coverage.json").read_text())
     assert found["share"] == 1 and 0 < found["correct"] <= found["branches"] == 2 * 8 * 7
     assert not (tmp_path / "run/branches.jsonl").exists()
     monkeypatch.setattr(coverage, "sampled", None)  # would fail if it were called again
     with Measurement.create(tmp_path / "run", made) as measurement:
-        assert measurement.all() == report
+        measurement.all()
+    assert (tmp_path / "run/report.json").read_text() == report
     with Measurement.create(tmp_path / "hybrid", settings(limit=4, traces=2, values="hybrid")) as measurement:
         assert "coverage" not in measurement.all()["values"]
