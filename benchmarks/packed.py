@@ -24,7 +24,7 @@ from transformers import LlamaConfig, LlamaForCausalLM
 
 from headway.engines import hf
 from headway.engines.loading import model_path
-from headway.types import Prompt
+from headway.types import Continuation, Prompt
 from step import spread
 
 
@@ -58,7 +58,7 @@ def ways(engine: hf.HFEngine, tokens: int, boundaries: int) -> dict[str, Callabl
 
     return {
         "plain": plain,
-        "packed": lambda: engine.logprobs(prompts, [(answer,)] * boundaries, ends=("}", "\n")),
+        "packed": lambda: engine.logprobs(prompts, [(Continuation(answer),)] * boundaries, ends=("}", "\n")),
     }
 
 

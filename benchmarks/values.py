@@ -139,9 +139,10 @@ def measure(model: str, task: Task, traces: int, reference: int, pool: int, *, s
         for at in proving.forced(t):
             j = at.boundary
             here = sorted(branches[t.problem_id, j], key=lambda b: b.branch)
-            forms = known.forms(problems[t.problem_id], at.text).token_ids
-            [likely] = engine.logprobs([at.prompt], [forms], ends=())
-            followed = [form for form, logprob in zip(forms, likely, strict=True) if np.isfinite(logprob)]
+            forms = known.forms(problems[t.problem_id], at.text)
+            [likely] = engine.logprobs([at.prompt], [forms.continuations], ends=forms.ends)
+            ways = zip(forms.continuations, likely, strict=True)
+            followed = [way.token_ids for way, logprob in ways if np.isfinite(logprob)]
             numbers: dict[Any, int] = {}
             found.append(
                 Boundary(

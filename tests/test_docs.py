@@ -228,7 +228,7 @@ def test_every_option_and_metric_of_training_is_explained() -> None:
         k.value for node in returned if isinstance(node, ast.Dict) for k in node.keys if isinstance(k, ast.Constant)
     }
     assert keys
-    others = {"competence", "generated_tokens", "computed_tokens", "seconds", "steps_without_values"}
+    others = {"competence", "value/coverage", "generated_tokens", "computed_tokens", "seconds", "steps_without_values"}
     assert {f"mrt/{key}" for key in keys | others} == set(re.findall(r"`(mrt/[\w/]+)`", page))
 
 

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import torch
 from peft import LoraConfig, get_peft_model
-from transformers import LlamaConfig, LlamaForCausalLM, MistralConfig, MistralForCausalLM
+from transformers import MistralConfig, MistralForCausalLM
 
 import tiny
 from headway.engines.hf import HFEngine, batching, token_tree
@@ -15,35 +15,24 @@ from headway.engines.hf.compat import recording
 from headway.engines.hf.prefix_cache import PrefixCache, Request, shared_prefixes
 from headway.engines.scripted import ScriptedEngine, ramps
 from headway.problems import countdown
-from headway.types import Likelihood, Prompt, SamplingParams
+from headway.types import Continuation, Likelihood, Prompt, SamplingParams
 
 SUFFIX = (5, 9, 8)  # </think>, 9, \boxed{ of the tiny tokenizer
 TRACE = tuple(np.random.default_rng(0).integers(6, 100, size=60).tolist())
 BOUNDARIES = (20, 33, 47, 60)
 ANSWERS = ((30, 31), (30, 31, 40), (30, 52), (77,))
+ASKED = tuple(map(Continuation, ANSWERS))
 
 
 def prompts():
     return [Prompt(TRACE, e, SUFFIX) for e in BOUNDARIES]
 
 
-def bigrams(engine_seed: int = 0):
-    """A Llama whose next token depends on the last one alone, with a table of probabilities made by hand."""
+def bigrams(seed: int = 0):
+    """A model whose next token depends on the last one alone, and its table of probabilities, made by hand."""
     size = len(tiny.tokenizer())
-    table = np.random.default_rng(engine_seed).dirichlet(np.full(size, 0.3), size=size) * 0.99 + 0.01 / size
-    model = LlamaForCausalLM(
-        LlamaConfig(
-            vocab_size=size, hidden_size=size, intermediate_size=8, num_hidden_layers=1, num_attention_heads=1,
-            head_dim=8, rms_norm_eps=0.0, bos_token_id=None, eos_token_id=1, pad_token_id=0, tie_word_embeddings=False,
-        )
-    ).eval()  # fmt: skip
-    with torch.no_grad():
-        for p in model.model.layers[0].parameters():
-            p.zero_()
-        model.model.embed_tokens.weight.copy_(torch.eye(size))
-        # the norm makes a unit vector of length sqrt(size) of the token; the head reads its row of the table
-        model.lm_head.weight.copy_(torch.from_numpy(np.log(table).T / math.sqrt(size)))
-    return model, table
+    table = np.random.default_rng(seed).dirichlet(np.full(size, 0.3), size=size) * 0.99 + 0.01 / size
+    return tiny.bigrams(table), table
 
 
 @pytest.mark.parametrize("separately", [False, True])
@@ -52,7 +41,7 @@ def test_likelihoods_are_those_made_by_hand(separately):
     engine = HFEngine(model, tiny.tokenizer())
     engine.language_model.full_attention = not separately
     brace = engine.tokenizer.encode("}", add_special_tokens=False)[0]
-    got = engine.logprobs(prompts(), [ANSWERS] * 4, ends=("}",))
+    got = engine.logprobs(prompts(), [ASKED] * 4, ends=("}",))
     for answer, logprob in zip(ANSWERS * 4, itertools.chain(*got), strict=True):
         path = [SUFFIX[-1], *answer]
         by_hand = math.prod(table[a, b] for a, b in itertools.pairwise(path))
@@ -66,7 +55,7 @@ def test_probabilities_of_all_answers_of_one_token_add_up():
     model, table = bigrams(1)
     engine = HFEngine(model, tiny.tokenizer())
     size = len(table)
-    [got] = engine.logprobs([Prompt.of(SUFFIX)], [[(t,) for t in range(size)]], ends=())
+    [got] = engine.logprobs([Prompt.of(SUFFIX)], [[Continuation((t,)) for t in range(size)]], ends=())
     assert np.exp(got).sum() == pytest.approx(table[SUFFIX[-1]] @ table[:, 1], rel=1e-4)
 
 
@@ -85,12 +74,12 @@ def test_packed_likelihoods_are_those_of_separate_forwards(kind, attention):
     model.set_attn_implementation(attention)
     engine = HFEngine(model, tokenizer)
     closers = [1, tokenizer.convert_tokens_to_ids("}"), tokenizer.convert_tokens_to_ids("\n"), 6]
-    assert engine.closing_tokens(("}", "\n")).tolist() == sorted(closers)
+    assert engine.vocabulary.closing("", ("}", "\n")) == tuple(sorted(closers))
     # two traces, and a prompt that shares nothing
     other = [Prompt(TRACE[::-1], e, SUFFIX) for e in (25, 50)]
     asked = [*prompts(), *other, Prompt.of((3, 4))]
     answers = [ANSWERS, ANSWERS[:1], (), ANSWERS, ANSWERS[2:], ANSWERS, ANSWERS]
-    got = engine.logprobs(asked, answers, ends=("}", "\n"), temperature=0.8)
+    got = engine.logprobs(asked, [[*map(Continuation, some)] for some in answers], ends=("}", "\n"), temperature=0.8)
     assert [len(g) for g in got] == [len(a) for a in answers]
     for prompt, some, logprobs in zip(asked, answers, got, strict=True):
         for answer, logprob in zip(some, logprobs, strict=True):
@@ -109,7 +98,7 @@ def test_an_unlikely_beginning_is_not_followed():
         k = int(rng.integers(1, 8))
         found.append((*likely[1 : k + 1], *rng.integers(6, len(table), 8 - k).tolist()))
     asked = list(dict.fromkeys([tuple(likely[1:]), *found]))
-    [got] = engine.logprobs([Prompt.of(SUFFIX)], [asked], ends=())
+    [got] = engine.logprobs([Prompt.of(SUFFIX)], [[*map(Continuation, asked)]], ends=())
 
     def by_hand(path):
         return sum(math.log(table[a, b]) for a, b in itertools.pairwise((SUFFIX[-1], *path)))
@@ -162,7 +151,7 @@ def test_what_sampling_has_computed_is_not_computed_again(kind):
         hook = model.register_forward_pre_hook(
             lambda _, __, o: computed.append(o["input_ids"].numel()), with_kwargs=True
         )
-        scored = engine.logprobs(prompts, [ANSWERS] * len(prompts), ends=("}",))
+        scored = engine.logprobs(prompts, [ASKED] * len(prompts), ends=("}",))
         scores, computed[:] = sum(computed), []
         drawn = engine.sample(prompts, params, seeds=list(range(len(prompts))))
         hook.remove()
@@ -184,9 +173,9 @@ def test_adapters_are_recorded_and_what_forgets_is_not():
     model, rows, cache = generated("llama", lambda model: get_peft_model(model, lora).eval())
     engine = HFEngine(model, tiny.tokenizer())
     prompts = [Prompt(rows[0], 30, SUFFIX)]
-    before = engine.logprobs(prompts, [ANSWERS], ends=())
+    before = engine.logprobs(prompts, [ASKED], ends=())
     engine.prefix_cache = cache
-    assert cache is not None and np.allclose(before, engine.logprobs(prompts, [ANSWERS], ends=()), atol=1e-5)
+    assert cache is not None and np.allclose(before, engine.logprobs(prompts, [ASKED], ends=()), atol=1e-5)
     for options in (dict(use_cache=False), dict(cache_implementation="static")):
         assert generated("llama", **options)[2] is None
     dropout = LoraConfig(r=2, target_modules=["q_proj"], lora_dropout=0.5)
@@ -195,9 +184,9 @@ def test_adapters_are_recorded_and_what_forgets_is_not():
 
 def test_memory_divides_the_work_and_changes_nothing(monkeypatch):
     engine = HFEngine(tiny.model(seed=1), tiny.tokenizer())
-    whole = engine.logprobs(prompts(), [ANSWERS] * 4, ends=("}",))
+    whole = engine.logprobs(prompts(), [ASKED] * 4, ends=("}",))
     monkeypatch.setattr(batching, "MAX_ENTRIES", 1)
-    small = HFEngine(engine.model, engine.tokenizer, cache_bytes=1).logprobs(prompts(), [ANSWERS] * 4, ends=("}",))
+    small = HFEngine(engine.model, engine.tokenizer, cache_bytes=1).logprobs(prompts(), [ASKED] * 4, ends=("}",))
     assert np.allclose(whole, small, atol=1e-5)
 
 
@@ -211,7 +200,7 @@ def test_a_sliding_window_is_scored_with_whole_prompts():
     model = MistralForCausalLM(config).eval()
     engine = HFEngine(model, tiny.tokenizer())
     assert not engine.language_model.full_attention
-    got = engine.logprobs(prompts(), [ANSWERS] * 4, ends=())
+    got = engine.logprobs(prompts(), [ASKED] * 4, ends=())
     for prompt, logprobs in zip(prompts(), got, strict=True):
         for answer, logprob in zip(ANSWERS, logprobs, strict=True):
             assert logprob == pytest.approx(alone(model, prompt, answer, [1]), abs=1e-5)
@@ -236,9 +225,9 @@ def test_nothing_asked_and_what_cannot_be():
     assert engine.logprobs([], [], ends=("}",)) == []
     assert engine.logprobs([Prompt.of(TRACE)], [()], ends=("}",)) == [[]]
     with pytest.raises(ValueError, match="at least one token"):
-        engine.logprobs([Prompt.of(TRACE)], [[()]], ends=("}",))
+        engine.logprobs([Prompt.of(())], [ASKED], ends=("}",))
     with pytest.raises(ValueError, match="temperature above 0"):
-        engine.logprobs([Prompt.of(TRACE)], [[(3,)]], ends=("}",), temperature=0.0)
+        engine.logprobs([Prompt.of(TRACE)], [ASKED], ends=("}",), temperature=0.0)
 
 
 def test_the_scripted_engine_knows_its_own_probabilities():
@@ -246,7 +235,9 @@ def test_the_scripted_engine_knows_its_own_probabilities():
     engine = ScriptedEngine([problem], ramps([problem], episodes=3))
     assert isinstance(engine, Likelihood)
     prompt = f"<user>{problem.prompt}<assistant><think>Okay\n\nThis is step 1.\n\n</think>\\boxed{{"
-    asked = [tuple(map(ord, text)) for text in (problem.answer, f"not {problem.answer}", "7")]
+    asked = [Continuation(tuple(map(ord, text))) for text in (problem.answer, f"not {problem.answer}", "7")]
     [got] = engine.logprobs([Prompt.of(tuple(map(ord, prompt)))], [asked], ends=("}",))
     p = engine.values[problem.id][1]
     assert np.exp(got) == pytest.approx([p, 1 - p, 0.0])
+    [melted] = engine.logprobs([Prompt.of(tuple(map(ord, prompt)))], [[asked[0]._replace(rest="0")]], ends=("}",))
+    assert melted == [-math.inf]  # its tokens are single characters

@@ -54,6 +54,29 @@ def model(kind: str = "llama", *, seed: int = 0, head_dim: int = 8) -> Any:
     return made.eval()
 
 
+def bigrams(table: Any, *, end: int = 1) -> Any:
+    """A Llama whose next token depends on the last one alone: with the probabilities in a row of the table."""
+    import numpy as np
+    import torch
+    from transformers import LlamaConfig, LlamaForCausalLM
+
+    size = len(table)
+    made = LlamaForCausalLM(
+        LlamaConfig(
+            vocab_size=size, hidden_size=size, intermediate_size=8, num_hidden_layers=1, num_attention_heads=1,
+            head_dim=8, rms_norm_eps=0.0, bos_token_id=None, eos_token_id=end, pad_token_id=0,
+            tie_word_embeddings=False,
+        )
+    )  # fmt: skip
+    with torch.no_grad():
+        for p in made.model.layers[0].parameters():
+            p.zero_()
+        made.model.embed_tokens.weight.copy_(torch.eye(size))
+        # the norm makes a unit vector of length sqrt(size) of the token; the head reads its row of the table
+        made.lm_head.weight.copy_(torch.from_numpy(np.log(table).T / np.sqrt(size)))
+    return made.eval()
+
+
 def folder(path: Path, *, head_dim: int = 8) -> Path:
     tokenizer().save_pretrained(path)
     model(head_dim=head_dim).save_pretrained(path)

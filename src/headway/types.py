@@ -10,7 +10,6 @@ from typing import Any, Literal, NamedTuple, Protocol, TypeVar, runtime_checkabl
 import msgspec
 
 TokenIds = tuple[int, ...]
-Continuations = Sequence[Sequence[TokenIds]]  # [i][k]: continuation k of prompt i
 Message = dict[str, str]  # one turn of a conversation: `role` and `content`
 Outcome = Literal["correct", "wrong", "no_answer", "undecided", "truncated"]
 
@@ -83,6 +82,23 @@ class Prompt(msgspec.Struct, frozen=True):
 
 
 Prompts = Sequence[Prompt]
+
+
+class Continuation(NamedTuple):
+    """What may follow a prompt: tokens, and then one token whose text begins with `rest` and an end.
+
+    An end is a text, spaces aside, such as `}`. Without a rest, the end of the completion is an end as well.
+    """
+
+    token_ids: TokenIds
+    rest: str = ""
+
+    def ended_by(self, text: str, ends: tuple[str, ...]) -> bool:
+        """Whether the text of the token after `token_ids` begins with the rest and one of these ends."""
+        return text.startswith(self.rest) and text[len(self.rest) :].lstrip(" ").startswith(ends)
+
+
+Continuations = Sequence[Sequence[Continuation]]  # [i][k]: continuation k of prompt i
 
 
 class Completion(NamedTuple):
@@ -268,10 +284,9 @@ class Likelihood(Protocol):
     def logprobs(
         self, prompts: Prompts, continuations: Continuations, *, ends: tuple[str, ...], temperature: float = 1.0
     ) -> list[list[float]]:
-        """`out[i][k]` is the log-probability that prompt i is followed by its continuation k and then by an end.
+        """`out[i][k]` is the log-probability that prompt i is followed by its continuation k, ended by one of `ends`.
 
-        An end is the end of the text, or any token whose text begins, spaces aside, with one of `ends`. An engine may
-        return -inf for a continuation that is negligible beside another of its prompt.
+        An engine may return -inf for a continuation that is negligible beside another of its prompt.
         """
 
 

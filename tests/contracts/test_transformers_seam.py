@@ -15,7 +15,7 @@ from transformers.cache_utils import CacheLayerMixin, DynamicLayer
 import tiny
 from headway.engines.hf import HFEngine, compat
 from headway.engines.hf.compat import GrowingLayer, LanguageModel, Recorder, additive, attends_to_all, stop_strings
-from headway.types import HeadwayError, Prompt, SamplingParams
+from headway.types import Continuation, HeadwayError, Prompt, SamplingParams
 
 IDS = torch.tensor([[5, 9, 8, 30, 31, 40]])
 SEES = torch.ones(1, 6, dtype=torch.bool)
@@ -54,7 +54,7 @@ def test_a_forward_that_ignores_logits_to_keep_is_refused() -> None:
     engine.model.forward = lambda logits_to_keep, **options: forward(**options)
     prompts = [Prompt((*range(10, 40),), stop, (5, 9, 8)) for stop in (10, 20, 30)]
     with pytest.raises(HeadwayError, match=r"LlamaForCausalLM ignores logits_to_keep: got .* expected"):
-        engine.logprobs(prompts, [((30, 31),)] * 3, ends=())
+        engine.logprobs(prompts, [(Continuation((30, 31)),)] * 3, ends=())
     with pytest.raises(HeadwayError, match="ignores logits_to_keep"):
         engine.sample(prompts, SamplingParams(max_tokens=2), seeds=[0, 1, 2])
 

@@ -255,6 +255,31 @@ def test_a_likelihood_in_training_is_that_of_the_policy_in_training(tmp_path: Pa
         assert len(answer) == 1 and value == pytest.approx(by_hand.item(), rel=1e-3)
 
 
+def test_a_likelihood_checks_itself_in_the_first_step(tmp_path: Path) -> None:
+    options = dict(values="likelihood", segment="tokens", episode_tokens=6, answer_tokens=5)
+    trainer = trained(tmp_path, grader=Short(), max_steps=2, **options)
+    rows = [row for row in trainer.state.log_history if "mrt/value/known_share" in row]
+    assert ["mrt/value/coverage" in row for row in rows] == [True, False]
+    share = rows[0]["mrt/value/coverage"]
+    assert share is None or 0 <= share <= 1
+    lengths = sum(row["completions/mean_length"] * COMMON["per_device_train_batch_size"] for row in rows)
+    assert rows[-1]["mrt/generated_tokens"] > lengths  # its branches are counted
+
+
+def test_branches_have_the_temperature_and_top_p_of_the_traces(tmp_path: Path) -> None:
+    trainer = trained(tmp_path, max_steps=1, temperature=0.7, top_p=0.9)
+    assert (trainer.prover.temperature, trainer.prover.top_p) == (0.7, 0.9)
+    for unlike in (dict(top_k=20), dict(min_p=0.1), dict(repetition_penalty=1.2)):
+        with pytest.raises(HeadwayError, match="not how their branches are"):
+            MRTConfig(output_dir=str(tmp_path), **{**COMMON, **unlike})
+        MRTConfig(output_dir=str(tmp_path), credit="grpo", **{**COMMON, **unlike})
+
+
+def test_a_likelihood_in_training_needs_top_p_1(tmp_path: Path) -> None:
+    with pytest.raises(HeadwayError, match="top-p 1"):
+        trained(tmp_path, grader=Short(), max_steps=1, values="likelihood", top_p=0.9)
+
+
 def shorter(group: Group) -> list[np.ndarray]:
     """Its length below the group's mean for each completion."""
     return [np.full((2, 1), np.mean(group.lengths) - n) for n in group.lengths]

@@ -9,7 +9,7 @@ import math
 from collections.abc import Mapping, Sequence
 from random import Random
 
-from headway.types import Completion, Continuations, Problem, Prompts, SamplingParams, TokenIds
+from headway.types import Completion, Continuation, Continuations, Problem, Prompts, SamplingParams, TokenIds
 
 CLOSE = "</think>"
 FIRST = "Okay\n\nThis is step {}.\n\nHm.\n\n"
@@ -56,13 +56,16 @@ class ScriptedEngine:
     ) -> list[list[float]]:
         """The log-probabilities by the script: after a forced suffix there are two possible answers."""
         each = zip(prompts, continuations, strict=True)
-        return [[self._logprob(prompt.ids, continuation) for continuation in some] for prompt, some in each]
+        return [self._logprobs(prompt.ids, some) for prompt, some in each]
 
-    def _logprob(self, prompt: TokenIds, continuation: TokenIds) -> float:
+    def _logprobs(self, prompt: TokenIds, continuations: Sequence[Continuation]) -> list[float]:
         problem, thinking, p = self._read(prompt)
-        answer = self.tokenizer.decode(continuation, skip_special_tokens=False)
-        probability = {problem.answer: p, f"not {problem.answer}": 1 - p}.get(answer, 0.0)
-        return math.log(probability) if CLOSE in thinking and probability > 0 else -math.inf
+        probability = {problem.answer: p, f"not {problem.answer}": 1 - p} if CLOSE in thinking else {}
+        texts = [
+            None if c.rest else self.tokenizer.decode(c.token_ids, skip_special_tokens=False) for c in continuations
+        ]
+        likely = [probability.get(text or "", 0.0) for text in texts]  # no token is longer than a character
+        return [math.log(chance) if chance > 0 else -math.inf for chance in likely]
 
     def _read(self, prompt: TokenIds) -> tuple[Problem, str, float]:
         """The problem of a prompt, its thinking, and the success probability: here if forced, else at the end."""

@@ -1,17 +1,30 @@
 """Proving: from traces to branches, scores and value curves. The meta-prover answers at each boundary."""
 
 from collections.abc import Collection, Iterator, Mapping, Sequence
-from dataclasses import KW_ONLY, dataclass
+from dataclasses import KW_ONLY, dataclass, replace
 
 import numpy as np
+from msgspec import structs
 
 from headway.choices import lookup
 from headway.core.tally import ESTIMATORS, ValueCurve, ValueKind, lay_out, value_curve
 from headway.procedures.forced import Forced, Segmenter, forced_answers
 from headway.procedures.sample import TraceKey, derive_seed, grade_traces
 from headway.text.answers import answer_after
-from headway.text.known_answers import KnownAnswers, ends_of
-from headway.types import Branch, Engine, Grader, HeadwayError, Likelihood, MetaProver, Problem, Score, Trace
+from headway.text.known_answers import Forms, KnownAnswers
+from headway.text.offsets import decode_with_offsets
+from headway.types import (
+    Branch,
+    Completion,
+    Engine,
+    Grader,
+    HeadwayError,
+    Likelihood,
+    MetaProver,
+    Problem,
+    Score,
+    Trace,
+)
 
 TRACES_AT_ONCE = 64
 Rounds = Mapping[TraceKey, Sequence[range]]
@@ -32,6 +45,14 @@ class Prover:
 
     def __post_init__(self) -> None:
         self._known = self.known or KnownAnswers(self.engine.tokenizer, self.meta_prover, self.grader)
+
+    def with_branches(self, n: int) -> "Prover":
+        """The same with another number of branches."""
+        return replace(self, meta_prover=structs.replace(self.meta_prover, branches=n), known=self._known)
+
+    def forms(self, forced: Forced) -> Forms:
+        """The known correct answers at a boundary."""
+        return self._known.forms(self.problems[forced.trace.problem_id], forced.text)
 
     def forced(self, trace: Trace) -> list[Forced]:
         """What is forced at each boundary of a trace."""
@@ -60,7 +81,7 @@ class Prover:
         """
         for start in range(0, len(traces), traces_at_once):
             asked = [f for t in traces[start : start + traces_at_once] for f in self.forced(t)]
-            yield self._draw(asked, seed=seed, mark_known=mark_known, done=done, rounds=rounds)
+            yield self.branches_at(asked, seed=seed, mark_known=mark_known, done=done, rounds=rounds)
 
     def score(
         self,
@@ -71,8 +92,9 @@ class Prover:
     ) -> Iterator[list[Score]]:
         """The likelihood of the known correct answers at each boundary; prompts and chunks are those of `draw`.
 
-        A form's probability is that the meta-prover writes it and then ends the answer: it closes the box, begins a
-        new line or ends the text. Forms are summed. Where no form is known the probability is unknown.
+        A form's probability is that the meta-prover writes it and then ends the answer, even within one token: it
+        closes the box, begins a new line or ends the text. Forms are summed. Where no form is known the probability
+        is unknown.
 
         Raises:
             HeadwayError: the engine cannot evaluate given text.
@@ -88,7 +110,7 @@ class Prover:
         forced = [self.forced(t) for t in traces]
         asked = [f for of_trace in forced for f in of_trace]
         scores = self._score(asked) if "scores" in needs else []
-        branches = self._draw(asked, seed=seed, mark_known="scores" in needs) if "branches" in needs else []
+        branches = self.branches_at(asked, seed=seed, mark_known="scores" in needs) if "branches" in needs else []
         found: dict[TraceKey, tuple[list[Branch], list[Score]]] = {f.key: ([], []) for f in asked}
         for branch in branches:
             found[branch.key][0].append(branch)
@@ -97,10 +119,10 @@ class Prover:
         tallies = [lay_out(f[0].key, [at.position for at in f], *found[f[0].key]) for f in forced]
         return [value_curve(tally, kind) for tally in tallies], branches, scores
 
-    def _draw(
+    def branches_at(
         self, asked: Sequence[Forced], *, seed: int, mark_known: bool, done: Done = (), rounds: Rounds | None = None
     ) -> list[Branch]:
-        """The branches at these boundaries in one call of the engine, without those that are done."""
+        """The branches at these boundaries in one call of the engine, without those that are done; as for `draw`."""
         B = self.meta_prover.branches
         drawing = [
             (f, r, prompt)
@@ -112,16 +134,23 @@ class Prover:
         prompts = [prompt for *_, prompt in drawing]
         seeds = [derive_seed(seed, *f.key, f.position, *([r] if r else [])) for f, r, _ in drawing]
         completions = self.engine.sample(prompts, self.meta_prover.sampling(), seeds=seeds)
-        branches: list[Branch] = []
-        for (f, r, _), group in zip(drawing, completions, strict=True):
-            for number, (ids, _, logprob) in enumerate(group, start=r * B):
-                text = self.engine.tokenizer.decode(ids, skip_special_tokens=True)
-                answer = answer_after(f.text, text)
-                known = mark_known and self._known.forms(self.problems[f.trace.problem_id], f.text).wrote(ids, answer)
-                tokens = f.tokens + len(ids), len(ids)
-                branches.append(Branch(*f.key, f.boundary, number, text, *tokens, answer, None, logprob, ids, known))
+        branches = [
+            self._branch(f, number, completion, mark_known)
+            for (f, r, _), group in zip(drawing, completions, strict=True)
+            for number, completion in enumerate(group, start=r * B)
+        ]
         graded = grade_traces(branches, self.problems, self.grader)
         return [b for b in graded if (b.key, b.boundary, b.branch) not in done]
+
+    def _branch(self, forced: Forced, number: int, completion: Completion, mark_known: bool) -> Branch:
+        """A completion as a branch without its reward."""
+        ids, tokenizer = completion.token_ids, self.engine.tokenizer
+        text = tokenizer.decode(ids, skip_special_tokens=True)
+        known = mark_known and self.forms(forced).wrote(ids, decode_with_offsets(tokenizer, ids))
+        return Branch(
+            *forced.key, forced.boundary, number, text, forced.tokens + len(ids), len(ids),
+            answer_after(forced.text, text), logprob=completion.logprob, token_ids=ids, known=known,
+        )  # fmt: skip
 
     def _score(self, asked: Sequence[Forced], done: Collection[tuple[TraceKey, int]] = ()) -> list[Score]:
         """The scores at these boundaries in one call of the engine, without those that are done."""
@@ -132,21 +161,21 @@ class Prover:
             )
         if all((f.key, f.boundary) in done for f in asked):
             return []
-        forms = [self._known.forms(self.problems[f.trace.problem_id], f.text) for f in asked]
+        forms = [self.forms(f) for f in asked]
         logprobs: list[list[float]] = [[] for _ in asked]
         by_ends: dict[tuple[str, ...], list[int]] = {}  # the two texts may end their answers differently
-        for i, f in enumerate(asked):
-            by_ends.setdefault(ends_of(self.meta_prover, f.text), []).append(i)
+        for i in range(len(asked)):
+            by_ends.setdefault(forms[i].ends, []).append(i)
         for ends, indices in by_ends.items():
-            prompts, texts = [asked[i].prompt for i in indices], [forms[i].token_ids for i in indices]
+            prompts, texts = [asked[i].prompt for i in indices], [forms[i].continuations for i in indices]
             found = self.engine.logprobs(prompts, texts, ends=ends, temperature=self.meta_prover.temperature)
             for i, some in zip(indices, found, strict=True):
                 logprobs[i] = some
         return [
             Score(
                 *f.key, f.boundary,
-                tokens=f.tokens + (1 + len(known.token_ids[int(np.argmax(some))]) if some else 0),
-                forms=len(some),
+                tokens=f.tokens + (1 + len(known.continuations[int(np.argmax(some))].token_ids) if some else 0),
+                forms=len(known.answers),
                 probability=float(min(1.0, np.exp(some).sum())) if some else None,
             )
             for f, known, some in zip(asked, forms, logprobs, strict=True)

@@ -37,8 +37,8 @@ class Sampling(Options, frozen=True):
     traces: Annotated[int, Option("Traces per problem.", least=1)] = 4
     budget: Annotated[int, Option("Maximum thinking tokens of a trace.", least=1)] = 1024
     answer_tokens: Annotated[int, Option("Maximum tokens of an answer, forced or not.", least=1)] = 32
-    temperature: Annotated[float, Option("Sampling temperature of traces; branches always use 1.", least=0)] = 1.0
-    top_p: Annotated[float, Option("Nucleus sampling of traces; branches always use 1.", above=0, most=1)] = 1.0
+    temperature: Annotated[float, Option("Sampling temperature of traces.", least=0)] = 1.0
+    top_p: Annotated[float, Option("Nucleus sampling of traces.", above=0, most=1)] = 1.0
     seed: Annotated[int, Option("Seed of the run; each request's seed derives from it.")] = 0
 
     def params(self, max_tokens: int, *, n: int = 1, stop: tuple[str, ...] = ()) -> SamplingParams:

@@ -8,6 +8,7 @@ from typing import Any
 from headway.core.tally import ESTIMATORS
 from headway.problems import ProblemSet
 from headway.problems.graders import load_grader
+from headway.procedures import coverage
 from headway.procedures.adaptive import Of, Target, answer_costs, first_rounds, more_rounds
 from headway.procedures.forced import Segmenter
 from headway.procedures.prove import Prover, Rounds
@@ -17,8 +18,8 @@ from headway.report.page.explorer import PageRun
 from headway.report.page.render import render_run
 from headway.runs.open_run import OpenRun, Tell, quiet
 from headway.runs.report import page_run
-from headway.runs.settings import MAY_CHANGE, Settings, problems_of
-from headway.runs.store import Records, Run
+from headway.runs.settings import MAY_CHANGE, WERE, Settings, problems_of
+from headway.runs.store import COVERAGE, Records, Run
 from headway.types import BranchHead, Grader, HeadwayError, Trace
 
 
@@ -41,7 +42,7 @@ class Measurement(OpenRun):
         asked = problems or problems_of(settings)
         if settings.problems.grader != "auto" and grader is None and not (path / "run.json").exists():
             load_grader(settings.problems.grader)
-        run = Run.create(path, settings.flat(), asked, may_change=MAY_CHANGE)
+        run = Run.create(path, settings.flat(), asked, may_change=MAY_CHANGE, were=WERE)
         return cls(run, tell, grader=grader, segmenter=segmenter)
 
     def sample(self) -> None:
@@ -75,8 +76,17 @@ class Measurement(OpenRun):
         if "scores" in needs:
             done = {((s.problem_id, s.index), s.boundary) for s in self.run.scores()}
             self.advance("score", len(done), sum(boundaries.values()), lambda: self.prover.score(traces, done=done))
+            if "branches" not in needs:
+                self._check_scores(traces)
         if "branches" in needs:
             self._draw(traces, {key: [range(1)] * J for key, J in boundaries.items()})
+
+    def _check_scores(self, traces: Records[Trace]) -> None:
+        """Finds out once, by a few branches, how many of the correct answers the scores count, and warns."""
+        if self.run.coverage() is None:
+            found = coverage.sampled(self.prover, traces, seed=self.settings.sampling.seed)
+            self.run.write_json(COVERAGE, found.record())
+            found.warn_if_low()
 
     def _draw(self, traces: Records[Trace], rounds: Rounds) -> None:
         s, seed = self.settings.proving, self.settings.sampling.seed

@@ -13,7 +13,7 @@ from headway.problems import ProblemSet
 from headway.problems.graders import load_grader
 from headway.procedures.forced import Segmenter
 from headway.report.numbers.table import RunTable, run_table
-from headway.runs.settings import Settings, open_engine, problems_of
+from headway.runs.settings import WERE, Settings, open_engine, problems_of
 from headway.runs.store import Record, Records, Run
 from headway.text.equivalence import answer_classes
 from headway.text.prompts import meta_prover
@@ -41,7 +41,7 @@ class OpenRun(ExitStack):
         super().__init__()
         self.run = run
         try:
-            self.settings = Settings.of(**run.settings)
+            self.settings = Settings.of(**{**WERE, **run.settings})
         except (msgspec.ValidationError, HeadwayError) as error:
             raise HeadwayError(f"{run.path / 'run.json'}: {error}; measure again into a new folder") from error
         self._tell, self._given, self._segmenter = tell, grader, segmenter
@@ -89,7 +89,10 @@ class OpenRun(ExitStack):
     def meta_prover(self) -> MetaProver:
         """The meta-prover."""
         s, most = self.settings.proving, self.settings.sampling.answer_tokens
-        return meta_prover(self.tags, suffix=s.suffix, end_suffix=s.end_suffix, branches=s.branches, max_tokens=most)
+        return meta_prover(
+            self.tags, suffix=s.suffix, end_suffix=s.end_suffix, branches=s.branches, max_tokens=most,
+            **self.settings.branch_sampling,
+        )  # fmt: skip
 
     def segmenter(self, trace: Trace) -> list[Episode]:
         """Cuts a trace as the settings say."""

@@ -35,6 +35,8 @@ def page_run(run: OpenRun, label: str | None = None) -> PageRun:
     report["branches"] = branch_counts(made)
     report["precision"] = realized(made.problems, made.curves, whole)._asdict()
     report["values"] = value_quality(made, scores)
+    if (coverage := folder.coverage()) is not None:
+        report["values"]["coverage"] = coverage
     report |= evaluate(made, budget=whole) | diagnose(made, budget=whole)
     report["authors"] = as_authors(made, budget=whole)
     by_id = {p.id: p for p in run.problems.problems}

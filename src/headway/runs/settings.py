@@ -9,10 +9,11 @@ from pathlib import Path
 from typing import Annotated, Any, Literal, get_type_hints
 
 import msgspec
+from msgspec import structs
 
 from headway.choices import Option, Options, lookup
 from headway.core.segment import Cutting
-from headway.core.tally import ValueKind
+from headway.core.tally import ESTIMATORS, ValueKind
 from headway.engines import Connection
 from headway.engines.loading import load_tokenizer, model_path
 from headway.engines.scripted import Characters, ScriptedEngine, ramps
@@ -26,6 +27,7 @@ from headway.types import Engine, HeadwayError, Tokenizer
 EngineName = Literal["auto", "hf", "scripted", "vllm", "api"]
 SCRIPTED = "scripted"
 MOST_BRANCHES = "Total branches; those after the first round go where they reduce the error most."
+AS_TRACES = "; default: that of traces."
 SETS = (
     f"JSONL, CSV or Parquet file; a named benchmark ({', '.join(PRESETS)}, countdown); "
     "hub:owner/name[:config][@split]; gym:TASK of reasoning-gym."
@@ -90,11 +92,19 @@ class Proving(Options, frozen=True):
 
     branches: Annotated[int, Option("Forced answers per boundary.", least=1)] = 4
     values: Annotated[ValueKind, Option("How values are estimated: docs/measuring.md.")] = "branches"
+    branch_temperature: Annotated[float | None, Option(f"Sampling temperature of branches{AS_TRACES}", least=0)] = None
+    branch_top_p: Annotated[float | None, Option(f"Nucleus sampling of branches{AS_TRACES}", above=0, most=1)] = None
     precision: Annotated[float | None, Option("Target: standard error of the regret by branches.", above=0)] = None
     value_precision: Annotated[float | None, Option("Target: standard error of each value.", above=0)] = None
     max_branches: Annotated[int | None, Option(MOST_BRANCHES, above=0)] = None
     suffix: Annotated[str | None, Option("Text that forces an answer within the thinking.")] = None
     end_suffix: Annotated[str | None, Option("Text that forces an answer after complete thinking.")] = None
+
+    def like(self, traces: Sampling) -> "Proving":
+        """The same with the sampling of traces for branches, where that of branches is not given."""
+        t, p = self.branch_temperature, self.branch_top_p
+        t, p = traces.temperature if t is None else t, traces.top_p if p is None else p
+        return structs.replace(self, branch_temperature=t, branch_top_p=p)
 
     @property
     def adaptive(self) -> bool:
@@ -106,6 +116,13 @@ class Proving(Options, frozen=True):
         super().check()
         if self.precision is not None and self.value_precision is not None:
             raise HeadwayError("--precision and --value-precision are different targets; give one of them")
+        own = self.branch_temperature != 0 and self.branch_top_p in (None, 1)
+        if "scores" in ESTIMATORS[self.values].needs and not own:
+            raise HeadwayError(
+                f"--values {self.values} needs branches of the model's own distribution: top-p 1 and a temperature "
+                f"above 0, got {self.branch_top_p} and {self.branch_temperature}; give --branch-top-p 1 and "
+                "--branch-temperature, or other --values"
+            )
         if self.adaptive and self.values != "branches":
             options = "--precision, --value-precision and --max-branches"
             raise HeadwayError(f"{options} use the variance of branches; got --values {self.values}")
@@ -150,6 +167,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
         if "model" not in options:
             raise HeadwayError("the option 'model' is missing")
         made: dict[str, Any] = {part: PARTS[part](**given) for part, given in parts.items()}
+        made["proving"] = made["proving"].like(made["sampling"])
         extension = extended and msgspec.convert(extended, Extended)
         settings = cls(**made, author=author, extended=extension, functions=functions or {})
         settings.check()
@@ -159,6 +177,12 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
         """All options by name, as `of` takes them and run.json holds them."""
         parts = msgspec.to_builtins(self)
         return {name: value for part in PARTS for name, value in parts.pop(part).items()} | parts
+
+    @property
+    def branch_sampling(self) -> dict[str, Any]:
+        """How branches are sampled: their temperature and top-p."""
+        proving = self.proving.like(self.sampling)
+        return {"temperature": proving.branch_temperature, "top_p": proving.branch_top_p}
 
     @property
     def whole(self) -> int:
@@ -184,6 +208,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
 _KINDS = get_type_hints(Settings)
 PARTS: dict[str, type[Options]] = {n: k for n, k in _KINDS.items() if isinstance(k, type) and issubclass(k, Options)}
 PART_OF = {name: part for part, kind in PARTS.items() for name in kind.__struct_fields__}
+WERE = {"branch_temperature": 1.0, "branch_top_p": 1.0}  # options that run.json of older versions does not have
 MAY_CHANGE = (*Connection.__struct_fields__, "cache")  # options that change how samples are obtained, not the samples
 
 

@@ -5,6 +5,7 @@
     traces.jsonl     one `Trace` a line
     branches.jsonl   one `Branch` a line
     scores.jsonl     one `Score` a line, where values need likelihoods
+    coverage.json    how many of the correct answers the scores count, where values are likelihoods
     attempts.jsonl   one `Attempt` a line, where chains were run (`headway linearize`)
     report.json, report.html
 
@@ -14,9 +15,10 @@ null on disk. Records are read when they are needed: a run may be larger than me
 
 import json
 import mmap
-from collections.abc import Collection, Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from itertools import zip_longest
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, BinaryIO, Generic, TypeVar, overload
 
 import msgspec
@@ -30,6 +32,7 @@ from headway.types import Attempt, Branch, HeadwayError, Keyed, Problem, Score, 
 SCHEMA = 1
 NONE = ProblemSet("", [], "")
 SCAN_BYTES = 2**20
+COVERAGE = "coverage.json"
 Record = Trace | Branch | Score | Attempt
 FILES: dict[type, str] = {
     Trace: "traces.jsonl", Branch: "branches.jsonl", Score: "scores.jsonl", Attempt: "attempts.jsonl"
@@ -111,19 +114,22 @@ class Run:
 
     @classmethod
     def create(
-        cls, path: Path, settings: dict[str, Any], asked: ProblemSet = NONE, *, may_change: Collection[str] = ()
-    ) -> "Run":
+        cls, path: Path, settings: dict[str, Any], asked: ProblemSet = NONE, *, may_change: Collection[str] = (),
+        were: Mapping[str, Any] = MappingProxyType({}),
+    ) -> "Run":  # fmt: skip
         """A new run with these settings and a copy of these problems, or the one at `path` to continue.
 
         A run that holds no traces yet is made anew. A continued run takes over the new values of the settings in
-        `may_change`; with other settings or problems, or where `path` is something else, it is a HeadwayError.
+        `may_change`; settings that it does not say, as older versions did not, are those in `were`. With other
+        settings or problems, or where `path` is something else, it is a HeadwayError.
         """
         now = json.loads(msgspec.json.encode(settings))  # as they are read back: tuples are lists, NaN is None
         there = (path / "run.json").exists()
         if there and (run := cls.load(path)).traces():
-            changed = [k for k in sorted({*now, *run.settings}) if now.get(k) != run.settings.get(k)]
+            then = {**were, **run.settings}
+            changed = [k for k in sorted({*now, *then}) if now.get(k) != then.get(k)]
             if differ := [k for k in changed if k not in may_change]:
-                shown = "; ".join(f"{k}: there {run.settings.get(k)!r}, now {now.get(k)!r}" for k in differ)
+                shown = "; ".join(f"{k}: there {then.get(k)!r}, now {now.get(k)!r}" for k in differ)
                 held = f"{path} holds a run with other settings ({shown})"
                 raise HeadwayError(f"{held}; give the same settings to continue it, or another --out")
             run._check_problems(asked.problems)
@@ -172,6 +178,11 @@ class Run:
     def scores(self) -> Records[Score]:
         """All scores, in the order they were made."""
         return self._records(Score)
+
+    def coverage(self) -> dict[str, Any] | None:
+        """The coverage of the scores (`headway.procedures.coverage`); None where it was not found out."""
+        file = self.path / COVERAGE
+        return json.loads(file.read_bytes()) if file.exists() else None
 
     def attempts(self) -> Records[Attempt]:
         """All attempts of chains, in the order they were made."""

@@ -31,12 +31,13 @@ def question_of(prompt: str | Sequence[Message]) -> str:
 
 
 def meta_prover(
-    tags: ThinkTags, *, suffix: str | None = None, end_suffix: str | None = None, branches: int, max_tokens: int
-) -> MetaProver:
+    tags: ThinkTags, *, suffix: str | None = None, end_suffix: str | None = None, branches: int, max_tokens: int,
+    temperature: float = 1.0, top_p: float = 1.0,
+) -> MetaProver:  # fmt: skip
     """The meta-prover whose suffix says that time is up, closes the thinking and opens the answer's box.
 
     After complete thinking, `end_suffix` only closes and opens.
     """
     suffix = TIME_IS_UP + tags.close + FINAL_ANSWER if suffix is None else suffix
     end_suffix = tags.close + FINAL_ANSWER if end_suffix is None else end_suffix
-    return MetaProver(suffix, end_suffix, branches, max_tokens)
+    return MetaProver(suffix, end_suffix, branches, max_tokens, temperature, top_p)

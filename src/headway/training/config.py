@@ -78,6 +78,11 @@ class MRTConfig(GRPOConfig):  # type: ignore[misc]
         super().__post_init__()
         if not self.gives_credit:
             return
+        if (self.top_k or 0) > 0 or self.min_p or self.repetition_penalty != 1:
+            raise HeadwayError(
+                f"top_k {self.top_k}, min_p {self.min_p} and repetition_penalty {self.repetition_penalty} change how "
+                "traces are sampled, not how their branches are; leave them out (temperature and top_p apply to both)"
+            )
         if (level := self.importance_sampling_level) != "token":
             raise HeadwayError(
                 f"importance_sampling_level is '{level}', which averages the credit of tokens away; use 'token', or "

@@ -13,13 +13,16 @@ from jaxtyping import Float
 
 from headway.core.progress import progress
 from headway.core.regret import cumulative_regret, normalized_regret
-from headway.core.tally import ValueCurve
+from headway.core.tally import ESTIMATORS, ValueCurve
 from headway.credit import SCHEMES, Bonuses
+from headway.procedures import coverage
+from headway.procedures.prove import Prover
 from headway.types import Branch, Trace
 
 logger = logging.getLogger(__name__)
 
 TRACES_FILE = "traces.jsonl"
+CHECK_EVERY = 50  # steps
 
 
 class StepResult(NamedTuple):
@@ -130,6 +133,18 @@ class StepLog:
         """Adds what the groups of all processes can teach to TRL's log."""
         for name, value in group_metrics(rewards_PG, bonuses).items():
             self._trainer._metrics["train"][f"mrt/{name}"].append(value)
+
+    def check_scores(self, prover: Prover, traces: list[Trace], seed: int) -> None:
+        """Logs, every `CHECK_EVERY` steps, how many of the correct answers likelihood values count; may warn."""
+        t, needs = self._trainer, ESTIMATORS[self._trainer.args.values].needs
+        if "scores" not in needs or "branches" in needs or t.state.global_step % CHECK_EVERY:
+            return
+        found = coverage.sampled(prover, traces, seed=seed)
+        all_found = coverage.Coverage(*np.sum(gather_object([found]), axis=0).tolist())
+        t.cost.sampled(found.sampled)
+        t._metrics["train"]["mrt/value/coverage"] = [all_found.share]
+        if t.accelerator.is_main_process:
+            all_found.warn_if_low()
 
     def write(self, result: StepResult) -> None:
         """Adds the step's metrics to TRL's log and its traces to the file."""

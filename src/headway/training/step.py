@@ -91,7 +91,8 @@ class Step:
         t = self._trainer
         names = [hashlib.sha256(repr(list(p)).encode()).hexdigest()[:16] for p in prompts]
         seeds = [derive_seed(self._args.seed, "prefix", self._step, name) for name in names]
-        params = SamplingParams(max_tokens=self._args.max_completion_length, temperature=self._args.temperature)
+        a = self._args
+        params = SamplingParams(a.max_completion_length, temperature=a.temperature, top_p=a.top_p)
         completions = t.policy.sample([Prompt.of(p) for p in prompts], params, seeds=seeds)
         prefixes = {}
         for prompt, name, [completion], seed in zip(prompts, names, completions, seeds, strict=True):
@@ -126,6 +127,7 @@ class Step:
         traces, seed = [trace for trace, _ in of_key.values()], derive_seed(self._args.seed, "branches", self._step)
         curves, branches, scores = prover.curves(self._args.values, traces, seed=seed)
         t.cost.sampled(sum(b.sampled for b in branches))
+        t.step_log.check_scores(prover, traces, seed)
         found = dict(zip(of_key, curves, strict=True))
         return [found[trace.key] for trace, _ in proved], branches, known_share(curves, scores)
 

@@ -63,12 +63,13 @@ class MRTTrainer(GRPOTrainer):  # type: ignore[misc]
                 f"training opens the thinking in the prompt, so that all completions begin in it: got think_open '' "
                 f"where the model's own tag is {opening_of(tags)!r}; leave think_open out"
             )
-        forced = {"suffix": args.suffix, "end_suffix": args.end_suffix}
-        self.prover = meta_prover(tags, **forced, branches=args.branches, max_tokens=args.answer_tokens)
+        self.prover = meta_prover(
+            tags, suffix=args.suffix, end_suffix=args.end_suffix, branches=args.branches,
+            max_tokens=args.answer_tokens, temperature=args.temperature, top_p=args.top_p,
+        )  # fmt: skip
         suffix = processing_class.encode(self.prover.suffix, add_special_tokens=False)
-        self.budget = float(
-            args.regret_budget or args.max_completion_length + len(suffix)
-        )  # of regret, for all traces
+        # C0 of regret, for all traces
+        self.budget = float(args.regret_budget or args.max_completion_length + len(suffix))
         self.policy = Policy(self)
         self.step_log = StepLog(self)
         self.cost = Cost()

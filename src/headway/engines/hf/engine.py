@@ -1,7 +1,8 @@
 """The transformers engine: sampling with a seed for each request, and one prefill for prompts that share a base."""
 
-from collections.abc import Sequence
-from functools import lru_cache, partial
+import math
+from collections.abc import Iterator, Sequence
+from functools import cached_property, lru_cache, partial
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ from headway.engines.hf import decode, likelihood
 from headway.engines.hf.compat import LanguageModel, stop_strings
 from headway.engines.hf.prefix_cache import PrefixCache, Request, alone, shared_prefixes
 from headway.engines.hf.sampler import Decoding
+from headway.engines.hf.vocabulary import Vocabulary
 from headway.engines.loading import load_tokenizer, loading, model_path
 from headway.types import Completion, Continuations, Prompts, SamplingParams
 
@@ -32,7 +34,6 @@ class HFEngine:
         ends = ends if isinstance(ends, list) else [ends]
         self._ends = sorted({e for e in [*ends, tokenizer.eos_token_id] if e is not None})
         self._stops = lru_cache(maxsize=8)(partial(stop_strings, tokenizer))
-        self.closing_tokens = lru_cache(maxsize=8)(self._closing_tokens)
 
     @torch.no_grad()
     def sample(self, prompts: Prompts, params: SamplingParams, *, seeds: Sequence[int]) -> list[list[Completion]]:
@@ -53,35 +54,48 @@ class HFEngine:
     def logprobs(
         self, prompts: Prompts, continuations: Continuations, *, ends: tuple[str, ...], temperature: float = 1.0
     ) -> list[list[float]]:
-        """The log-probability of each continuation of each prompt, and then of an end.
+        """The log-probability of each continuation of each prompt; -inf where no token can end it.
 
         With sliding windows, state spaces or attention without 4-D masks, each is computed with its whole prompt.
         """
         if temperature <= 0:
             raise ValueError(f"a likelihood needs a temperature above 0, got {temperature}")
-        if any(not c for some in continuations for c in some):
-            raise ValueError("a continuation needs at least one token")
+        sets: dict[tuple[int, ...], int] = {}  # of tokens that end a continuation, by number
+        asked = [
+            [
+                likelihood.Ended(k, c.token_ids, sets.setdefault(closing, len(sets)))
+                for k, c in enumerate(some)
+                if (closing := self.vocabulary.closing(c.rest, ends))
+            ]
+            for some in continuations
+        ]
+        options: Any = dict(closers=[torch.tensor(s, device=self.model.device) for s in sets], temperature=temperature)
+        out = [[-math.inf] * len(some) for some in continuations]
+        for place, k, logprob in self._logprobs(prompts, asked, options):
+            out[place][k] = logprob
+        return out
+
+    def _logprobs(
+        self, prompts: Prompts, asked: Sequence[Sequence[likelihood.Ended]], options: dict[str, Any]
+    ) -> Iterator[tuple[int, int, float]]:
+        """The place of each prompt, the index of each continuation and its log-probability."""
         model = self.language_model
-        options: Any = dict(closers=self.closing_tokens(ends), temperature=temperature)
         if not model.takes_trees:
-            return likelihood.score_separately(model, prompts, continuations, **options)
-        requests = [Request(i, p) for i, (p, some) in enumerate(zip(prompts, continuations, strict=True)) if some]
-        found: dict[int, list[float]] = {}
+            yield from likelihood.score_separately(model, prompts, asked, **options)
+            return
+        requests = [Request(i, p) for i, (p, some) in enumerate(zip(prompts, asked, strict=True)) if some]
         for prefixes in shared_prefixes(requests, self.prefix_cache):
-            found |= likelihood.score(model, prefixes, continuations, **options)
-        return [found.get(place, []) for place in range(len(prompts))]
+            yield from likelihood.score(model, prefixes, asked, **options)
 
     def starts(self, params: SamplingParams) -> decode.Start:
         """A function that begins completions, one for each seed."""
         stops = self._stops(params.stop) if params.stop else None
         return lambda seeds: Decoding(seeds, params, self._ends, stops)
 
-    def _closing_tokens(self, ends: tuple[str, ...]) -> torch.Tensor:
-        """The tokens that end an answer: the end of the text, and all whose text begins, spaces aside, with an end."""
-        texts = self.tokenizer.batch_decode([[i] for i in range(len(self.tokenizer))], skip_special_tokens=False)
-        found = [i for i, text in enumerate(texts) if text.lstrip(" ").startswith(ends)] if ends else []
-        rows = self.model.get_output_embeddings().weight.shape[0]
-        return torch.tensor([i for i in sorted({*self._ends, *found}) if i < rows], device=self.model.device)
+    @cached_property
+    def vocabulary(self) -> Vocabulary:
+        """The texts of the tokens."""
+        return Vocabulary(self.tokenizer, self.model.get_output_embeddings().weight.shape[0], self._ends)
 
 
 def load(model: str | Path, *, dtype: str = "auto", trust_remote_code: bool = False) -> HFEngine:

@@ -11,7 +11,7 @@ from jaxtyping import Bool, Float, Int
 from torch.nn.utils.rnn import pad_sequence
 
 from headway.engines.hf.prefix_cache import Request
-from headway.types import Continuations, TokenIds
+from headway.types import TokenIds
 
 LOOKAHEAD = 3  # tokens of a continuation that one forward computes
 MIN_RELATIVE_LOGPROB = -math.log(1e4)  # a continuation less likely than this, relative to the best, is dropped
@@ -38,6 +38,11 @@ class TokenTree:
                 seen[node] |= seen[parent]
         return seen
 
+    @cached_property
+    def empty(self) -> list[int]:
+        """The nodes of prompts that end a continuation: one without tokens."""
+        return [node for nodes in self.ends.values() for node in nodes if self.depth[node] < 0]
+
     def frontier(self, logprob: Float[np.ndarray, " N"], depth: int) -> Int[np.ndarray, " M"]:
         """The nodes to compute next: the likely ones at `depth` and those below them; at depth 0 the prompts too."""
         if depth == 0:
@@ -53,7 +58,9 @@ class TokenTree:
         return np.flatnonzero(chosen)
 
 
-def build(requests: Sequence[Request], continuations: Continuations | Mapping[int, Sequence[TokenIds]]) -> TokenTree:
+def build(
+    requests: Sequence[Request], continuations: Sequence[Sequence[TokenIds]] | Mapping[int, Sequence[TokenIds]]
+) -> TokenTree:
     """The tree of requests with one shared prefix; continuations of a prompt share the tokens they begin with.
 
     An empty continuation ends at the last token of its prompt.
