@@ -1,9 +1,9 @@
 """Selecting: from the traces of a run and their values to the texts of a round of fine-tuning (MRT as STaR)."""
 
 from collections import Counter, defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from itertools import groupby
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -33,7 +33,8 @@ class Candidate(NamedTuple):
 
     key: TraceKey
     outcome: Outcome
-    finished: bool
+    finished: bool  # it ended by itself, not at its maximum of tokens
+    tokens: int  # sampled for it, branches included
     curve: ValueCurve
 
 
@@ -75,6 +76,16 @@ def solutions(branches: Sequence[Branch], *, max_tokens: int) -> dict[TraceKey, 
     return found
 
 
+def without_solution(
+    candidates: Sequence[Candidate], choices: Sequence[Choice], solved: Collection[TraceKey]
+) -> list[Choice]:
+    """The choices, with the cuts left out after which no solution was correct."""
+    return [
+        choice if choice.boundary is None or candidate.key in solved else choice._replace(left_out="no_solution")
+        for candidate, choice in zip(candidates, choices, strict=True)
+    ]
+
+
 def whole_text(trace: Trace, end: int) -> Text:
     """A whole trace and the end of the text."""
     return Text(*trace.key, trace.prompt_ids, (*trace.token_ids, end), None, trace.text)
@@ -93,6 +104,25 @@ def cut_text(trace: Trace, boundary: int, solved: Branch, prover: Prover, end: i
     return Text(*trace.key, trace.prompt_ids, (*ids, end), boundary, text)
 
 
-def left_out(choices: Sequence[Choice]) -> dict[str, int]:
-    """How many traces were left out for each reason, the most frequent first."""
-    return dict(Counter(choice.left_out for choice in choices if choice.left_out).most_common())
+def selection_metrics(
+    candidates: Sequence[Candidate], choices: Sequence[Choice], texts: Sequence[Text], answers: Sequence[Branch]
+) -> dict[str, Any]:
+    """What rounds.jsonl says of a selection (docs/training.md); NaN where a rule cuts nothing."""
+    chosen = [
+        candidate.curve.values.values[choice.boundary]
+        for candidate, choice in zip(candidates, choices, strict=True)
+        if choice.boundary is not None
+    ]
+    graded = [b.reward for b in answers if b.reward is not None]
+    return {
+        "problems": len({c.key[0] for c in candidates}),
+        "sampled": len(candidates),
+        "correct": sum(c.outcome == "correct" for c in candidates),
+        "selected": len(texts),
+        "selected_problems": len({t.problem_id for t in texts}),
+        "left_out": dict(Counter(c.left_out for c in choices if c.left_out).most_common()),
+        "tokens_sampled": sum(c.tokens for c in candidates) + sum(b.sampled for b in answers),
+        "tokens_selected": sum(len(t.completion_ids) for t in texts),
+        "chosen_value": float(np.mean(chosen)) if chosen else float("nan"),
+        "fresh_value": float(np.mean(graded)) if graded else float("nan"),
+    }

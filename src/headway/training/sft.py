@@ -14,6 +14,7 @@ from trl import ModelConfig, SFTTrainer, get_peft_config
 
 from headway.engines.loading import load_tokenizer, model_path
 from headway.training.config import FineTuneConfig
+from headway.training.recipe import parse
 from headway.types import TokenIds
 
 NO_LOSS = -100  # PyTorch's label of a token without loss
@@ -35,6 +36,11 @@ class _Tell(TrainerCallback):  # type: ignore[misc]
 
     def on_step_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
         self._tell(state.global_step, state.max_steps)
+
+
+def parse_with_sft(groups: tuple[type, ...], arguments: list[str], command: str) -> tuple[Any, ...]:
+    """The dataclasses of `groups`, SFT's options and the model's, as `parse` reads them."""
+    return parse((*groups, FineTuneConfig, ModelConfig), arguments, command)
 
 
 def dataset_of_tokens(examples: Sequence[Example]) -> Dataset:
