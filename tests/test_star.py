@@ -149,7 +149,9 @@ def test_a_branch_as_long_as_allowed_is_no_solution() -> None:
 @given(st.lists(st.lists(st.sampled_from([0.0, 0.3, 0.6, 0.9]), min_size=4, max_size=4), min_size=1, max_size=4))
 def test_likelihood_cuts_where_the_script_is_best(scripts: list[list[float]]) -> None:
     play = Play(scripts, traces=2, branches=1)
-    for candidate, choice in zip(play.candidates, choose(RULES["best_prefix"], play.candidates, budget=1), strict=True):
+    for candidate, choice in zip(
+        play.candidates, choose(RULES["best_prefix"], play.candidates, budget=1), strict=True
+    ):
         script = scripts[int(candidate.key[0][1:])]
         best = script.index(max(script))
         assert choice == (Choice(boundary=best) if best else Choice("no_progress"))
@@ -163,7 +165,7 @@ def test_no_rule_ever_keeps_a_wrong_solution(rule: str, kind: str) -> None:
     assert texts and len(texts) == sum(c.left_out is None for c in choices) < len(choices)
     for text in texts:
         written = play.engine.tokenizer.decode(text.completion_ids[:-1], skip_special_tokens=False)
-        thought, _, rest = written.partition(CLOSE)
+        _, _, rest = written.partition(CLOSE)
         assert extract_answer(rest) == play.problems[text.problem_id].answer
         assert text.completion_ids[-1] == END and text.text == written
     if rule == "outcome":
