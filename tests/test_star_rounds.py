@@ -24,6 +24,8 @@ from headway.types import HeadwayError
 pytestmark = pytest.mark.filterwarnings("default")
 
 RECIPE = Path(__file__).parent.parent / "recipes" / "star" / "best_prefix.yaml"
+STAGES = [f"round 1: {stage}" for stage in ("sample", "score", "solve", "fine-tune")]
+STAGES += ["round 2: sample", "round 2: fine-tune"]
 SMALL = {
     "limit": 4, "traces": 4, "budget": 64, "per_device_train_batch_size": 4, "max_steps": 2, "warmup_steps": 0,
     "rounds": 2, "branches": 2, "seed": 5,
@@ -102,9 +104,7 @@ def test_what_is_selected_ends_its_thinking_once_and_then_the_text(whole: Path) 
         assert text.boundary is not None and text.boundary > 0
 
 
-@pytest.mark.parametrize("stage", [
-    "round 1: sample", "round 1: score", "round 1: solve", "round 1: fine-tune", "round 2: sample", "round 2: fine-tune",
-])  # fmt: skip
+@pytest.mark.parametrize("stage", STAGES)
 def test_rounds_that_were_stopped_end_like_those_that_were_not(stage: str, whole: Path, tmp_path: Path) -> None:
     out = tmp_path / "stopped"
     with pytest.raises(Stop):
@@ -215,9 +215,19 @@ def test_the_loss_is_that_of_the_completion_given_the_prompt(tmp_path: Path) -> 
 def test_an_adapter_is_merged_into_a_whole_model(tmp_path: Path) -> None:
     tiny.folder(tmp_path / "m")
     flags = ["--output_dir", str(tmp_path / "w"), "--model_name_or_path", str(tmp_path / "m"), "--max_steps", "2"]
-    lora = ["--use_peft", "true", "--lora_r", "2", "--lora_target_modules", "q_proj", "--learning_rate", "0.01"]
+    lora = [
+        "--use_peft",
+        "true",
+        "--lora_r",
+        "2",
+        "--lora_target_modules",
+        "q_proj",
+        "v_proj",
+        "--learning_rate",
+        "0.01",
+    ]
     args, of = parse_with_sft((), [*flags, *lora, "--save_strategy", "no"], "star")
     fine_tune([((5, 6), (7, 8, 1))] * 8, str(tmp_path / "m"), args, of, tmp_path / "out", tmp_path / "w", tell=quiet)
     before, after = (safetensors.torch.load_file(tmp_path / f / "model.safetensors") for f in ("m", "out"))
     changed = {name for name in before if not torch.equal(before[name], after[name])}
-    assert before.keys() == after.keys() and changed and all("q_proj" in name for name in changed)
+    assert before.keys() == after.keys() and changed and all("q_proj" in name or "v_proj" in name for name in changed)
