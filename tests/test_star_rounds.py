@@ -144,6 +144,16 @@ def test_a_folder_of_something_else_is_refused(tmp_path: Path) -> None:
     assert [p.name for p in tmp_path.iterdir()] == ["notes.txt"]
 
 
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [("{", "cannot be read"), ("[]", "cannot be read"), ('{"schema": 0, "options": {}}', "schema 0")],
+)
+def test_a_star_json_that_cannot_be_used_is_refused(content: str, said: str, tmp_path: Path) -> None:
+    (tmp_path / "star.json").write_text(content)
+    with pytest.raises(HeadwayError, match=said):
+        Recipe(arguments(tmp_path)).claim()
+
+
 def test_nothing_selected_is_an_error_with_counts(tmp_path: Path) -> None:
     with pytest.raises(HeadwayError, match=r"no text was selected from 16 traces \(16 truncated\)"):
         star(arguments(tmp_path / "none", budget=4, rule="outcome"), quiet)
