@@ -77,3 +77,18 @@ def print_cells(rows: Sequence[tuple[str, str, float | None]], minutes_left: flo
         print(f"{state:>8}  {name}{typed}")
     counts = ", ".join(f"{n} {state}" for state, n in Counter(state for _, state, _ in rows).items())
     print(f"{counts}; about {minutes_left:.0f} minutes of one core left")
+
+
+def print_rounds(rounds: list[dict[str, Any]]) -> None:
+    """The metrics of rounds of STaR, a row each, and why traces were left out."""
+    table = Table(title=f"rule: {rounds[0]['rule']}", title_justify="left")
+    shown = ("round", "sampled", "correct", "selected", "tokens_sampled", "tokens_selected", "steps", "loss")
+    for column in shown:
+        table.add_column(column.replace("_", " "), justify="right")
+    for made in rounds:
+        table.add_row(*(number(float(made[name]), 3 if name == "loss" else 0) for name in shown))
+    out = Console()
+    out.print(table)
+    for made in rounds:
+        reasons = ", ".join(f"{n} {reason.replace('_', ' ')}" for reason, n in made["left_out"].items())
+        out.print(f"round {made['round']}: left out {reasons or 'none'}")
