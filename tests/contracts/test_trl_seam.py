@@ -339,6 +339,23 @@ def test_all_tokens_are_counted_and_the_count_ends_the_training(tmp_path: Path) 
     assert trainer.state.global_step == 1  # 8 traces of up to 24 tokens, 5 boundaries each, 4 branches of up to 32
 
 
+def test_where_tokens_end_the_training_the_learning_rate_runs_over_them(tmp_path: Path) -> None:
+    limit = 1200
+    options = dict(max_steps=50, max_generated_tokens=limit, lr_scheduler_type="linear", segment="tokens")
+    trainer = trained(tmp_path, credit="grpo", learning_rate=1e-2, **options)
+    log = [row for row in trainer.state.log_history if "mrt/generated_tokens" in row]
+    assert 2 < len(log) < 50 and log[-1]["mrt/generated_tokens"] >= limit
+    used = [0, 0, *(row["mrt/generated_tokens"] for row in log)]  # the schedule steps before a step's tokens are counted
+    rates = [row["learning_rate"] for row in log]
+    assert rates == pytest.approx([1e-2 * (1 - tokens / limit) for tokens in used[: len(log)]], rel=1e-6)
+
+
+def test_a_schedule_that_cannot_run_over_tokens_is_refused(tmp_path: Path) -> None:
+    options = dict(max_generated_tokens=300, lr_scheduler_type="greedy")
+    with pytest.raises(HeadwayError, match="cannot run over tokens"):
+        trained(tmp_path, credit="grpo", **options)
+
+
 def trainer_of(path: Path, template: str, **options: Any) -> MRTTrainer:
     tokenizer = tiny.tokenizer()
     tokenizer.chat_template = template

@@ -43,6 +43,15 @@ class Cost:
         self._sampled, self._computed, self._since = 0, 0, now
         return self.totals
 
+    def limits(self, args: Any) -> dict[str, int]:
+        """The counts that end the training, each with its limit."""
+        each = {name: getattr(args, f"max_{name}", None) for name in COUNTS}
+        return {name: limit for name, limit in each.items() if limit}
+
+    def share(self, args: Any) -> float:
+        """How much of the limits is used, from 0 to 1."""
+        return max((min(1.0, self.totals[name] / limit) for name, limit in self.limits(args).items()), default=0.0)
+
     def resume(self, log: list[dict[str, float]]) -> None:
         """Goes on from the last counts of a checkpoint's log."""
         for name in COUNTS:
@@ -66,11 +75,8 @@ class StopAtCost(TrainerCallback):  # type: ignore[misc]
         t = self._trainer
         totals = t.cost.total()
         t._metrics["train"] |= {f"mrt/{name}": [count] for name, count in totals.items()}
-        shares = [(state.global_step, state.max_steps)]
-        for name in ("generated_tokens", "computed_tokens"):
-            if limit := getattr(t.args, f"max_{name}"):
-                shares.append((int(min(totals[name], limit)), limit))
-        if any(done >= limit for done, limit in shares[1:]):
-            control.should_training_stop = True
+        control.should_training_stop |= t.cost.share(t.args) == 1
+        limits = t.cost.limits(t.args).items()
+        shares = [(state.global_step, state.max_steps), *((int(min(totals[n], most)), most) for n, most in limits)]
         if t.tell:
             t.tell(*max(shares, key=lambda s: s[0] / s[1]))

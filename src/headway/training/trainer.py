@@ -26,6 +26,8 @@ from headway.training.policy import Policy
 from headway.training.step import Step
 from headway.types import Grader, HeadwayError
 
+PARTS = 1000  # of a training that tokens end, for the schedule of its learning rate
+
 
 class MRTTrainer(GRPOTrainer):  # type: ignore[misc]
     """GRPO with credit for progress.
@@ -88,6 +90,20 @@ class MRTTrainer(GRPOTrainer):  # type: ignore[misc]
         )  # fmt: skip
         self.cost.watch(self.accelerator.unwrap_model(self.model))
         self.known = KnownAnswers(processing_class, self.prover, grader)
+
+    def create_scheduler(self, num_training_steps: int, optimizer: Any = None) -> Any:
+        """TRL's schedule of the learning rate; where tokens end the training, it runs over their share."""
+        if not self.cost.limits(self.args):
+            return super().create_scheduler(num_training_steps, optimizer)
+        self.lr_scheduler = super().create_scheduler(PARTS, optimizer)
+        of_part = getattr(self.lr_scheduler, "lr_lambdas", None)  # one for each group of parameters
+        if of_part is None:
+            raise HeadwayError(
+                f"lr_scheduler_type '{self.args.lr_scheduler_type}' cannot run over tokens; use constant, linear or "
+                "cosine, or max_steps instead of a limit of tokens"
+            )
+        self.lr_scheduler.lr_lambdas = [lambda _, at=at: at(PARTS * self.cost.share(self.args)) for at in of_part]
+        return self.lr_scheduler
 
     def _tokenize_prompts(self, prompts: list[Any]) -> tuple[list[list[int]], Any, dict[str, Any]]:
         """TRL's prompts, with the thinking opened where the template does not open it, and with the stale prefixes."""
