@@ -76,6 +76,11 @@ class MRTConfig(GRPOConfig):  # type: ignore[misc]
         super().__post_init__()
         if not self.gives_credit:
             return
+        if SCHEMES[self.credit].values_of == "policy" and self.values != "branches":
+            raise HeadwayError(
+                f"credit {self.credit} needs the policy's own values, which are sampled; got values '{self.values}', "
+                "use values: branches"
+            )
         if (level := self.importance_sampling_level) != "token":
             raise HeadwayError(
                 f"importance_sampling_level is '{level}', which averages the credit of tokens away; use 'token', or "

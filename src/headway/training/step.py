@@ -13,6 +13,7 @@ from msgspec import structs
 from headway.core.segment import boundaries, cut
 from headway.core.tally import ValueCurve, known_share, lay_out, value_curve
 from headway.credit import SCHEMES, Bonuses, Group, token_advantages
+from headway.procedures.continued import continued_curves
 from headway.procedures.prove import Prover
 from headway.procedures.sample import derive_seed, grade_traces, make_trace, shortened
 from headway.training.config import MRTConfig
@@ -23,6 +24,7 @@ from headway.types import Branch, Completion, Episode, Problem, Prompt, Sampling
 # The token ranges that the bonuses of a scheme are for, from the episodes and the length of a completion
 RANGES: dict[str, Callable[[list[Episode], int], list[Episode]]] = {
     "episodes": lambda episodes, _: episodes,
+    "steps": lambda episodes, n: [*episodes[:-1], Episode(episodes[-1].start if episodes else 0, n)] if n else [],
     "completion": lambda _, length: [Episode(0, length)],
 }
 
@@ -124,7 +126,12 @@ class Step:
         )  # fmt: skip
         # a group shares its stale prefix: each trace is proved once
         traces, seed = [trace for trace, _ in of_key.values()], derive_seed(self._args.seed, "branches", self._step)
-        curves, branches, scores = prover.curves(self._args.values, traces, seed=seed)
+        if self._scheme.values_of == "policy":
+            a = self._args
+            params = SamplingParams(a.max_completion_length, a.branches, a.temperature, a.top_p)
+            curves, branches, scores = *continued_curves(prover, traces, t.tags, params, seed=seed), []
+        else:
+            curves, branches, scores = prover.curves(self._args.values, traces, seed=seed)
         t.cost.sampled(sum(b.sampled for b in branches))
         found = dict(zip(of_key, curves, strict=True))
         return [found[trace.key] for trace, _ in proved], branches, known_share(curves, scores)
