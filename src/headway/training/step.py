@@ -13,7 +13,7 @@ from msgspec import structs
 from headway.core.segment import boundaries, cut
 from headway.core.tally import ValueCurve, known_share, lay_out, value_curve
 from headway.credit import SCHEMES, Bonuses, Group, token_advantages
-from headway.procedures.continued import continued_curves
+from headway.procedures.continued import continued_curves, through_openers
 from headway.procedures.prove import Prover
 from headway.procedures.sample import derive_seed, grade_traces, make_trace, shortened
 from headway.training.config import MRTConfig
@@ -24,7 +24,7 @@ from headway.types import Branch, Completion, Episode, Problem, Prompt, Sampling
 # The token ranges that the bonuses of a scheme are for, from the episodes and the length of a completion
 RANGES: dict[str, Callable[[list[Episode], int], list[Episode]]] = {
     "episodes": lambda episodes, _: episodes,
-    "steps": lambda episodes, n: [*episodes[:-1], Episode(episodes[-1].start if episodes else 0, n)] if n else [],
+    "episodes+answer": lambda episodes, n: [*episodes[:-1], Episode(episodes[-1].start if episodes else 0, n)] if n else [],
     "completion": lambda _, length: [Episode(0, length)],
 }
 
@@ -108,6 +108,9 @@ class Step:
 
     def _proved(self) -> list[tuple[Trace, list[Episode]]]:
         """What each completion's values are of: its own trace, cut, or the stale prefix as one episode."""
+        if self._scheme.values_of == "policy":
+            each = zip(self._traces, self._lengths, strict=True)
+            return [(trace, through_openers(self._cut(trace), length)) for trace, length in each]
         if not self._prefixes:
             return [(trace, self._cut(trace)) for trace in self._traces]
         return [
