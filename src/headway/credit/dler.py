@@ -1,4 +1,4 @@
-"""The part of DLER (Liu et al., 2025, arXiv:2510.15110) that is not an option of TRL's: its boost of correct traces."""
+"""DLER (Liu et al., 2025, arXiv:2510.15110), what is not an option of TRL's: its boost of correct traces."""
 
 import numpy as np
 

@@ -9,14 +9,16 @@ from headway.credit.common import Bonuses, Group, centred, throughout
 def bonuses(group: Group) -> Bonuses:
     """One bonus for a completion: minus its length if it is correct, relative to the group's correct ones.
 
-        b = -1[correct] sigmoid((L - mean) / std),    mean and std of L over the correct traces of the group, centred
+        b = -1[correct] sigmoid((L - mean) / std),    mean and std of L over the group's correct traces; centred
 
-    Beside the outcome it is the paper's reward 1[correct] (1 - a sigmoid(...)) with its leave-one-out baseline, up to a
-    constant: with G traces and `scale_rewards: none` for weight a (G - 1) / G. Where the correct traces have one length
-    std is 0 and each pays sigmoid(0) = 1/2. The expected gradient is that of alpha * E[ b - mean of the others' b ] for
-    one trace of pi in a group of pi_old: the others' pay depends on its length too. An undecided outcome gives NaN.
+    With the outcome of `scale_rewards: none` and weight a (G - 1) / G, G the size of a group, the advantage is the
+    paper's up to a factor: reward 1[correct] (1 - a sigmoid(...)), leave-one-out baseline. Where the correct traces
+    have one length std is 0, and each pays sigmoid(0) = 1/2. The expected gradient is that of
+    alpha * E[ b - mean of the others' b ] for one trace of pi in a group of pi_old: its length moves the others' pay
+    too. An undecided outcome gives NaN.
     """
-    return throughout(centred([np.array([-p]) for p in penalties(group.rewards, np.array(group.lengths, dtype=float))]))
+    paid = penalties(group.rewards, np.array(group.lengths, dtype=float))
+    return throughout(centred([np.array([-p]) for p in paid]))
 
 
 def penalties(rewards: Float[np.ndarray, " G"], lengths: Float[np.ndarray, " G"]) -> Float[np.ndarray, " G"]:

@@ -12,10 +12,10 @@ def bonuses(group: Group) -> Bonuses:
         b_j = (1 / J) sum_{k > j} (R_k - mean_k R_k),    end_j = b_{j+1}
 
     In the paper the tokens of a prefix have the advantage of each exit whose completion begins with it; R is
-    `exit_rewards`. The last exit is the trace itself with its outcome, and the last episode includes the answer. There
-    are J exits, not a fixed number, and the forced answers are not trained, nor the text that forces them. The mean
-    over a trace's own exits depends on what comes later: the update is not the gradient of an objective. Unknown values
-    are no exits.
+    `exit_rewards`. The last exit is the trace itself with its outcome, and the last episode includes the answer.
+    There are J exits, not a fixed number, and neither the forced answers nor the text that forces them is trained.
+    The mean over a trace's own exits depends on what comes later: the update is not the gradient of an objective.
+    Unknown values are no exits.
     """
     result = []
     for values, reward, n in zip(group.values, group.rewards, choices(group), strict=True):

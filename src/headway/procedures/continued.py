@@ -54,7 +54,8 @@ def continued_curves(
     of_key: dict[tuple[str, int], list[Branch]] = {trace.key: [] for trace in traces}
     for branch in branches:
         of_key[branch.key].append(branch)
-    tallies = [lay_out(t.key, [f.position for f in of_trace], of_key[t.key]) for t, of_trace in zip(traces, at, strict=True)]
+    positions = [[f.position for f in of_trace] for of_trace in at]
+    tallies = [lay_out(t.key, where, of_key[t.key]) for t, where in zip(traces, positions, strict=True)]
     return [value_curve(tally) for tally in tallies], branches
 
 

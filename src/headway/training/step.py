@@ -19,12 +19,17 @@ from headway.procedures.sample import derive_seed, grade_traces, make_trace, sho
 from headway.training.config import MRTConfig
 from headway.training.logs import StepResult
 from headway.training.outcome import TRACE, problem_of
-from headway.types import Branch, Completion, Episode, Problem, Prompt, SamplingParams, TokenIds, Trace
+from headway.types import Branch, Completion, Episode, Problem, Prompt, SamplingParams, Score, TokenIds, Trace
+
+
+def _with_answer(episodes: list[Episode], length: int) -> list[Episode]:
+    return [*episodes[:-1], Episode(episodes[-1].start if episodes else 0, length)] if length else []
+
 
 # The token ranges that the bonuses of a scheme are for, from the episodes and the length of a completion
 RANGES: dict[str, Callable[[list[Episode], int], list[Episode]]] = {
     "episodes": lambda episodes, _: episodes,
-    "episodes+answer": lambda episodes, n: [*episodes[:-1], Episode(episodes[-1].start if episodes else 0, n)] if n else [],
+    "episodes+answer": _with_answer,
     "completion": lambda _, length: [Episode(0, length)],
 }
 
@@ -132,7 +137,8 @@ class Step:
         if self._scheme.values_of == "policy":
             a = self._args
             params = SamplingParams(a.max_completion_length, a.branches, a.temperature, a.top_p)
-            curves, branches, scores = *continued_curves(prover, traces, t.tags, params, seed=seed), []
+            curves, branches = continued_curves(prover, traces, t.tags, params, seed=seed)
+            scores: list[Score] = []
         else:
             curves, branches, scores = prover.curves(self._args.values, traces, seed=seed)
         t.cost.sampled(sum(b.sampled for b in branches))
