@@ -345,15 +345,23 @@ def test_where_tokens_end_the_training_the_learning_rate_runs_over_them(tmp_path
     trainer = trained(tmp_path, credit="grpo", learning_rate=1e-2, **options)
     log = [row for row in trainer.state.log_history if "mrt/generated_tokens" in row]
     assert 2 < len(log) < 50 and log[-1]["mrt/generated_tokens"] >= limit
-    used = [0, 0, *(row["mrt/generated_tokens"] for row in log)]  # the schedule steps before a step's tokens are counted
+    used = [
+        0,
+        0,
+        *(row["mrt/generated_tokens"] for row in log),
+    ]  # the schedule steps before a step's tokens are counted
     rates = [row["learning_rate"] for row in log]
     assert rates == pytest.approx([1e-2 * (1 - tokens / limit) for tokens in used[: len(log)]], rel=1e-6)
 
 
 def test_a_schedule_that_cannot_run_over_tokens_is_refused(tmp_path: Path) -> None:
-    options = dict(max_generated_tokens=300, lr_scheduler_type="greedy")
+    args = MRTConfig(output_dir=str(tmp_path), **{**COMMON, "max_generated_tokens": 300})
+    args.lr_scheduler_type = "reduce_lr_on_plateau"  # TRL's own check asks for an evaluation first
+    trainer = MRTTrainer(
+        tiny.model(), args=args, train_dataset=dataset_of(PROBLEMS), grader=Parity(), processing_class=tiny.tokenizer()
+    )
     with pytest.raises(HeadwayError, match="cannot run over tokens"):
-        trained(tmp_path, credit="grpo", **options)
+        trainer.train()
 
 
 def trainer_of(path: Path, template: str, **options: Any) -> MRTTrainer:

@@ -9,7 +9,20 @@ goes through the reward: what a whole group shares, such as the value of a commo
 from collections.abc import Callable
 from typing import Literal, NamedTuple
 
-from headway.credit import brpo, discounted, episode, grpo, mig, regret, stale_prefix, to_go
+from headway.credit import (
+    brpo,
+    discounted,
+    dler,
+    episode,
+    grpo,
+    length_penalty,
+    mig,
+    regret,
+    s_grpo,
+    stale_prefix,
+    to_go,
+    vineppo,
+)
 from headway.credit.common import Bonuses, Group, centred, token_advantages
 
 __all__ = ["SCHEMES", "Bonuses", "Group", "Scheme", "centred", "token_advantages"]
@@ -19,9 +32,10 @@ class Scheme(NamedTuple):
     """A way to give credit, and what a training step must do for it."""
 
     bonuses: Callable[[Group], Bonuses]  # of each trace; the first line of its docstring is the option's help
-    pays: Literal["episodes", "completion", "nothing"] = "episodes"  # what gets a bonus
+    pays: Literal["episodes", "episodes+answer", "completion", "nothing"] = "episodes"  # what gets a bonus
     starts: Literal["prompt", "stale_prefix"] = "prompt"  # a stale prefix of a sampled trace, one a group
     needs_values: bool = True  # whether it reads `values` or `costs`; both are NaN without
+    values_of: Literal["answer", "policy"] = "answer"  # a forced answer, or the policy going on by itself
 
 
 SCHEMES: dict[str, Scheme] = {
@@ -33,4 +47,8 @@ SCHEMES: dict[str, Scheme] = {
     "stale_prefix": Scheme(stale_prefix.bonuses, pays="completion", starts="stale_prefix"),
     "brpo": Scheme(brpo.bonuses),
     "mig": Scheme(mig.bonuses),
+    "vineppo": Scheme(vineppo.bonuses, pays="episodes+answer", values_of="policy"),
+    "s_grpo": Scheme(s_grpo.bonuses, pays="episodes+answer"),
+    "length_penalty": Scheme(length_penalty.bonuses, pays="completion", needs_values=False),
+    "dler": Scheme(dler.bonuses, pays="completion", needs_values=False),
 }

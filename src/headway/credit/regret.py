@@ -14,7 +14,8 @@ def bonuses(group: Group) -> Bonuses:
 
     c_i is the budget of an answer at boundary i, V(C) the step curve of the trace, C0 the group's `budget`. With
     weight alpha, the expected gradient is that of -alpha * E_{z ~ pi}[ Reg(C0) ] (`core.regret.normalized_regret`):
-    V_j, the value of stopping and holding it, is the baseline. Towards an endless budget it is `to_go`.
+    V_j, the value of stopping and holding it, is the baseline. Towards an endless budget it is `to_go`. It is also
+    AnytimeReasoner's objective (arXiv:2505.13438) for budgets of a uniform prior up to C0.
 
     Raises:
         ValueError: the group's `budget` is not above 0.

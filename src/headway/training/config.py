@@ -86,6 +86,11 @@ class MRTConfig(GRPOConfig):  # type: ignore[misc]
                 f"top_k {self.top_k}, min_p {self.min_p} and repetition_penalty {self.repetition_penalty} change how "
                 "traces are sampled, not how their branches are; leave them out (temperature and top_p apply to both)"
             )
+        if SCHEMES[self.credit].values_of == "policy" and self.values != "branches":
+            raise HeadwayError(
+                f"credit {self.credit} needs the policy's own values, which are sampled; got values '{self.values}', "
+                "use values: branches"
+            )
         if (level := self.importance_sampling_level) != "token":
             raise HeadwayError(
                 f"importance_sampling_level is '{level}', which averages the credit of tokens away; use 'token', or "

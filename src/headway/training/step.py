@@ -13,16 +13,23 @@ from msgspec import structs
 from headway.core.segment import boundaries, cut
 from headway.core.tally import ValueCurve, known_share, lay_out, value_curve
 from headway.credit import SCHEMES, Bonuses, Group, token_advantages
+from headway.procedures.continued import continued_curves, through_openers
 from headway.procedures.prove import Prover
 from headway.procedures.sample import derive_seed, grade_traces, make_trace, shortened
 from headway.training.config import MRTConfig
 from headway.training.logs import StepResult
 from headway.training.outcome import TRACE, problem_of
-from headway.types import Branch, Completion, Episode, Problem, Prompt, SamplingParams, TokenIds, Trace
+from headway.types import Branch, Completion, Episode, Problem, Prompt, SamplingParams, Score, TokenIds, Trace
+
+
+def _with_answer(episodes: list[Episode], length: int) -> list[Episode]:
+    return [*episodes[:-1], Episode(episodes[-1].start if episodes else 0, length)] if length else []
+
 
 # The token ranges that the bonuses of a scheme are for, from the episodes and the length of a completion
 RANGES: dict[str, Callable[[list[Episode], int], list[Episode]]] = {
     "episodes": lambda episodes, _: episodes,
+    "episodes+answer": _with_answer,
     "completion": lambda _, length: [Episode(0, length)],
 }
 
@@ -107,6 +114,9 @@ class Step:
 
     def _proved(self) -> list[tuple[Trace, list[Episode]]]:
         """What each completion's values are of: its own trace, cut, or the stale prefix as one episode."""
+        if self._scheme.values_of == "policy":
+            each = zip(self._traces, self._lengths, strict=True)
+            return [(trace, through_openers(self._cut(trace), length)) for trace, length in each]
         if not self._prefixes:
             return [(trace, self._cut(trace)) for trace in self._traces]
         return [
@@ -125,7 +135,13 @@ class Step:
         )  # fmt: skip
         # a group shares its stale prefix: each trace is proved once
         traces, seed = [trace for trace, _ in of_key.values()], derive_seed(self._args.seed, "branches", self._step)
-        curves, branches, scores = prover.curves(self._args.values, traces, seed=seed)
+        if self._scheme.values_of == "policy":
+            a = self._args
+            params = SamplingParams(a.max_completion_length, a.branches, a.temperature, a.top_p)
+            curves, branches = continued_curves(prover, traces, t.tags, params, seed=seed)
+            scores: list[Score] = []
+        else:
+            curves, branches, scores = prover.curves(self._args.values, traces, seed=seed)
         t.cost.sampled(sum(b.sampled for b in branches))
         t.step_log.check_scores(prover, traces, seed)
         found = dict(zip(of_key, curves, strict=True))
