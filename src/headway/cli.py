@@ -14,7 +14,7 @@ from headway import __version__
 from headway.choices import Options, declared
 from headway.runs.importers.rows import ImportOptions
 from headway.runs.settings import PARTS, Settings, extra
-from headway.terminal import console, print_report, progress
+from headway.terminal import console, print_report, print_rounds, progress
 from headway.types import HeadwayError
 
 app = typer.Typer(
@@ -173,6 +173,16 @@ def train(context: typer.Context) -> None:
     with extra("train", "training needs trl"):
         from headway.training import main as train_main
     train_main(context.args)
+
+
+@app.command(context_settings={"allow_extra_args": True, "ignore_unknown_options": True, "help_option_names": []})
+def star(context: typer.Context) -> None:
+    """Fine-tune in rounds on selected traces (MRT as STaR): --config recipe.yaml, and flags that override it."""
+    from headway.runs.star import star as run_star
+
+    with progress() as tell:
+        rounds = run_star(context.args, tell)
+    print_rounds(rounds)
 
 
 @app.command()

@@ -63,3 +63,18 @@ def print_report(report: dict[str, Any], run: Path) -> None:
     branches, added = report["branches"]["branches"], report["precision"]["regret"]
     out.print(f"{branches} branches; they add {number(added, 4)} to the standard error of the regret")
     out.print(f"report: {run / 'report.html'}", soft_wrap=True)
+
+
+def print_rounds(rounds: list[dict[str, Any]]) -> None:
+    """The metrics of rounds of STaR, a row each, and why traces were left out."""
+    table = Table(title=f"rule: {rounds[0]['rule']}", title_justify="left")
+    shown = ("round", "sampled", "correct", "selected", "tokens_sampled", "tokens_selected", "steps", "loss")
+    for column in shown:
+        table.add_column(column.replace("_", " "), justify="right")
+    for made in rounds:
+        table.add_row(*(number(made[name], 3 if name == "loss" else 0) for name in shown))
+    out = Console()
+    out.print(table)
+    for made in rounds:
+        reasons = ", ".join(f"{n} {reason.replace('_', ' ')}" for reason, n in made["left_out"].items())
+        out.print(f"round {made['round']}: left out {reasons or 'none'}")

@@ -1,10 +1,10 @@
-"""The options of MRT beside those of GRPO, and the combinations that would silently undo it."""
+"""The options of MRT beside those of GRPO, and the combinations that would silently undo it; those of STaR's SFT."""
 
 from dataclasses import dataclass, field
 from typing import Annotated, TypeVar
 
 from transformers.utils import is_torch_bf16_gpu_available
-from trl import GRPOConfig
+from trl import GRPOConfig, SFTConfig
 
 from headway.choices import Option, check_options, declared, lookup
 from headway.core.segment import Cutting, Segment
@@ -30,6 +30,9 @@ def with_help(group: type[T]) -> type[T]:
     return group
 
 
+_BF16 = Option("Mixed precision; default: where the GPU supports it. (TRL: True)")
+
+
 @with_help
 @dataclass
 class MRTConfig(GRPOConfig):  # type: ignore[misc]
@@ -52,7 +55,7 @@ class MRTConfig(GRPOConfig):  # type: ignore[misc]
     think_format: Annotated[ThinkFormat | None, Option("Think tags; default: detected from the tokenizer.")] = None
     think_open: Annotated[str | None, Option("Text that opens the thinking, if not <think>.")] = None
     think_close: Annotated[str | None, Option("Text that closes the thinking, if not </think>.")] = None
-    bf16: Annotated[bool | None, Option("Mixed precision; default: where the GPU supports it. (TRL: True)")] = None
+    bf16: Annotated[bool | None, _BF16] = None
     max_generated_tokens: Annotated[int | None, Option("Stop after so many sampled tokens in all.", least=1)] = None
 
     def __post_init__(self) -> None:
@@ -93,3 +96,20 @@ class MRTConfig(GRPOConfig):  # type: ignore[misc]
     def gives_credit(self) -> bool:
         """Whether a step differs from TRL's own."""
         return self.progress_weight != 0 and SCHEMES[self.credit].pays != "nothing"
+
+
+@with_help
+@dataclass
+class FineTuneConfig(SFTConfig):  # type: ignore[misc]
+    """SFT's options for texts that are token ids already, with the loss on the completion."""
+
+    bf16: Annotated[bool | None, _BF16] = None
+
+    def __post_init__(self) -> None:
+        if self.bf16 is None and not is_torch_bf16_gpu_available():
+            self.bf16 = False
+        super().__post_init__()
+        if self.completion_only_loss is False:
+            raise HeadwayError("completion_only_loss is False; STaR learns the sampled completions only: leave it out")
+        if self.resume_from_checkpoint is not None:
+            raise HeadwayError("resume_from_checkpoint is not for STaR: the same command continues its output_dir")

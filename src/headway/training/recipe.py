@@ -3,7 +3,7 @@
 import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Annotated
+from typing import Annotated, Any
 
 from datasets import Dataset
 from transformers import AutoTokenizer, PrinterCallback
@@ -81,16 +81,20 @@ def train(
     return trainer
 
 
-def main(arguments: list[str], *, tell: Callable[[int, int], None] | None = None) -> None:
-    """Parses a YAML recipe and the flags that override it, and trains; HeadwayError says which cannot be used."""
-    parser = TrlParser((TrainArguments, MRTConfig, ModelConfig), prog="headway train")
-    parser.usage = "headway train --config recipe.yaml [--option value ...]"  # not all 250 of them
+def parse(groups: tuple[type, ...], arguments: list[str], command: str) -> tuple[Any, ...]:
+    """The dataclasses of `groups` from a YAML recipe and the flags that override it; HeadwayError if it has others."""
+    parser = TrlParser(groups, prog=f"headway {command}")
+    parser.usage = f"headway {command} --config recipe.yaml [--option value ...]"  # not all 250 of them
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", FutureWarning)  # of transformers to TRL
-            parsed = parser.parse_args_and_config(args=arguments)
+            return parser.parse_args_and_config(args=arguments)
     except (ValueError, OSError) as error:
         if isinstance(error, HeadwayError):
             raise
         raise HeadwayError(f"cannot use this recipe: {error}") from error
-    train(*parsed, tell=tell)
+
+
+def main(arguments: list[str], *, tell: Callable[[int, int], None] | None = None) -> None:
+    """Parses a YAML recipe and the flags that override it, and trains; HeadwayError says which cannot be used."""
+    train(*parse((TrainArguments, MRTConfig, ModelConfig), arguments, "train"), tell=tell)
