@@ -56,14 +56,15 @@ def test_a_round_sees_the_problem_and_its_last_episodes_only():
     attempts_only = [text.removeprefix("Backtrack to beginning\n") for text in first]
     back = "Backtrack to beginning\n"
     # an episode goes back or tries; what opened a round stands before its first episode, which is empty here
-    assert later[0] == prompt + back + attempts_only[0] + CUE
-    assert later[1] == prompt + attempts_only[0] + CUE + back + attempts_only[1] + CUE
-    assert later[2] == prompt + attempts_only[1] + CUE + back + attempts_only[2] + CUE
+    cue = "\n" + CUE  # on a line of its own
+    assert later[0] == prompt + back + attempts_only[0] + cue
+    assert later[1] == prompt + attempts_only[0] + cue + back + attempts_only[1] + cue
+    assert later[2] == prompt + attempts_only[1] + cue + back + attempts_only[2] + cue
     assert attempts_only[0] not in later[2]
 
 
 def test_what_is_forgotten_was_still_paid_for():
-    for stop, forced in (("stop", len(CUE)), ("length", 0)):
+    for stop, forced in (("stop", len("\n" + CUE)), ("length", 0)):
         made = attempts(Searcher(stop=stop), chains=1)
         own = [a for a in made if a.problem_id == "p3"]
         assert [a.tokens for a in own] == np.cumsum([len(a.text) + (forced if a.round else 0) for a in own]).tolist()
@@ -133,7 +134,7 @@ def test_a_run_gets_its_chains_and_refuses_others(tmp_path: Path):
     (tmp_path / "attempts.jsonl").write_bytes((tmp_path / "attempts.jsonl").read_bytes()[:-100])
     linearize_run(tmp_path, **asked)
     assert list(Run.load(tmp_path).attempts()) == kept
-    with pytest.raises(HeadwayError, match="attempts with other numbers"):
+    with pytest.raises(HeadwayError, match="attempts with other options"):
         linearize_run(tmp_path, **{**asked, "rounds": 3})
     with pytest.raises(HeadwayError, match="--window must be at least 1"):
         linearize_run(tmp_path, **{**asked, "window": 0})

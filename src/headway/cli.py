@@ -12,6 +12,7 @@ from msgspec import NODEFAULT, structs
 
 from headway import __version__
 from headway.choices import Options, declared
+from headway.procedures.linearize import CUE
 from headway.runs.importers.rows import ImportOptions
 from headway.runs.settings import PARTS, Settings, extra
 from headway.terminal import console, print_report, print_rounds, progress
@@ -143,12 +144,15 @@ def linearize(
     rounds: Annotated[int, typer.Option(help="Rounds per chain.")] = 8,
     round_tokens: Annotated[int, typer.Option(help="Maximum tokens of a round.")] = 1024,
     window: Annotated[int, typer.Option(help="Last episodes of the chain in a round's prompt.")] = 2,
+    cue: Annotated[str, typer.Option(help="What starts a round after one that ended by itself.")] = CUE,
 ) -> None:
     """Run a backtracking model past its context length with a sliding window of episodes; writes linearized.json."""
     from headway.runs.derived import linearize_run
 
     with progress() as tell:
-        file = linearize_run(run, chains=chains, rounds=rounds, round_tokens=round_tokens, window=window, tell=tell)
+        file = linearize_run(
+            run, chains=chains, rounds=rounds, round_tokens=round_tokens, window=window, cue=cue, tell=tell
+        )
     typer.echo(f"linearized: {file}")
 
 

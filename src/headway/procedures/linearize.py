@@ -10,13 +10,13 @@ from typing import NamedTuple
 from headway.core.segment import by_backtracks, to_tokens
 from headway.procedures.sample import Sampling, TraceKey, derive_seed, grade_traces
 from headway.text.answers import BOX, extract_answer
-from headway.text.offsets import decode_with_offsets
+from headway.text.offsets import decode_with_offsets, token_at
 from headway.text.prompts import prompt_ids
-from headway.text.tags import ThinkTags
-from headway.types import Attempt, Completion, Engine, Grader, Problem, Prompt, TokenIds, Tokenizer
+from headway.text.tags import ThinkTags, opening_of, read_thought
+from headway.types import Attempt, Engine, Grader, Problem, Prompt, TokenIds
 
-# what the authors' code appends to make a model backtrack
-CUE = "\nWait, this seems off. Let's try something else.\n"
+# what the authors' code appends, on a line of its own, to make a model backtrack
+CUE = "Wait, this seems off. Let's try something else.\n"
 
 
 class Chains(NamedTuple):
@@ -43,12 +43,14 @@ def linearize(
     """Runs the chains of each problem, a list for every `problems_at_once` problems.
 
     The prompt of a round is the problem and the chain's last `window` episodes (`by_backtracks`; the end of a round
-    ends an episode too, so a prompt holds at most the problem and `window` rounds). A truncated round is continued
-    without a cue. All sampled and forced tokens count, also those outside the window; an attempt's answer is in a box
-    of its own round. The chunks are fixed, as in `sample`.
+    ends an episode too, so a prompt holds at most the problem and `window` rounds). Episodes are thinking: a closing
+    tag and what follows it are never in a prompt. The cue reopens the search; a truncated round is continued without
+    it, and answers again if it was truncated in its answer. All sampled and forced tokens count, also those outside
+    the window; an attempt's answer is in a box of its own round. The chunks are fixed, as in `sample`.
     """
     chains, rounds, round_tokens, window, sampling, cue, problems_at_once = asked
-    forced = tuple(engine.tokenizer.encode(cue, add_special_tokens=False))
+    opened = tags._replace(open=tags.open or opening_of(tags))  # the search is open, whoever opened it
+    cues = [tuple(engine.tokenizer.encode(text, add_special_tokens=False)) for text in (cue, "\n" + cue)]
     params = sampling.params(round_tokens)
     for start in range(0, len(problems), problems_at_once):
         chunk = problems[start : start + problems_at_once]
@@ -66,19 +68,15 @@ def linearize(
             contexts = [Prompt.of(prompt + sum(own, ()) + ids) for prompt, own, ids in each]
             seeds = [derive_seed(sampling.seed, *key, "linearize", r) for key in keys]
             for i, [completion] in enumerate(engine.sample(contexts, params, seeds=seeds)):
-                text, cut = _cut(engine.tokenizer, opening[i], completion)
-                episodes[i] = [*episodes[i], *cut][-window:]
+                text, offsets = decode_with_offsets(engine.tokenizer, completion.token_ids)
+                thought = read_thought(text, opened)
+                searched = text[: thought.stop]
+                cut = to_tokens(by_backtracks(searched), offsets[: token_at(offsets, thought.stop)])
+                pieces = [completion.token_ids[e.start : e.stop] for e in cut] or [()]
+                episodes[i] = [*episodes[i], opening[i] + pieces[0], *pieces[1:]][-window:]
                 spent[i] += len(opening[i]) + len(completion.token_ids)
-                opening[i] = forced if completion.stop == "stop" else ()
+                opening[i] = cues[not searched.endswith("\n")] if completion.stop == "stop" else ()
                 answer = extract_answer(text) if BOX in text else None
                 made.append(Attempt(*keys[i], r, text, spent[i], answer))
         graded = grade_traces(made, {p.id: p for p in chunk}, grader)
         yield [a for a in graded if (a.key, a.round) not in done]
-
-
-def _cut(tokenizer: Tokenizer, opening: TokenIds, completion: Completion) -> tuple[str, list[TokenIds]]:
-    """The sampled text of a round, and the tokens of its episodes, the first with the round's opening."""
-    ids = completion.token_ids
-    text, offsets = decode_with_offsets(tokenizer, ids)
-    pieces = [ids[e.start : e.stop] for e in to_tokens(by_backtracks(text), offsets)] if ids else [()]
-    return text, [opening + pieces[0], *pieces[1:]]

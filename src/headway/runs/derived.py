@@ -11,7 +11,7 @@ from headway.core import stats
 from headway.core.votes import maj_at_k
 from headway.problems.graders import one_right
 from headway.procedures.extend import Extension, extend
-from headway.procedures.linearize import Chains, linearize
+from headway.procedures.linearize import CUE, Chains, linearize
 from headway.report.numbers.evaluation import by_k, trace_votes
 from headway.report.numbers.table import entry
 from headway.runs.measure import Measurement
@@ -39,16 +39,19 @@ def extend_run(source: Path, out: Path, *, rounds: int, round_tokens: int, tell:
             ))  # fmt: skip
 
 
-def linearize_run(path: Path, *, chains: int, rounds: int, round_tokens: int, window: int, tell: Tell = quiet) -> Path:
-    """Compares chains with the traces' majority in linearized.json; attempts with other numbers are refused."""
-    asked = {"chains": chains, "rounds": rounds, "round_tokens": round_tokens, "window": window}
-    _at_least_one(**asked)
+def linearize_run(
+    path: Path, *, chains: int, rounds: int, round_tokens: int, window: int, cue: str = CUE, tell: Tell = quiet
+) -> Path:
+    """Compares chains with the traces' majority in linearized.json; attempts with other options are refused."""
+    numbers = {"chains": chains, "rounds": rounds, "round_tokens": round_tokens, "window": window}
+    _at_least_one(**numbers)
+    asked = {**numbers, "cue": cue}
     with Measurement.load(path, tell) as run:
         run.ordered_traces()
         _same(run.run, asked)
         s, problems = run.settings, run.problems.problems
         done = {((a.problem_id, a.index), a.round) for a in run.run.attempts()}
-        chained = Chains(chains, rounds, round_tokens, window, s.sampling)
+        chained = Chains(chains, rounds, round_tokens, window, s.sampling, cue)
         run.advance("linearize", len(done), len(problems) * chains * rounds, lambda: linearize(
             run.engine, problems, run.grader, run.tags, chained, done=done
         ))  # fmt: skip
@@ -91,13 +94,13 @@ def _majority(own: list[tuple[Attempt, int]]) -> float:
     return float(maj_at_k(kinds, np.array([a.reward == 1 for a, _ in own]))[-1])
 
 
-def _same(run: Run, asked: dict[str, int]) -> None:
-    """Saves the numbers, or refuses to continue with others."""
+def _same(run: Run, asked: dict[str, Any]) -> None:
+    """Saves the options, or refuses to continue with others."""
     file = run.path / RESULT
     if not (saved := msgspec.json.decode(file.read_bytes()) if file.exists() else {}):
         run.write_json(RESULT, asked)
     elif (there := {name: saved.get(name) for name in asked}) != asked:
-        differ = f"{run.path} holds attempts with other numbers ({there}, now {asked})"
+        differ = f"{run.path} holds attempts with other options ({there}, now {asked})"
         raise HeadwayError(f"{differ}; give the same, or delete attempts.jsonl and {RESULT}")
 
 
