@@ -56,7 +56,9 @@ def test_attempts_of_a_trace_by_hand(builtin):
 
 def test_what_backtracks_do_by_hand(builtin):
     attempts = ["5 + 4 = 9\n\n9 - 2 = 7\n\n8? No.\n\n", "5 + 4 = 9\n\n9 - 1 = 7\n\n8? Yes.\n\n"]
-    kept = traced(builtin, f"{attempts[0]}Backtrack to Line 2\n{attempts[1]}</think>\n\n**Final Answer**\n\n\\boxed{{1}}")
+    kept = traced(
+        builtin, f"{attempts[0]}Backtrack to Line 2\n{attempts[1]}</think>\n\n**Final Answer**\n\n\\boxed{{1}}"
+    )
     [(line, before, after)] = backtracks.backtracks(kept)
     assert line == 2 and before[:1] == after[:1] and before[1] != after[1]
     assert backtracks.right_steps(kept) == [True, True, True, False]

@@ -4,7 +4,6 @@ python recipes/backtracking/backtracks.py RUN
 """
 
 import itertools
-import json
 import operator
 import re
 import sys
@@ -33,7 +32,9 @@ def backtracks(trace: Trace) -> list[tuple[int, list[str], list[str]]]:
     pieces = [trace.thought[a:b] for a, b in by_backtracks(trace.thought)]
     whole = pieces if trace.closed else pieces[:-1]
     triples = zip(whole[::2], whole[1::2], whole[2::2], strict=False)
-    lines = [(LINE.match(marker), *([x for x in text.split("\n") if x] for text in (a, b))) for a, marker, b in triples]
+    lines = [
+        (LINE.match(marker), *([x for x in text.split("\n") if x] for text in (a, b))) for a, marker, b in triples
+    ]
     return [(int(named[1]), before, after) for named, before, after in lines if named]
 
 

@@ -6,6 +6,7 @@ step where it went wrong, and an attempt that shares the steps before. Attempts 
 
 import itertools
 import re
+from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from random import Random
 from typing import TYPE_CHECKING, Annotated, Literal
@@ -65,16 +66,16 @@ def by_continuations(attempts: Iterable[Trace]) -> Value:
 
     The two attempts themselves are left out: they were chosen by their outcome. NaN where there are no others.
     """
-    counts: dict[tuple[str, TokenIds], np.ndarray] = {}
+    counts: Counter[tuple[str, TokenIds, bool]] = Counter()
     for attempt in filter(usable, attempts):
         for k in range(len(steps_of(attempt)) + 1):
-            key = attempt.problem_id, _first(attempt, k)
-            counts[key] = counts.get(key, np.zeros(2)) + (1, attempt.reward == 1)
+            counts[attempt.problem_id, _first(attempt, k), attempt.reward == 1] += 1
 
     def value(failed: Trace, then: Trace, kept: int) -> float:
-        own = np.array([2, (failed.reward == 1) + (then.reward == 1)])
-        n, right = counts[failed.problem_id, _first(failed, kept)] - own
-        return float(right / n) if n else np.nan
+        start = failed.problem_id, _first(failed, kept)
+        own = [attempt.reward == 1 for attempt in (failed, then)]
+        right, wrong = (counts[*start, outcome] - own.count(outcome) for outcome in (True, False))
+        return right / (right + wrong) if right + wrong else float("nan")
 
     return value
 
@@ -159,10 +160,11 @@ def _next(chain: Sequence[Trace], pool: Sequence[Trace], shared: int, value: Val
     """An attempt of the pool into which the last of the chain backtracks; none where none shares enough steps."""
     if not chain:
         return rng.sample(pool, min(1, len(pool)))
-    last, fit = chain[-1], {}
-    for k, a in ((n_shared(chain[-1], a), a) for a in pool if a not in chain):
-        if k >= shared:
-            fit.setdefault(k, []).append(a)
+    last = chain[-1]
+    fit: dict[int, list[Trace]] = defaultdict(list)
+    for a in pool:
+        if a not in chain and (k := n_shared(last, a)) >= shared:
+            fit[k].append(a)
     values = {k: value(last, some[0], k) for k, some in fit.items()}
     best = max(fit, key=lambda k: (-np.inf if np.isnan(values[k]) else values[k], k), default=None)
     return [] if best is None else [rng.choice(fit[best])]
