@@ -144,7 +144,9 @@ def linearize(
     rounds: Annotated[int, typer.Option(help="Rounds per chain.")] = 8,
     round_tokens: Annotated[int, typer.Option(help="Maximum tokens of a round.")] = 1024,
     window: Annotated[int, typer.Option(help="Last episodes of the chain in a round's prompt.")] = 2,
-    cue: Annotated[str, typer.Option(help="What starts a round after one that ended by itself.")] = CUE,
+    cue: Annotated[
+        str, typer.Option(help="Starts a round after one that ended by itself; empty: the chain ends.")
+    ] = CUE,
 ) -> None:
     """Run a backtracking model past its context length with a sliding window of episodes; writes linearized.json."""
     from headway.runs.derived import linearize_run

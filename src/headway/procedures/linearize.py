@@ -27,7 +27,7 @@ class Chains(NamedTuple):
     round_tokens: int
     window: int  # episodes that the prompt of a round holds
     sampling: Sampling = Sampling()
-    cue: str = CUE  # what a round starts with if the round before it ended by itself
+    cue: str = CUE  # what a round starts with after one that ended by itself; if empty, the chain ends there
     problems_at_once: int = 32
 
 
@@ -45,8 +45,9 @@ def linearize(
     The prompt of a round is the problem and the chain's last `window` episodes (`by_backtracks`; the end of a round
     ends an episode too, so a prompt holds at most the problem and `window` rounds). Episodes are thinking: a closing
     tag and what follows it are never in a prompt. The cue reopens the search; a truncated round is continued without
-    it, and answers again if it was truncated in its answer. All sampled and forced tokens count, also those outside
-    the window; an attempt's answer is in a box of its own round. The chunks are fixed, as in `sample`.
+    it, and answers again if it was truncated in its answer. Without a cue, a chain ends with the first round that ends
+    by itself, and its later rounds are empty. All sampled and forced tokens count, also those outside the window; an
+    attempt's answer is in a box of its own round. The chunks are fixed, as in `sample`.
     """
     chains, rounds, round_tokens, window, sampling, cue, problems_at_once = asked
     opened = tags._replace(open=tags.open or opening_of(tags))  # the search is open, whoever opened it
@@ -62,12 +63,15 @@ def linearize(
         episodes: list[list[TokenIds]] = [[] for _ in keys]
         opening: list[TokenIds] = [()] * len(keys)
         spent = [0] * len(keys)
+        ended: list[int] = []
         made: list[Attempt] = []
         for r in range(rounds):
-            each = zip(prompts, episodes, opening, strict=True)
-            contexts = [Prompt.of(prompt + sum(own, ()) + ids) for prompt, own, ids in each]
-            seeds = [derive_seed(sampling.seed, *key, "linearize", r) for key in keys]
-            for i, [completion] in enumerate(engine.sample(contexts, params, seeds=seeds)):
+            made += [Attempt(*keys[i], r, "", spent[i]) for i in ended]
+            now = [i for i in range(len(keys)) if i not in ended]
+            contexts = [Prompt.of(prompts[i] + sum(episodes[i], ()) + opening[i]) for i in now]
+            seeds = [derive_seed(sampling.seed, *keys[i], "linearize", r) for i in now]
+            sampled = engine.sample(contexts, params, seeds=seeds) if now else []
+            for i, [completion] in zip(now, sampled, strict=True):
                 text, offsets = decode_with_offsets(engine.tokenizer, completion.token_ids)
                 thought = read_thought(text, opened)
                 searched = text[: thought.stop]
@@ -75,8 +79,12 @@ def linearize(
                 pieces = [completion.token_ids[e.start : e.stop] for e in cut] or [()]
                 episodes[i] = [*episodes[i], opening[i] + pieces[0], *pieces[1:]][-window:]
                 spent[i] += len(opening[i]) + len(completion.token_ids)
-                opening[i] = cues[not searched.endswith("\n")] if completion.stop == "stop" else ()
                 answer = extract_answer(text) if BOX in text else None
                 made.append(Attempt(*keys[i], r, text, spent[i], answer))
+                opening[i] = ()
+                if completion.stop == "stop" and cue:
+                    opening[i] = cues[not searched.endswith("\n")]
+                elif completion.stop == "stop":
+                    ended.append(i)
         graded = grade_traces(made, {p.id: p for p in chunk}, grader)
         yield [a for a in graded if (a.key, a.round) not in done]
