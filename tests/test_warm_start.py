@@ -99,7 +99,8 @@ def test_wrong_ends_and_what_shares_nothing_are_refused():
     for chain in ([failed, failed], [right, failed], [right, right], [undecided, right], [open_end, right]):
         with pytest.raises(HeadwayError, match="wrong ones and then a right one; got p/"):
             stitch(chain, TOKENIZER, Stitching())
-    assert not usable(searched) and not usable(undecided) and not usable(open_end)
+    empty, marker = attempt([], 0.0), attempt(["Backtrack to Line 1"], 0.0)
+    assert not any(map(usable, (searched, undecided, open_end, empty, marker))) and usable(failed)
     with pytest.raises(HeadwayError, match="p/0 and p/2 share 0 first steps, need at least 1"):
         stitch([failed, other], TOKENIZER, Stitching())
     assert {t.text for t in warm_start([failed, other], TOKENIZER, Stitching(per_problem=50))} == {other.text}

@@ -68,10 +68,11 @@ def attempts_of(trace: Trace, problem: Problem, tokenizer: Any, tags: ThinkTags)
 
 
 def attempts_of_run(run: Run, tokenizer: Any) -> list[Trace]:
-    """The attempts in all traces of a run, by problem."""
+    """The attempts in all traces of a run, by problem, each under a number of its own."""
     problems, tags = {p.id: p for p in run.problems()}, find_think_tags(tokenizer)
     ordered: Iterable[Trace] = sorted(run.traces(), key=lambda t: t.key)
-    return [a for trace in ordered for a in attempts_of(trace, problems[trace.problem_id], tokenizer, tags)]
+    found = [a for trace in ordered for a in attempts_of(trace, problems[trace.problem_id], tokenizer, tags)]
+    return [structs.replace(attempt, index=n) for n, attempt in enumerate(found)]
 
 
 def with_words(model: str, out: Path) -> Any:

@@ -15,7 +15,7 @@ import numpy as np
 from msgspec import structs
 
 from headway.choices import Option, Options, lookup
-from headway.core.segment import by_backtracks, to_tokens
+from headway.core.segment import BACKTRACK, to_tokens
 from headway.core.tally import ValueCurve
 from headway.procedures.sample import TraceKey, derive_seed
 from headway.text.offsets import decode_with_offsets
@@ -86,8 +86,9 @@ def by_forced_answers(curves: Mapping[TraceKey, ValueCurve]) -> Value:
 
 
 def usable(attempt: Trace) -> bool:
-    """Whether a trace is one complete attempt of known outcome: closed, graded, and without a backtrack."""
-    return attempt.closed and attempt.reward is not None and len(by_backtracks(attempt.thought)) == 1
+    """Whether a trace is one complete attempt of known outcome: closed, not empty, graded, without a backtrack."""
+    complete = attempt.closed and attempt.thinking > 0 and attempt.reward is not None
+    return complete and not BACKTRACK.search(attempt.thought)
 
 
 def n_shared(a: Trace, b: Trace) -> int:
