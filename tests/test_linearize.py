@@ -56,14 +56,15 @@ def test_a_round_sees_the_problem_and_its_last_episodes_only():
     attempts_only = [text.removeprefix("Backtrack to beginning\n") for text in first]
     back = "Backtrack to beginning\n"
     # an episode goes back or tries; what opened a round stands before its first episode, which is empty here
-    assert later[0] == prompt + back + attempts_only[0] + CUE
-    assert later[1] == prompt + attempts_only[0] + CUE + back + attempts_only[1] + CUE
-    assert later[2] == prompt + attempts_only[1] + CUE + back + attempts_only[2] + CUE
+    cue = "\n" + CUE  # on a line of its own
+    assert later[0] == prompt + back + attempts_only[0] + cue
+    assert later[1] == prompt + attempts_only[0] + cue + back + attempts_only[1] + cue
+    assert later[2] == prompt + attempts_only[1] + cue + back + attempts_only[2] + cue
     assert attempts_only[0] not in later[2]
 
 
 def test_what_is_forgotten_was_still_paid_for():
-    for stop, forced in (("stop", len(CUE)), ("length", 0)):
+    for stop, forced in (("stop", len("\n" + CUE)), ("length", 0)):
         made = attempts(Searcher(stop=stop), chains=1)
         own = [a for a in made if a.problem_id == "p3"]
         assert [a.tokens for a in own] == np.cumsum([len(a.text) + (forced if a.round else 0) for a in own]).tolist()
@@ -79,6 +80,54 @@ def test_an_attempt_answers_in_a_box_of_its_own_round():
             return Completion(tuple(map(ord, "hm")), "length")
 
     assert {(a.answer, a.reward) for a in attempts(Silent())} == {(None, 0.0)}
+
+
+def test_only_thinking_is_kept_and_the_cue_reopens_it():
+    class Thinker(Searcher):
+        def _try(self, prompt, seed):
+            text = f"Try {len(prompt)}.\n</think>\\boxed{{1}}"
+            return Completion(tuple(map(ord, text)), "stop")
+
+    engine = Thinker()
+    made = attempts(engine, chains=1, rounds=3, window=9)
+    first, second, third = engine.asked[:: len(PROBLEMS)]
+    assert second == f"{first}Try {len(first)}.\n{CUE}"
+    assert third == f"{second}Try {len(second)}.\n{CUE}"
+    assert {a.answer for a in made} == {"1"}
+    own = [a for a in made if a.problem_id == "p0"]
+    assert [a.tokens for a in own] == np.cumsum([len(a.text) + (len(CUE) if a.round else 0) for a in own]).tolist()
+
+
+def test_a_round_that_is_truncated_in_its_answer_answers_again():
+    class Thinker(Searcher):
+        def _try(self, prompt, seed):
+            return Completion(tuple(map(ord, "Try.\n</think>\\boxed{1")), "length")
+
+    engine = Thinker()
+    attempts(engine, chains=1, rounds=2)
+    first, second = engine.asked[:: len(PROBLEMS)]
+    assert second == f"{first}Try.\n"
+
+
+def test_without_a_cue_a_chain_ends_with_its_answer():
+    class Sometimes(Searcher):
+        def _try(self, prompt, seed):
+            done = Random(seed).random() < 0.5
+            text = "Try.\n</think>\\boxed{1}" if done else "Try.\n"
+            return Completion(tuple(map(ord, text)), "stop" if done else "length")
+
+    engine = Sometimes()
+    made = attempts(engine, cue="", rounds=6)
+    assert len(made) == len(PROBLEMS) * 2 * 6
+    chains = [[a for a in made if a.key == key] for key in dict.fromkeys(a.key for a in made)]
+    for own in chains:
+        answered = [a.round for a in own if a.answer]
+        assert len(answered) <= 1
+        end = answered[0] if answered else 5
+        assert all(a.text == "" and a.tokens == own[end].tokens for a in own[end + 1 :])
+    assert len(engine.asked) == sum(a.text != "" for a in made) < len(made)
+    done = {(a.key, a.round) for a in made[:11]}
+    assert attempts(Sometimes(), cue="", rounds=6, done=done) == made[11:]
 
 
 def test_a_stopped_chain_goes_on_to_the_same_attempts():
@@ -133,7 +182,7 @@ def test_a_run_gets_its_chains_and_refuses_others(tmp_path: Path):
     (tmp_path / "attempts.jsonl").write_bytes((tmp_path / "attempts.jsonl").read_bytes()[:-100])
     linearize_run(tmp_path, **asked)
     assert list(Run.load(tmp_path).attempts()) == kept
-    with pytest.raises(HeadwayError, match="attempts with other numbers"):
+    with pytest.raises(HeadwayError, match="attempts with other options"):
         linearize_run(tmp_path, **{**asked, "rounds": 3})
     with pytest.raises(HeadwayError, match="window must be at least 1"):
         linearize_run(tmp_path, **{**asked, "window": 0})

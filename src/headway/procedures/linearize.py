@@ -11,13 +11,13 @@ from headway.choices import Option, Options
 from headway.core.segment import by_backtracks, to_tokens
 from headway.procedures.sample import Sampling, TraceKey, derive_seed, grade_traces
 from headway.text.answers import BOX, extract_answer
-from headway.text.offsets import decode_with_offsets
+from headway.text.offsets import decode_with_offsets, token_at
 from headway.text.prompts import prompt_ids
-from headway.text.tags import ThinkTags
+from headway.text.tags import ThinkTags, opening_of, read_thought
 from headway.types import Attempt, Engine, Grader, Problem, Prompt, TokenIds
 
-# what the authors' code appends to make a model backtrack
-CUE = "\nWait, this seems off. Let's try something else.\n"
+# what the authors' code appends, on a line of its own, to make a model backtrack
+CUE = "Wait, this seems off. Let's try something else.\n"
 
 
 class Chains(Options, frozen=True):
@@ -27,8 +27,8 @@ class Chains(Options, frozen=True):
     rounds: Annotated[int, Option("Rounds per chain.", least=1)] = 8
     round_tokens: Annotated[int, Option("Maximum tokens of a round.", least=1)] = 1024
     window: Annotated[int, Option("Last episodes of the chain in a round's prompt.", least=1)] = 2
+    cue: Annotated[str, Option("Starts a round after one that ended by itself; empty: the chain ends.")] = CUE
     sampling: Sampling = Sampling()
-    cue: str = CUE  # what a round starts with if the round before it ended by itself
     problems_at_once: int = 32
 
 
@@ -44,11 +44,14 @@ def linearize(
     """Runs the chains of each problem, a list for every `problems_at_once` problems.
 
     The prompt of a round is the problem and the chain's last `window` episodes (`by_backtracks`; the end of a round
-    ends an episode too, so a prompt holds at most the problem and `window` rounds). A truncated round is continued
-    without a cue. All sampled and forced tokens count, also those outside the window; an attempt's answer is in a box
-    of its own round. The chunks are fixed, as in `sample`.
+    ends an episode too, so a prompt holds at most the problem and `window` rounds). Episodes are thinking: a closing
+    tag and what follows it are never in a prompt. The cue reopens the search; a truncated round is continued without
+    it, and answers again if it was truncated in its answer. Without a cue, a chain ends with the first round that ends
+    by itself, and its later rounds are empty. All sampled and forced tokens count, also those outside the window; an
+    attempt's answer is in a box of its own round. The chunks are fixed, as in `sample`.
     """
-    forced = tuple(engine.tokenizer.encode(asked.cue, add_special_tokens=False))
+    opened = tags._replace(open=tags.open or opening_of(tags))  # the search is open, whoever opened it
+    cues = [tuple(engine.tokenizer.encode(text, add_special_tokens=False)) for text in (asked.cue, "\n" + asked.cue)]
     params = asked.sampling.params(asked.round_tokens)
     for start in range(0, len(problems), asked.problems_at_once):
         chunk = problems[start : start + asked.problems_at_once]
@@ -60,19 +63,28 @@ def linearize(
         episodes: list[list[TokenIds]] = [[] for _ in keys]
         opening: list[TokenIds] = [()] * len(keys)
         spent = [0] * len(keys)
+        ended: list[int] = []
         made: list[Attempt] = []
         for r in range(asked.rounds):
-            each = zip(prompts, episodes, opening, strict=True)
-            contexts = [Prompt.of(prompt + sum(kept, ()) + ids) for prompt, kept, ids in each]
-            seeds = [derive_seed(asked.sampling.seed, *key, "linearize", r) for key in keys]
-            for i, [completion] in enumerate(engine.sample(contexts, params, seeds=seeds)):
-                ids = completion.token_ids
-                text, offsets = decode_with_offsets(engine.tokenizer, ids)
-                own = [ids[e.start : e.stop] for e in to_tokens(by_backtracks(text), offsets)] if ids else [()]
-                episodes[i] = [*episodes[i], opening[i] + own[0], *own[1:]][-asked.window :]
-                spent[i] += len(opening[i]) + len(ids)
-                opening[i] = forced if completion.stop == "stop" else ()
+            made += [Attempt(*keys[i], r, "", spent[i]) for i in ended]
+            now = [i for i in range(len(keys)) if i not in ended]
+            contexts = [Prompt.of(prompts[i] + sum(episodes[i], ()) + opening[i]) for i in now]
+            seeds = [derive_seed(asked.sampling.seed, *keys[i], "linearize", r) for i in now]
+            sampled = engine.sample(contexts, params, seeds=seeds) if now else []
+            for i, [completion] in zip(now, sampled, strict=True):
+                text, offsets = decode_with_offsets(engine.tokenizer, completion.token_ids)
+                thought = read_thought(text, opened)
+                searched = text[: thought.stop]
+                cut = to_tokens(by_backtracks(searched), offsets[: token_at(offsets, thought.stop)])
+                pieces = [completion.token_ids[e.start : e.stop] for e in cut] or [()]
+                episodes[i] = [*episodes[i], opening[i] + pieces[0], *pieces[1:]][-asked.window :]
+                spent[i] += len(opening[i]) + len(completion.token_ids)
                 answer = extract_answer(text) if BOX in text else None
                 made.append(Attempt(*keys[i], r, text, spent[i], answer))
+                opening[i] = ()
+                if completion.stop == "stop" and asked.cue:
+                    opening[i] = cues[not searched.endswith("\n")]
+                elif completion.stop == "stop":
+                    ended.append(i)
         graded = grade_traces(made, {p.id: p for p in chunk}, grader)
         yield [a for a in graded if (a.key, a.round) not in done]

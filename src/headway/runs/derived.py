@@ -41,7 +41,7 @@ def extend_run(source: Path, out: Path, *, tell: Tell = quiet, **options: Any) -
 
 
 def linearize_run(path: Path, *, tell: Tell = quiet, **options: Any) -> Path:
-    """Compares chains with the traces' majority in linearized.json; attempts with other numbers are refused."""
+    """Compares chains with the traces' majority in linearized.json; attempts with other options are refused."""
     with Measurement.load(path, tell) as run:
         run.ordered_traces()
         asked, problems = Chains(**options, sampling=run.settings.sampling), run.problems.problems
@@ -91,11 +91,11 @@ def _majority(own: list[tuple[Attempt, int]]) -> float:
     return float(maj_at_k(kinds, np.array([a.reward == 1 for a, _ in own]))[-1])
 
 
-def _same(run: Run, asked: dict[str, int]) -> None:
-    """Saves the numbers, or refuses to continue with others."""
+def _same(run: Run, asked: dict[str, Any]) -> None:
+    """Saves the options, or refuses to continue with others."""
     file = run.path / RESULT
     if not (saved := msgspec.json.decode(file.read_bytes()) if file.exists() else {}):
         run.write_json(RESULT, asked)
     elif (there := {name: saved.get(name) for name in asked}) != asked:
-        differ = f"{run.path} holds attempts with other numbers ({there}, now {asked})"
+        differ = f"{run.path} holds attempts with other options ({there}, now {asked})"
         raise HeadwayError(f"{differ}; give the same, or delete attempts.jsonl and {RESULT}")
