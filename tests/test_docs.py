@@ -13,9 +13,12 @@ import typer
 import yaml
 
 from headway import cli
+from headway.core.star import REASONS, RULES
+from headway.procedures.select import selection_metrics
 from headway.report.numbers.comparison import markdown_table
 from headway.runs.measure import Measurement
 from headway.runs.settings import PART_OF, Settings
+from headway.runs.star_recipe import OTHERS
 
 ROOT = Path(__file__).parent.parent
 SRC = ROOT / "src"
@@ -173,6 +176,11 @@ def recipe_names() -> set[str]:
     return ours | trl | lora | {name for recipe in recipes for name in recipe}
 
 
+def star_names() -> set[str]:
+    """What a recipe of STaR may hold beside TRL's options."""
+    return fields_of("runs/star_recipe.py", "StarOptions") | {*PART_OF} - OTHERS
+
+
 @each(DOCS)
 def test_the_flags_of_every_command_exist(file: Path) -> None:
     commands = typer.main.get_command(cli.app).commands  # type: ignore[attr-defined]
@@ -182,6 +190,8 @@ def test_the_flags_of_every_command_exist(file: Path) -> None:
         known = {flag for parameter in commands[name].params for flag in parameter.opts} | {"--help"}
         if name == "train":
             known = {f"--{field}" for field in recipe_names()}
+        if name == "star":
+            known = {f"--{field}" for field in recipe_names() | star_names()}
         for flag in re.findall(r"(?<!\S)--?[a-z][\w-]*", rest):
             assert flag in known, f"{file.name}: 'headway {name}' has no {flag}"
 
@@ -215,6 +225,14 @@ def test_every_entry_of_the_report_is_explained(tmp_path: Path) -> None:
     }
     page = (ROOT / "docs/measuring.md").read_text(encoding="utf-8")
     assert [entry for entry in sorted(entries) if f"`{entry}`" not in page] == []
+
+
+def test_every_option_metric_and_reason_of_star_is_explained() -> None:
+    page = (ROOT / "docs/training.md").read_text(encoding="utf-8").partition("## MRT as STaR")[2]
+    options = fields_of("runs/star_recipe.py", "StarOptions")
+    metrics = selection_metrics([], [], [], []).keys() | {"round", "rule", "sampled_from", "start"}
+    metrics |= fields_of("training/sft.py", "FineTuned")
+    assert [name for name in sorted({*options, *metrics, *REASONS, *RULES}) if f"`{name}`" not in page] == []
 
 
 def test_every_option_and_metric_of_training_is_explained() -> None:

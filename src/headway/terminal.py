@@ -72,7 +72,7 @@ def print_rounds(rounds: list[dict[str, Any]]) -> None:
     for column in shown:
         table.add_column(column.replace("_", " "), justify="right")
     for made in rounds:
-        table.add_row(*(number(made[name], 3 if name == "loss" else 0) for name in shown))
+        table.add_row(*(number(float(made[name]), 3 if name == "loss" else 0) for name in shown))
     out = Console()
     out.print(table)
     for made in rounds:

@@ -36,12 +36,12 @@ class Choice(NamedTuple):
     boundary: int | None = None  # here the thinking ends and a correct solution follows
 
 
-def outcome(group: Sequence[Sampled], budget: float) -> list[Choice]:
+def outcome(group: Sequence[Sampled], budget: int) -> list[Choice]:
     """Every correct trace, whole: rejection sampling, STaR without its hints."""
     return [_whole(trace) for trace in group]
 
 
-def best_prefix(group: Sequence[Sampled], budget: float) -> list[Choice]:
+def best_prefix(group: Sequence[Sampled], budget: int) -> list[Choice]:
     """Every trace, correct or not, cut at the prefix with the most progress (first reading).
 
         j* = min argmax_j V_j,    kept if V_j* > V_0
@@ -53,7 +53,7 @@ def best_prefix(group: Sequence[Sampled], budget: float) -> list[Choice]:
     return [_cut(trace.values) for trace in group]
 
 
-def best_trace(group: Sequence[Sampled], budget: float) -> list[Choice]:
+def best_trace(group: Sequence[Sampled], budget: int) -> list[Choice]:
     """The correct trace with the least normalized regret up to the budget, whole (second reading).
 
         argmin_g Reg_g(C0) over the correct traces g of a problem,    the first of equals
@@ -95,7 +95,7 @@ def _cut(values: Each) -> Choice:
 class Rule(NamedTuple):
     """A rule, and what it asks for: whether values, and whether solutions after the prefixes that it cuts."""
 
-    choose: Callable[[Sequence[Sampled], float], list[Choice]]
+    choose: Callable[[Sequence[Sampled], int], list[Choice]]
     needs_values: bool = False
     cuts: bool = False
 

@@ -38,7 +38,7 @@ class Candidate(NamedTuple):
     curve: ValueCurve
 
 
-def choose(rule: Rule, candidates: Sequence[Candidate], *, budget: float) -> list[Choice]:
+def choose(rule: Rule, candidates: Sequence[Candidate], *, budget: int) -> list[Choice]:
     """What the rule makes of each candidate; the traces of a problem stand side by side.
 
     Args:

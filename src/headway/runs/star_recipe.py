@@ -35,7 +35,7 @@ class StarOptions(Options, frozen=True):
 OTHERS = {"model", "dtype", "trust_remote_code", "tokenizer", "seed", "precision", "value_precision", "max_branches"}
 MEASURING = (EngineSpec, ProblemOptions, Sampling, Cutting, Proving)
 # what may differ when a recipe continues: nothing here changes a model
-MAY_CHANGE = {"rounds", "cache", "output_dir", "run_name", "report_to", "project", "disable_tqdm", "vllm_args"}
+MAY_CHANGE = {"rounds", "cache", "output_dir", "run_name", "report_to", "project", "disable_tqdm"}
 MAY_CHANGE_LIKE = ("logging_", "log_", "save_", "hub_", "push_to_", "trackio_", "dataloader_pin")
 
 
@@ -95,7 +95,7 @@ class Recipe:
         store, file = Run(self.out, {}), self.out / "star.json"
         now = self.flat()
         if file.exists():
-            there = json.loads(file.read_bytes())["options"]
+            there = _options_of(file)
             differ = [k for k in sorted({*now, *there}) if now.get(k) != there.get(k) and not _may_change(k)]
             if differ:
                 shown = "; ".join(f"{k}: there {there.get(k)!r}, now {now.get(k)!r}" for k in differ)
@@ -105,6 +105,18 @@ class Recipe:
             raise HeadwayError(f"{self.out} exists and holds no rounds; give an empty or new folder as --output_dir")
         self.out.mkdir(parents=True, exist_ok=True)
         store.write_json("star.json", {"schema": SCHEMA, "headway": __version__, "options": now})
+
+
+def _options_of(file: Path) -> dict[str, Any]:
+    """The options in a star.json; HeadwayError if it cannot be read."""
+    try:
+        head = json.loads(file.read_bytes())
+        schema, options = head["schema"], dict(head["options"])
+    except (ValueError, KeyError, TypeError) as error:
+        raise HeadwayError(f"{file} cannot be read ({error!r}); expected what `headway star` writes") from error
+    if schema != SCHEMA:
+        raise HeadwayError(f"{file} has schema {schema}, this version reads {SCHEMA}; give another --output_dir")
+    return options
 
 
 def _may_change(name: str) -> bool:
