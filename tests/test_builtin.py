@@ -62,5 +62,5 @@ def test_an_unknown_builtin_names_those_there_are() -> None:
 
 def test_the_two_recipes_differ_in_progress_alone() -> None:
     grpo, mrt = (yaml.safe_load((FOLDER.parent / f"{name}.yaml").read_text()) for name in ("grpo", "mrt"))
-    mrt_only = {"progress_weight", "credit", "branches", "answer_tokens", "max_episodes"}
+    mrt_only = {"progress_weight", "credit", "values", "answer_tokens", "max_episodes"}
     assert {k: v for k, v in grpo.items() if k not in mrt_only} == {k: v for k, v in mrt.items() if k not in mrt_only}

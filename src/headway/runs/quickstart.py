@@ -19,11 +19,11 @@ class Size(NamedTuple):
 
     problems: int
     branches: int
-    tokens: int  # sampled in each training, branches counted
+    tokens: int  # computed in each training
 
 
-FULL = Size(problems=120, branches=4, tokens=450_000)
-QUICK = Size(problems=40, branches=2, tokens=80_000)
+FULL = Size(problems=120, branches=4, tokens=3_200_000)
+QUICK = Size(problems=40, branches=2, tokens=600_000)
 
 
 def quickstart(out: Path, *, quick: bool, seed: int, tell: Tell) -> str:
@@ -46,7 +46,7 @@ def quickstart(out: Path, *, quick: bool, seed: int, tell: Tell) -> str:
 
 def fine_tune(name: str, folder: Path, size: Size, *, seed: int, tell: Tell) -> None:
     """Fine-tunes the built-in model by the package's recipe of this name, unless done before."""
-    made, asked = folder / "quickstart.txt", f"seed {seed}, {size.tokens} tokens\n"
+    made, asked = folder / "quickstart.txt", f"seed {seed}, {size.tokens} computed tokens\n"
     if made.exists():
         if (there := made.read_text()) != asked:
             raise HeadwayError(f"{folder} was made with {there.strip()}, not {asked.strip()}; give another --out")
@@ -54,6 +54,6 @@ def fine_tune(name: str, folder: Path, size: Size, *, seed: int, tell: Tell) -> 
     with extra("train", "training needs trl"):
         from headway.training import main
     recipe = str(files("headway") / "builtin" / f"{name}.yaml")
-    flags = ["--output_dir", str(folder), "--seed", str(seed), "--max_generated_tokens", str(size.tokens)]
+    flags = ["--output_dir", str(folder), "--seed", str(seed), "--max_computed_tokens", str(size.tokens)]
     main(["--config", recipe, *flags], tell=lambda done, total: tell(f"{name}: train", done, total))
     made.write_text(asked)
