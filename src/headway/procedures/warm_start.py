@@ -142,7 +142,7 @@ def warm_start(
     by_problem: dict[str, dict[TokenIds, Trace]] = {}  # the same attempt counts once
     for attempt in filter(usable, attempts):
         by_problem.setdefault(attempt.problem_id, {})[attempt.token_ids] = attempt
-    made: dict[TokenIds, Trace] = {}
+    made: dict[tuple[str, TokenIds], Trace] = {}
     for problem_id, distinct in by_problem.items():
         rng = Random(derive_seed(stitching.seed, "warm start", problem_id))
         right, wrong = ([a for a in distinct.values() if a.reward == reward] for reward in (1, 0))
@@ -153,7 +153,7 @@ def warm_start(
                 chain += _next(chain, pool, stitching.shared, value, rng)
             if chain and chain[-1].reward == 1 and (len(chain) > 1 or not failed):
                 trace = stitch(chain, tokenizer, stitching, index=index)
-                made.setdefault(trace.prompt_ids + trace.token_ids, trace)
+                made.setdefault((problem_id, trace.token_ids), trace)
     return list(made.values())
 
 
