@@ -99,7 +99,8 @@ def test_mrt_trains_on_backtracks(warm, tmp_path):
     train([*config, *few, "--max_completion_length", "120", "--use_cpu"], tell=lambda done, of: None)
     lines = [json.loads(line) for line in (tmp_path / "traces.jsonl").read_text().splitlines()]
     searched = [by_backtracks(line["text"].partition("</think>")[0]) for line in lines]
-    assert [len(line["boundaries"]) - 1 for line in lines] == [len(spans) for spans in searched]
+    cut = [len(line["boundaries"]) - 1 for line in lines]
+    assert [n for n, spans in zip(cut, searched, strict=True) if n != len(spans) <= 12] == []  # more are merged
     assert max(map(len, searched)) >= 3
     assert all(v is not None for line in lines for v in line["values"])
 

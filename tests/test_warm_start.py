@@ -44,14 +44,15 @@ def attempt(lines, reward, *, problem="p", index=0, close="</think>\n\n\\boxed{1
 # attempts at one problem: steps "a", "b", ... ; those that end on "!" are right
 LINES = st.lists(st.sampled_from("ab"), min_size=1, max_size=4)
 ATTEMPTS = st.lists(st.tuples(LINES, st.booleans()), min_size=1, max_size=12)
-STITCHINGS = st.builds(
-    Stitching,
-    marker=st.sampled_from(list(MARKERS)),
-    failed=st.integers(1, 3),
-    shared=st.integers(0, 2),
-    restate=st.booleans(),
-    per_problem=st.integers(1, 4),
-    seed=st.integers(0, 5),
+STITCHINGS = st.fixed_dictionaries(
+    {
+        "marker": st.sampled_from(list(MARKERS)),
+        "failed": st.integers(1, 3),
+        "shared": st.integers(0, 2),
+        "restate": st.booleans(),
+        "per_problem": st.integers(1, 4),
+        "seed": st.integers(0, 5),
+    }
 )
 
 
@@ -116,8 +117,8 @@ def test_attempts_at_different_problems_share_nothing():
 
 
 @given(ATTEMPTS, STITCHINGS)
-def test_every_stitched_trace_searches_and_ends_right(drawn, stitching):
-    attempts = attempts_of(drawn)
+def test_every_stitched_trace_searches_and_ends_right(drawn, options):
+    attempts, stitching = attempts_of(drawn), Stitching(**options)
     wrong = {a.thought for a in attempts if a.reward == 0}
     right = {a.thought: a.text[len(a.thought) :] for a in attempts if a.reward == 1}
     for trace in warm_start(attempts, TOKENIZER, stitching):
@@ -145,8 +146,8 @@ def test_every_stitched_trace_searches_and_ends_right(drawn, stitching):
 
 
 @given(ATTEMPTS, STITCHINGS)
-def test_the_traces_of_a_problem_do_not_depend_on_other_problems(drawn, stitching):
-    attempts = attempts_of(drawn)
+def test_the_traces_of_a_problem_do_not_depend_on_other_problems(drawn, options):
+    attempts, stitching = attempts_of(drawn), Stitching(**options)
     others = [attempt(["a", "?"], 0.0, problem="q"), attempt(["a", "!"], 1.0, problem="q")]
     alone = warm_start(attempts, TOKENIZER, stitching)
     assert [t for t in warm_start([*others, *attempts], TOKENIZER, stitching) if t.problem_id == "p"] == alone

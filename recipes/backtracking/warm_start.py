@@ -110,7 +110,7 @@ def main() -> None:
     sft = FineTuneConfig(
         output_dir=str(args.out / "training"), per_device_train_batch_size=64, max_steps=args.max_steps,
         learning_rate=args.learning_rate, lr_scheduler_type="cosine", warmup_steps=20, seed=args.seed,
-        gradient_checkpointing=False, logging_steps=20, save_strategy="no", report_to="none",
+        activation_checkpointing=False, logging_steps=20, save_strategy="no", report_to="none",
         dataloader_pin_memory=False,
     )  # fmt: skip
     done = fine_tune(
