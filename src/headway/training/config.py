@@ -57,7 +57,7 @@ class MRTConfig(GRPOConfig):  # type: ignore[misc]
     min_paragraphs: Annotated[int, Option("Minimum paragraphs of an episode. (paper's analysis)")] = 3
     episode_tokens: Annotated[int, Option("Tokens of an episode on the grid. (ours)")] = 128
     max_episodes: Annotated[
-        int, Option("Episodes of a trace, at most: each but the last has 1/this of its tokens.")
+        int | None, Option("Episodes of a trace, at most: each but the last has 1/this of its tokens.")
     ] = 6
     branches: Annotated[int, Option("Forced answers per boundary. (v0.1)", least=1)] = 4
     answer_tokens: Annotated[int, Option("Maximum tokens of a forced answer. (ours)", least=1)] = 32
