@@ -10,7 +10,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -197,9 +197,11 @@ def cpu_seconds() -> float:
 
 
 def versions() -> dict[str, str]:
-    """The versions that a result was made with; the commit where Headway is run from a checkout."""
+    """The versions of what is installed; the commit where Headway is run from a checkout."""
     found = {"headway": __version__, "python": platform.python_version(), "machine": platform.machine()}
-    found |= {name: metadata.version(name) for name in PACKAGES}
+    for name in PACKAGES:
+        with suppress(metadata.PackageNotFoundError):
+            found[name] = metadata.version(name)
     git = ["git", "-C", str(Path(__file__).parent), "describe", "--always", "--dirty", "--abbrev=12", "--exclude=*"]
     commit = subprocess.run(git, capture_output=True, text=True) if shutil.which("git") else None
     return found | ({"commit": commit.stdout.strip()} if commit and commit.returncode == 0 else {})
