@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,7 @@ import yaml
 from headway.report.numbers.study import table
 from headway.report.numbers.study_cell import pack, training, unpack
 from headway.report.page.study_page import BEGIN, END, Rows, generated, put_between
-from headway.runs.study.cell import Cell, is_running, last_checkpoint, locked, read_json, write_json
+from headway.runs.study.cell import PACKAGES, Cell, is_running, last_checkpoint, locked, read_json, write_json
 from headway.runs.study.config import laid_over, read_study
 from headway.runs.study.plan import Plan
 from headway.runs.study.schedule import StudyRun
@@ -244,6 +245,7 @@ def test_a_cell_asked_for_something_else_starts_anew(tmp_path: Path) -> None:
     assert 0 < len(made.read_bytes()) < len(before)
 
 
+@pytest.mark.extras
 def test_the_scheduler_runs_cells_in_processes_of_their_own_and_names_those_that_fail(tmp_path: Path) -> None:
     file = config(tmp_path, settings={"bad": SETTING | {"start": str(tmp_path / "no-model")}})
     run = StudyRun(read_study(file), ["headway", "study", "--config", str(file)])
@@ -270,7 +272,8 @@ def test_a_cells_file_holds_seeds_versions_and_numbers_in_little_space(tmp_path:
     Cell(run.study, run.plan().jobs["one/start/2"], tmp_path / "r.json", "the command").run()
     content = read_json(tmp_path / "r.json")
     assert content["command"] == "the command" and content["seed"] == 2
-    assert {"headway", "python", "torch"} <= set(content["versions"])
+    installed = {name for name in PACKAGES if find_spec(name)}
+    assert set(content["versions"]) - {"commit"} == {"headway", "python", "machine"} | installed
     curves = content["tests"]["curves"]
     assert {len(unpack(x)) for part in ("success", "accuracy", "regret") for x in curves[part].values()} == {6}
     assert list(curves["accuracy"]) == ["208", "400"]
