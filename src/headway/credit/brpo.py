@@ -12,7 +12,7 @@ def bonuses(group: Group) -> Bonuses:
 
     Its expected gradient is that of `episode`. It would bias `to_go`, whose earlier bonuses depend on the trace's end.
     """
-    own = [returns(v, stopped, decay=0.0) for v, stopped in zip(group.values, group.stopped, strict=True)]
+    own = returns(group, decay=0.0)
     return greedy(centred_by_past(own), own)
 
 

@@ -34,19 +34,19 @@ def choices(group: Group) -> list[int]:
     return [max(len(e), int(stopped)) for e, stopped in zip(group.episodes, group.stopped, strict=True)]
 
 
-def returns(values: Float[np.ndarray, " J"], stopped: bool, *, decay: float) -> Float[np.ndarray, " K"]:
-    """The discounted progress from each episode on.
+def returns(group: Group, *, decay: float) -> Each:
+    """The discounted progress of each trace from each episode on.
 
         b_j = sum_{i >= j} decay^(i - j) r_i,    r_i = V_{i+1} - V_i
 
     A thought that stopped at once has the one return 0. An unknown progress makes those before it unknown, unless the
     decay is 0.
     """
-    found = progress(values) if len(values) > 1 else np.zeros(int(stopped))
-    if decay:
+    result = [progress(v) if len(v) > 1 else np.zeros(n) for v, n in zip(group.values, choices(group), strict=True)]
+    for found in result if decay else ():
         for j in range(len(found) - 2, -1, -1):
             found[j] += decay * found[j + 1]
-    return found
+    return result
 
 
 def centred(bonuses_G: Sequence[Float[np.ndarray, " _"]]) -> Each:
@@ -90,8 +90,13 @@ def greedy(bonuses_G: Each, opened_G: Each, *, decay: float = 0.0) -> Bonuses:
 
     `b` may have a baseline. `opened`, the same returns, may not: whether a token opens an episode is its own choice.
     """
-    opened_G = [np.append(opened[1:], 0.0)[: len(opened)] for opened in opened_G]
-    return [np.stack([b, b + (1 - decay) * opened]) for b, opened in zip(bonuses_G, opened_G, strict=True)]
+    each = zip(bonuses_G, opened_G, strict=True)
+    return [np.stack([b, b + (1 - decay) * following(opened)]) for b, opened in each]
+
+
+def following(bonuses: Float[np.ndarray, " K"]) -> Float[np.ndarray, " K"]:
+    """The bonus of the episode after each; 0 after the last."""
+    return np.append(bonuses[1:], 0.0)[: len(bonuses)]
 
 
 def token_advantages(

@@ -20,5 +20,5 @@ def bonuses(group: Group) -> Bonuses:
     """
     if not 0 <= group.decay <= 1:
         raise ValueError(f"lambda must be from 0 to 1, got {group.decay}; set the group's decay")
-    own = [returns(v, stopped, decay=group.decay) for v, stopped in zip(group.values, group.stopped, strict=True)]
+    own = returns(group, decay=group.decay)
     return greedy(centred(own), own, decay=group.decay)

@@ -17,5 +17,5 @@ def bonuses(group: Group) -> Bonuses:
     objective, alpha * E_{c ~ pi_old} [ sum_j E_{z_j ~ pi(.|c_j)} [ r_prg(z_j; c_j) ] ], r_prg(stop; c) = 0. Its group
     baseline is for b_j alone. The authors' v0.1 calls it "online".
     """
-    own = [returns(v, stopped, decay=0.0) for v, stopped in zip(group.values, group.stopped, strict=True)]
+    own = returns(group, decay=0.0)
     return greedy(centred(own), own)

@@ -3,7 +3,7 @@
 import numpy as np
 from jaxtyping import Float
 
-from headway.credit.common import Bonuses, Group, centred, throughout
+from headway.credit.common import Bonuses, Group, centred, choices, throughout
 
 
 def bonuses(group: Group) -> Bonuses:
@@ -22,8 +22,8 @@ def bonuses(group: Group) -> Bonuses:
     """
     if not group.budget > 0:
         raise ValueError(f"regret needs a budget above 0 tokens, got {group.budget}; set the group's budget")
-    each = zip(group.values, group.costs, group.episodes, group.stopped, strict=True)
-    return throughout(centred([_area(v, c, group.budget)[: max(len(e), int(s))] for v, c, e, s in each]))
+    each = zip(group.values, group.costs, choices(group), strict=True)
+    return throughout(centred([_area(v, c, group.budget)[:n] for v, c, n in each]))
 
 
 def _area(values: Float[np.ndarray, " J"], costs: Float[np.ndarray, " J"], budget: float) -> Float[np.ndarray, " J"]:

@@ -3,7 +3,7 @@
 import numpy as np
 from jaxtyping import Float
 
-from headway.credit.common import Bonuses, Group, choices
+from headway.credit.common import Bonuses, Group, choices, following
 
 
 def bonuses(group: Group) -> Bonuses:
@@ -25,7 +25,7 @@ def bonuses(group: Group) -> Bonuses:
         advantages = np.where(known, rewards - rewards[known].sum() / max(known.sum(), 1), 0.0) / max(known.sum(), 1)
         later = np.append(np.cumsum(advantages[::-1])[::-1][1:], 0.0)
         own = later[:n] if known.any() else np.full(n, np.nan)
-        result.append(np.stack([own, np.append(own[1:], 0.0)[:n]]))
+        result.append(np.stack([own, following(own)]))
     return result
 
 

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from headway.credit.common import Bonuses, Group, choices
+from headway.credit.common import Bonuses, Group, choices, following
 
 
 def bonuses(group: Group) -> Bonuses:
@@ -19,5 +19,5 @@ def bonuses(group: Group) -> Bonuses:
     result = []
     for values, reward, n in zip(group.values, group.rewards, choices(group), strict=True):
         own = np.diff(np.append(values[:-1], reward)) if len(values) > 1 else np.zeros(n)
-        result.append(np.stack([own, np.append(own[1:], 0.0)[:n]]))
+        result.append(np.stack([own, following(own)]))
     return result
