@@ -347,6 +347,35 @@ def test_a_stale_prefix_has_the_gradient_of_the_outcome_from_it(start, cut):
     assert policy.expected_update(credits(), start) == pytest.approx(exact, abs=1e-12)
 
 
+@pytest.mark.parametrize("size", [2, 4])
+def test_a_mixed_group_has_the_gradient_of_both_ways_to_go_on(size):
+    """A group whose first half continues the prefix x, and whose second half goes on from xW, here the forced answer.
+
+    Outcome and bonus: r' = r + weight (r - mean(direct r)) for the first half, minus its mean over the group.
+    """
+    policy, weight = Policy(2, content="x", seed=3), 0.7
+    free, forced = "x", "xW"
+    half, G = size // 2, size
+    kept = {start: policy.expected(lambda t: policy.V[t], start) for start in (free, forced)}
+    exact = policy.gradient(((1 + weight) * (1 - 1 / G) * kept[free] + (1 - (1 - weight) / G) * kept[forced]) / 2)
+
+    def credits(start):
+        for p_free, some in policy.groups(half, free):
+            for p_forced, others in policy.groups(half, forced):
+                group = (*some, *others)
+                for p, rewards in outcomes(policy, group):
+                    bonuses = SCHEMES["mixed_prefix"].bonuses(policy.group_of(group, rewards=rewards))
+                    advantages = rewards - rewards.mean()
+                    mine = slice(0, half) if start == free else slice(half, G)
+                    for trace, a, b in zip(group[mine], advantages[mine], bonuses[mine], strict=True):
+                        n = len(trace) - len(start) + policy.stopped(trace)
+                        credit = token_advantages(float(a), b, [Episode(0, n)], n, weight=weight)
+                        yield p_free * p_forced * p / G, trace, credit
+
+    update = policy.expected_update(credits(free), free) + policy.expected_update(credits(forced), forced)
+    assert update == pytest.approx(exact, abs=1e-12)
+
+
 @EACH
 def test_outcome_and_bonus_together_have_the_gradient_of_their_sum(credit):
     """The outcome's group mean holds the trace itself, which leaves (G - 1) / G of its gradient."""

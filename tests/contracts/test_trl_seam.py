@@ -20,6 +20,7 @@ from headway.text.prompts import prompt_ids
 from headway.training import MRTConfig, MRTTrainer, dataset_of, policy
 from headway.training.logs import StepLog, StepResult, competence_watch, known_share_watch
 from headway.training.outcome import TRACE
+from headway.training.step import Step
 from headway.types import HeadwayError, Problem
 
 # third parties warn about their own futures
@@ -164,7 +165,7 @@ def test_advantages_by_token_are_read_as_such(tmp_path: Path, monkeypatch: pytes
     assert not same(weights(trained(tmp_path / "c", segment="tokens", episode_tokens=6)), plain)
 
 
-@pytest.mark.parametrize("credit", ["episode", "to_go", "stale_prefix", "brpo", "mig"])
+@pytest.mark.parametrize("credit", ["episode", "to_go", "stale_prefix", "mixed_prefix", "brpo", "mig"])
 def test_each_form_of_credit_trains_and_tells(tmp_path: Path, credit: str) -> None:
     trainer = trained(tmp_path, credit=credit, segment="tokens", episode_tokens=6, branches=2, answer_tokens=5)
     plain = weights(trained(tmp_path / "plain", GRPOTrainer))
@@ -211,6 +212,42 @@ def test_values_start_from_what_sampling_has_computed(
     )
     assert [x["values"] for x in kept] == [pytest.approx(x["values"], abs=1e-5) for x in anew]
     assert any(any(x["values"]) for x in kept)
+
+
+def test_half_of_a_mixed_group_is_forced_to_answer_at_the_prefix(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """All completions of a group start at one prefix, the second half after the suffix; nothing else is sampled."""
+    seen: list[tuple[list[list[int]], list[Any]]] = []
+    read = Step.read
+
+    def watched(self: Step, *args: Any) -> list[dict[str, Any]]:
+        rows = read(self, *args)
+        seen.append((self._prompts, self._traces))
+        return rows
+
+    monkeypatch.setattr(Step, "read", watched)
+    trained(tmp_path, credit="mixed_prefix", segment="tokens", episode_tokens=6, grader=Short(), max_steps=1)
+    [(prompts, traces)] = seen
+    suffix = tiny.tokenizer().encode(
+        "\n\nTime is up.\n</think>\n\n**Final Answer**\n\n\\boxed{", add_special_tokens=False
+    )
+    for start in range(0, len(prompts), 4):
+        group = prompts[start : start + 4]
+        assert group[0] == group[1] and group[2] == group[3] == [*group[0], *suffix]
+    direct = [t for i, t in enumerate(traces) if i % 4 >= 2]
+    assert all(t.closed and t.thinking == 0 for t in direct)
+    assert {t.reward for t in direct} <= {0.0, 1.0} and any(t.answer for t in direct)
+    lines = [json.loads(line) for line in (tmp_path / "traces.jsonl").read_text().splitlines()]
+    for g in range(0, len(lines), 4):
+        r = np.array([x["reward"] for x in lines[g : g + 4]])
+        raw = np.array([*(r[:2] - r[2:].mean()), 0, 0])
+        assert [x["bonuses"] for x in lines[g : g + 4]] == [[pytest.approx(b)] for b in raw - raw.mean()]
+
+
+def test_a_mixed_group_has_two_halves(tmp_path: Path) -> None:
+    with pytest.raises(HeadwayError, match="even number"):
+        trained(tmp_path, credit="mixed_prefix", num_generations=3, per_device_train_batch_size=3)
 
 
 @pytest.mark.parametrize("values", KINDS)

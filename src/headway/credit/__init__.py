@@ -17,6 +17,7 @@ from headway.credit import (
     grpo,
     length_penalty,
     mig,
+    mixed_prefix,
     regret,
     s_grpo,
     stale_prefix,
@@ -33,7 +34,8 @@ class Scheme(NamedTuple):
 
     bonuses: Callable[[Group], Bonuses]  # of each trace; the first line of its docstring is the option's help
     pays: Literal["episodes", "episodes+answer", "completion", "nothing"] = "episodes"  # what gets a bonus
-    starts: Literal["prompt", "stale_prefix"] = "prompt"  # a stale prefix of a sampled trace, one a group
+    # the prompt, a stale prefix of a sampled trace (one a group), or that and for half of the group a forced answer
+    starts: Literal["prompt", "stale_prefix", "mixed_prefix"] = "prompt"
     needs_values: bool = True  # whether it reads `values` or `costs`; both are NaN without
     values_of: Literal["answer", "policy"] = "answer"  # a forced answer, or the policy going on by itself
 
@@ -45,6 +47,7 @@ SCHEMES: dict[str, Scheme] = {
     "lambda": Scheme(discounted.bonuses),
     "regret": Scheme(regret.bonuses),
     "stale_prefix": Scheme(stale_prefix.bonuses, pays="completion", starts="stale_prefix"),
+    "mixed_prefix": Scheme(mixed_prefix.bonuses, pays="completion", starts="mixed_prefix", needs_values=False),
     "brpo": Scheme(brpo.bonuses),
     "mig": Scheme(mig.bonuses),
     "vineppo": Scheme(vineppo.bonuses, pays="episodes+answer", values_of="policy"),

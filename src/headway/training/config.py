@@ -86,6 +86,11 @@ class MRTConfig(GRPOConfig):  # type: ignore[misc]
                 f"top_k {self.top_k}, min_p {self.min_p} and repetition_penalty {self.repetition_penalty} change how "
                 "traces are sampled, not how their branches are; leave them out (temperature and top_p apply to both)"
             )
+        if SCHEMES[self.credit].starts == "mixed_prefix" and self.num_generations % 2:
+            raise HeadwayError(
+                f"credit {self.credit} forces half of a group to answer at its prefix; got num_generations "
+                f"{self.num_generations}, use an even number"
+            )
         if SCHEMES[self.credit].values_of == "policy" and self.values != "branches":
             raise HeadwayError(
                 f"credit {self.credit} needs the policy's own values, which are sampled; got values '{self.values}', "

@@ -15,6 +15,7 @@ from headway.engines.loading import model_path
 from headway.problems import load_problems
 from headway.problems.graders import load_grader
 from headway.training.config import MRTConfig, with_help
+from headway.training.memory import keep_freed_memory
 from headway.training.trainer import MRTTrainer
 from headway.types import HeadwayError, Problem
 
@@ -63,6 +64,8 @@ def train(
         raise HeadwayError(f"cannot load the model '{model.model_name_or_path}': {reason}") from error
     loading = {"dtype": model.dtype, "use_safetensors": True, "trust_remote_code": args.trust_remote_code}
     args.model_init_kwargs = {**loading, **(args.model_init_kwargs or {})}
+    if args.device.type == "cpu":
+        keep_freed_memory()
     if tell is not None:
         args.disable_tqdm = True
         logging.disable_progress_bar()

@@ -13,9 +13,11 @@ from msgspec import structs
 from headway.core.segment import boundaries, cut
 from headway.core.tally import ValueCurve, known_share, lay_out, value_curve
 from headway.credit import SCHEMES, Bonuses, Group, token_advantages
+from headway.credit.mixed_prefix import is_direct
 from headway.procedures.continued import continued_curves, through_openers
 from headway.procedures.prove import Prover
 from headway.procedures.sample import derive_seed, grade_traces, make_trace, shortened
+from headway.text.answers import answer_after
 from headway.training.config import MRTConfig
 from headway.training.logs import StepResult
 from headway.training.outcome import TRACE, problem_of
@@ -50,22 +52,23 @@ class Step:
 
     def start(self, prompts: list[list[int]]) -> list[list[int]]:
         """What the completions continue: the prompts, each with a stale prefix if the scheme starts there."""
-        if self._scheme.starts == "stale_prefix":
+        if self._scheme.starts != "prompt":
             prefixes = self._sample_prefixes(list(dict.fromkeys(map(tuple, prompts))))
             self._prefixes = [prefixes[tuple(p)] for p in prompts]
-            prompts = [[*p, *prefix.token_ids] for p, prefix in zip(prompts, self._prefixes, strict=True)]
+            forced = [self._trainer.suffix_ids if self._is_direct(i) else [] for i in range(len(prompts))]
+            starts = zip(prompts, self._prefixes, forced, strict=True)
+            prompts = [[*p, *prefix.token_ids, *suffix] for p, prefix, suffix in starts]
         self._prompts = prompts
         return prompts
 
     def read(self, rows: list[dict[str, Any]], completions: Sequence[Sequence[int]]) -> list[dict[str, Any]]:
         """The rows, each with the graded trace of its completion for the reward functions."""
-        first = self._trainer.accelerator.process_index * len(rows)
         problems = [problem_of(row) for row in rows]
         self._problems = {p.id: p for p in problems}
         self._lengths = [len(completion) for completion in completions]
         traces = [
             self._trace(problem.id, i, tuple(prompt), tuple(ids))
-            for i, (problem, prompt, ids) in enumerate(zip(problems, self._prompts, completions, strict=True), first)
+            for i, (problem, prompt, ids) in enumerate(zip(problems, self._prompts, completions, strict=True))
         ]
         self._traces = grade_traces(traces, self._problems, self._trainer.grader)
         return [{**row, TRACE: trace} for row, trace in zip(rows, self._traces, strict=True)]
@@ -84,11 +87,24 @@ class Step:
         self._trainer.step_log.write(StepResult(self._traces, curves, bonuses, branches, share))
         return torch.tensor(advantages, dtype=outcome.dtype, device=outcome.device)
 
-    def _trace(self, problem_id: str, index: int, prompt: TokenIds, ids: TokenIds) -> Trace:
-        """A completion of TRL's as a trace, without its end-of-text token."""
-        ended = bool(ids) and ids[-1] in self._trainer.eos_token_ids
+    def _is_direct(self, i: int) -> bool:
+        """Whether completion i of this process is forced to answer at its stale prefix."""
+        return self._scheme.starts == "mixed_prefix" and is_direct(self._first + i, self._args.num_generations)
+
+    @property
+    def _first(self) -> int:
+        """The number, among those of all processes, of this process's first completion."""
+        return int(self._trainer.accelerator.process_index * len(self._prefixes or self._prompts))
+
+    def _trace(self, problem_id: str, i: int, prompt: TokenIds, ids: TokenIds) -> Trace:
+        """A completion of TRL's as a trace, without its end-of-text token; a forced answer has no thinking."""
+        t = self._trainer
+        ended = bool(ids) and ids[-1] in t.eos_token_ids
         completion = Completion(ids[:-1] if ended else ids, "stop" if ended else "length")
-        return make_trace(self._trainer.processing_class, problem_id, index, prompt, completion, self._trainer.tags)
+        trace = make_trace(t.processing_class, problem_id, self._first + i, prompt, completion, t.tags)
+        if not self._is_direct(i):
+            return trace
+        return structs.replace(trace, thinking=0, closed=True, answer=answer_after(t.prover.suffix, trace.text))
 
     def _sample_prefixes(self, prompts: list[TokenIds]) -> dict[TokenIds, Trace]:
         """For each prompt a trace of the policy, shortened to a random number of its episodes.

@@ -69,9 +69,9 @@ class MRTTrainer(GRPOTrainer):  # type: ignore[misc]
             tags, suffix=args.suffix, end_suffix=args.end_suffix, branches=args.branches,
             max_tokens=args.answer_tokens, temperature=args.temperature, top_p=args.top_p,
         )  # fmt: skip
-        suffix = processing_class.encode(self.prover.suffix, add_special_tokens=False)
+        self.suffix_ids: list[int] = processing_class.encode(self.prover.suffix, add_special_tokens=False)
         # C0 of regret, for all traces
-        self.budget = float(args.regret_budget or args.max_completion_length + len(suffix))
+        self.budget = float(args.regret_budget or args.max_completion_length + len(self.suffix_ids))
         self.policy = Policy(self)
         self.step_log = StepLog(self)
         self.cost = Cost()
