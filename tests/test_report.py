@@ -20,10 +20,12 @@ from headway.problems.graders import load_grader
 from headway.procedures.prove import Prover
 from headway.procedures.sample import Sampling, grade_traces, make_trace, sample
 from headway.report.numbers.comparison import compare, difference_rows, estimate_rows, markdown_table
+from headway.report.numbers.findings import accuracy_bounds, cautions, findings
 from headway.report.numbers.table import RunTable, run_table, summarize
 from headway.report.page import charts
 from headway.report.page.explorer import PageRun
 from headway.report.page.render import render_compare, render_run
+from headway.report.quantities import verdict
 from headway.report.text import interval, plus_minus, visible
 from headway.text.prompts import meta_prover, prompt_ids
 from headway.text.tags import ThinkTags
@@ -172,12 +174,12 @@ def test_every_cell_of_the_tables_carries_its_error(one):
     comparison = compare([("a|b", one.table, one.report), ("c", other.table, other.report)], [100])
     header, *rows = estimate_rows(comparison)
     assert header == ["", "a|b", "c"]
-    assert [row[0] for row in rows][:2] == ["pass@1", "tokens"]
+    assert [row[0] for row in rows][:4] == ["pass@1", "pass@3", "maj@3", "tokens"]
     assert rows[-1][0] == "accuracy at 100 tokens"
-    assert all(re.fullmatch(r"\d+\.\d+ ± \d+\.\d+", cell) for row in rows for cell in row[1:])
+    assert all(re.fullmatch(r"[\d.]+ ± [\d.]+", cell) for row in rows for cell in row[1:])
     header, *rows = difference_rows(comparison)
     assert header == ["", "c − a|b"]
-    signed = r"[+−]\d+\.\d+"
+    signed = r"[+−][\d.]+"
     assert all(re.fullmatch(rf"{signed} ± [\d.]+ \(95% ({signed} to {signed}|–)\)", row[1]) for row in rows)
     assert "| a\\|b" in markdown_table(comparison)
 
@@ -186,6 +188,68 @@ def test_unknown_numbers_are_a_dash_whether_nan_or_null():
     for unknown in (None, math.nan):
         assert plus_minus({"value": 0.5, "stderr": unknown}) == "0.500 ± –"
         assert interval({"ci95": [unknown, unknown]}) == "–"
+
+
+def test_estimates_are_rounded_by_their_standard_error():
+    cases = [
+        (0.4123, 0.0184, "0.412 ± 0.018"),
+        (148.34, 12.4, "148 ± 12"),
+        (7.21, 3.7, "7.2 ± 3.7"),
+        (1.0, 0.0, "1.000 ± 0.000"),
+    ]
+    for value, stderr, text in cases:
+        assert plus_minus({"value": value, "stderr": stderr}) == text
+    assert interval({"stderr": 3.7, "ci95": [0.04, 14.4]}, signed=True) == "+0.0 to +14.4"
+
+
+def difference_of(quantity: str, value: float, low: float, high: float, **place: int) -> dict[str, Any]:
+    return {"quantity": quantity, "budget": None, "value": value, "ci95": [low, high], **place}
+
+
+def test_findings_say_what_the_intervals_tell_apart_and_what_not():
+    differences = [
+        difference_of("pass_at_1", 0.067, 0.008, 0.126),
+        difference_of("pass_at_k", -0.092, -0.18, -0.002, k=4),
+        difference_of("tokens", 9.2, 0.3, 18.1),
+        difference_of("normalized_regret", -0.01, -0.04, 0.02, budget=96),
+        difference_of("normalized_regret", -0.02, -0.05, 0.01, budget=208),
+    ]
+    assert findings("base", [{"label": "mrt", "differences": differences}]) == [
+        "mrt against base: it is right 6.7 points more often (95% 0.8 to 12.6); its pass@4 is 9.2 points lower "
+        "(95% 0.2 to 18.0); its traces are 9.2 tokens longer (95% 0.3 to 18.1); no difference can be told in "
+        "normalized regret at 208 tokens."
+    ]
+    [alike] = findings("a", [{"label": "b", "differences": [difference_of("pass_at_1", 0.1, math.nan, math.nan)]}])
+    assert alike == "b against a: no difference can be told in pass@1."
+    assert [verdict(d) for d in differences] == ["better", "worse", "worse", "", ""]
+
+
+def test_cautions_bound_the_accuracy_of_truncated_traces():
+    report = {
+        "n_problems": 12, "n_traces": 40, "pass_at_1": {"value": 0.3, "n": 40},
+        "counts": {"correct": 12, "wrong": 20, "no_answer": 0, "undecided": 0, "truncated": 8},
+    }  # fmt: skip
+    assert accuracy_bounds(report) == (0.3, 0.5)
+    few, cut = cautions(report)
+    assert few == "only 12 problems" and "20% of the traces were truncated" in cut and "0.30 and 0.50" in cut
+
+
+def test_the_difference_curve_is_paired_and_its_band_is_around_it(one):
+    other = run(seed=1)
+    runs = [("a", one.table, one.report), ("b", other.table, other.report)]
+    curve = compare(runs, [460])["difference_curve"]
+    last = curve[-1]
+    [told] = [d for d in compare(runs, [460])["runs"][1]["differences"] if d["quantity"] == "accuracy"]
+    assert last["budget"] == 460 and last["value"] == pytest.approx(told["value"])
+    assert all(low <= r["value"] <= high for r in curve for low, high in [r["band"]])
+    assert all(r["band"][0] <= r["ci95"][0] + 1e-9 for r in curve if r["stderr"] > 0)
+
+
+def test_labels_at_the_ends_of_lines_do_not_cover_each_other(one):
+    spec = charts.budget_curve([(name, one.report) for name in "abc"]).to_dict()
+    labels = spec["datasets"][spec["layer"][-1]["data"]["name"]]
+    places = sorted(row["label_at"] for row in labels)
+    assert {row["run"] for row in labels} == set("abc") and min(np.diff(places)) > 0
 
 
 def test_charts_skip_what_is_not_known():
@@ -213,7 +277,7 @@ def test_charts_of_several_runs_name_and_colour_each(one):
         colour = chart(reports).to_dict()["layer"][-1]["encoding"]["color"]
         assert colour["scale"]["domain"] == ["a", "b"]
         assert len(set(colour["scale"]["range"])) == 2
-        assert colour["legend"] is not None
+        assert (colour["legend"] is not None) == (chart is charts.progress)  # lines are labelled at their ends
         assert chart(reports[:1]).to_dict()["layer"][-1]["encoding"]["color"]["legend"] is None
 
 
@@ -230,7 +294,7 @@ def test_votes_over_several_traces_are_a_chart_and_a_table_where_a_report_has_th
     ]
     assert len(bars) == 4
     html = page(one._replace(report=report))
-    assert "Majority of k traces" in html and "0.600 ± 0.100" in html
+    assert "Majority of k traces" in html and "0.60 ± 0.10" in html
     assert "several_traces" in embedded(html)["charts"]
 
 
@@ -342,7 +406,7 @@ def test_pages_open_in_a_browser_without_a_network(hostile, tmp_path):
         console = [line for line in seen.stderr.splitlines() if "CONSOLE" in line]
         assert not [line for line in console if re.search("error|refused|uncaught|violat", line, re.IGNORECASE)]
         tags, texts = dom(seen.stdout)
-        assert tags.count("svg") == 3 + 3  # the charts, and the menu button of each
+        assert tags.count("svg") == 2 * (3 if name == "report" else 4)  # the charts, and the menu button of each
         assert (tags.count("script"), tags.count("img")) == (3, 0)
         assert visible(HOSTILE) in "".join(texts)
         assert "owned" not in texts

@@ -182,10 +182,10 @@ def test_how_well_tokens_were_used_by_hand() -> None:
     assert rows[""] == ["a", "b"]
     found = {name.split(" (")[0].split(",")[0]: cells for name, cells in rows.items()}
     assert found["accuracy gained by stopping at the best boundary"] == [
-        "0.250 ± 0.100 (95% 0.050 to 0.450)",
-        "−0.250 ± 0.100 (95% −0.450 to −0.050)",
+        "0.25 ± 0.10 (95% 0.05 to 0.45)",
+        "−0.25 ± 0.10 (95% −0.45 to −0.05)",
     ]
-    assert found["budget for 90% of the final accuracy"] == ["–", "96 ± 4 (95% 96 to 96)"]
+    assert found["budget for 90% of the final accuracy"] == ["–", "96.0 ± 4.0 (95% 95.8 to 96.2)"]
     assert rows["observed over predicted variance of the values (1 = error bars are calibrated)"] == ["–", "–"]
     assert rows["tokens a needs per token of this run, at equal maj@k"] == [
         "–",

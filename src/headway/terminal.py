@@ -11,6 +11,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from rich.table import Table
 
+from headway.report.numbers.findings import cautions
 from headway.report.quantities import headline
 from headway.report.text import UNKNOWN, interval, number
 
@@ -61,6 +62,8 @@ def print_report(report: dict[str, Any], run: Path) -> None:
     out.print(table)
     counts = ", ".join(f"{n} {outcome.replace('_', ' ')}" for outcome, n in report["counts"].items())
     out.print(f"{report['n_traces']} traces of {report['n_problems']} problems: {counts}")
+    for caution in cautions(report):
+        out.print(f"Caution: {caution}", highlight=False)
     branches, added = report["branches"]["branches"], report["precision"]["regret"]
     if long := report["branches"].get("long"):
         out.print(

@@ -53,7 +53,7 @@ def write_files(
             for name, rows in tables.items():
                 _write_table(rows, out / f"{name}.{kind}")
         elif kind in ("png", "svg", "pdf"):
-            for name, (_, chart) in charts.all_charts(reports).items():
+            for name, (_, chart) in charts.all_charts(reports, comparison).items():
                 charts.save(chart, out / f"{name}.{kind}", kind)
 
 

@@ -14,21 +14,24 @@ Report = dict[str, Any]
 
 
 class Quantity(NamedTuple):
-    """A quantity's label, the digits after its decimal point, and the views that show it."""
+    """A quantity's label, the digits after its decimal point, the views that show it, and what is better."""
 
     label: str
     digits: int
     views: tuple[View, ...] = ()
+    better: Literal[1, 0, -1] = 0  # higher, neither, lower
 
 
 # by the name in report.json (a dot leads into an entry; of a list, the last entry counts) and in compare.json
 QUANTITIES: dict[str, Quantity] = {
-    "pass_at_1": Quantity("pass@1", 3, ("headline",)),
+    "pass_at_1": Quantity("pass@1", 3, ("headline",), better=1),
+    "pass_at_k": Quantity("pass@{k}", 3, better=1),
+    "maj_at_k": Quantity("maj@{k}", 3, better=1),
     "forced_at_start": Quantity("accuracy without thinking", 3, ("headline",)),
-    "accuracy": Quantity("accuracy", 3),
-    "normalized_regret": Quantity("normalized regret", 3, ("headline",)),
+    "accuracy": Quantity("accuracy at {budget} tokens", 3, better=1),
+    "normalized_regret": Quantity("normalized regret at {budget} tokens", 3, ("headline",), better=-1),
     "episodes": Quantity("episodes", 2, ("headline",)),
-    "tokens": Quantity("tokens", 1, ("headline",)),
+    "tokens": Quantity("tokens", 1, ("headline",), better=-1),
     "thinking_tokens": Quantity("thinking tokens", 1),
     "spacing": Quantity("tokens between boundaries", 1),
     "overthinking.gain": Quantity("accuracy gained by stopping at the best boundary (cross-fitted)", 3, ("usage",)),
@@ -49,10 +52,23 @@ class Row(NamedTuple):
     digits: int
 
 
-def label_of(name: str, budget: int | None) -> str:
-    """The label of a quantity, with its budget if it has one."""
-    label = QUANTITIES[name].label
-    return label if budget is None else f"{label} at {budget} tokens"
+def place(name: str, at: int | None) -> dict[str, int | None]:
+    """The entries of a record of compare.json for the budget of a quantity (None: it has none), or its k."""
+    return {"budget": None, "k": at} if "{k}" in QUANTITIES[name].label else {"budget": at}
+
+
+def label_of(record: dict[str, Any]) -> str:
+    """The label of a record's quantity, with the budget or the number of traces that it is at, if any."""
+    return QUANTITIES[record["quantity"]].label.format(budget=record.get("budget"), k=record.get("k"))
+
+
+def verdict(difference: dict[str, Any]) -> Literal["better", "worse", "differs", ""]:
+    """What a difference is if its 95% interval leaves out 0; empty if it does not."""
+    low, high = difference["ci95"]
+    if not (is_known(low) and (low > 0 or high < 0)):
+        return ""
+    direction = QUANTITIES[difference["quantity"]].better * (1 if low > 0 else -1)
+    return "better" if direction > 0 else "worse" if direction < 0 else "differs"
 
 
 def shown_in(view: View, reports: Sequence[Report]) -> list[Row]:
@@ -62,7 +78,7 @@ def shown_in(view: View, reports: Sequence[Report]) -> list[Row]:
         estimates = [_at(report, name) for report in reports]
         there = [estimate for estimate in estimates if estimate]
         if view in quantity.views and there:
-            rows.append(Row(label_of(name, there[0].get("budget")), estimates, quantity.digits))
+            rows.append(Row(label_of({"quantity": name, **there[0]}), estimates, quantity.digits))
     return rows
 
 

@@ -31,16 +31,24 @@ def number(value: float | None, digits: int = 3, *, signed: bool = False) -> str
     return f"{value:{'+' if signed else ''}z.{digits}f}".replace("-", "−")
 
 
+def digits_of(entry: dict[str, Any], digits: int) -> int:
+    """The digits after the point with which the standard error has two that count; `digits` without an error."""
+    stderr = entry.get("stderr")
+    return min(6, max(0, 1 - math.floor(math.log10(stderr)))) if is_known(stderr) and stderr > 0 else digits
+
+
 def plus_minus(entry: dict[str, Any], digits: int = 3, *, name: str = "value", signed: bool = False) -> str:
-    """An estimate with its standard error: `0.412 ± 0.018`."""
+    """An estimate with its standard error, rounded by it: `0.412 ± 0.018`, `148 ± 12`."""
+    digits = digits_of(entry, digits)
     return f"{number(entry[name], digits, signed=signed)} ± {number(entry['stderr'], digits)}"
 
 
-def interval(entry: dict[str, Any], digits: int = 2, *, signed: bool = False) -> str:
-    """An estimate's 95% interval: `0.37 to 0.45`."""
+def interval(entry: dict[str, Any], digits: int = 3, *, signed: bool = False) -> str:
+    """An estimate's 95% interval, rounded by its standard error: `0.377 to 0.447`."""
     low, high = entry["ci95"]
     if not is_known(low):
         return UNKNOWN
+    digits = digits_of(entry, digits)
     return f"{number(low, digits, signed=signed)} to {number(high, digits, signed=signed)}"
 
 

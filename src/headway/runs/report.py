@@ -32,6 +32,12 @@ def page_run(run: OpenRun, label: str | None = None) -> PageRun:
     model, budget, answer_tokens = s.author or s.engine.model, s.sampling.budget, s.sampling.answer_tokens
     report = summarize(made, model=model, problems=run.problems.name, budget=budget, answer_tokens=answer_tokens)
     report["meta_prover"] = s.engine.model
+    report["settings"] = {
+        "engine": s.engine.name, "dtype": s.engine.dtype, "temperature": s.sampling.temperature,
+        "top_p": s.sampling.top_p, "seed": s.sampling.seed, "traces": s.sampling.traces,
+        "grader": run.problems.grader if s.problems.grader == "auto" else s.problems.grader,
+        "values": s.proving.values, "branches": s.proving.branches, "segment": s.cutting.segment,
+    }  # fmt: skip
     report["branches"] = branch_counts(made)
     report["precision"] = realized(made.problems, made.curves, whole)._asdict()
     report["values"] = value_quality(made, scores)

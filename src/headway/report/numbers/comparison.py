@@ -9,19 +9,31 @@ from jaxtyping import Float
 
 from headway.core import stats
 from headway.core.regret import best_of, mean_gap, tokens_to_reach
-from headway.core.resampling import bootstrap_estimate, resampled
-from headway.core.stats import UNIT, Within
+from headway.core.resampling import bootstrap_estimate, resampled, simultaneous_bands
+from headway.core.stats import SIGNED, UNIT, Within
 from headway.report.numbers.evaluation import Record, Votes, at_budgets, grid, trace_votes
-from headway.report.numbers.table import RunTable, entry
-from headway.report.quantities import QUANTITIES, label_of
+from headway.report.numbers.findings import cautions, findings
+from headway.report.numbers.table import RunTable, budget_points, by_budget, entry
+from headway.report.quantities import QUANTITIES, label_of, place
 from headway.report.text import interval, plus_minus, visible
 from headway.types import HeadwayError
 
 BEST_RUN = "best of runs (the highest mean curve at each budget)"
 BOTH_RIGHT = 25  # problems that both runs have right once, without which no interval of token efficiency covers
 SPACING = 1.25  # ratio of two runs' mean boundary spacings above which a warning is due
+# settings that two runs should share, and what differs with them
+UNLIKE = {
+    "grader": "graders differ on the same answers, in public reports by up to 8 points",
+    "temperature": "traces differ in more than the model",
+    "top_p": "traces differ in more than the model",
+    "values": "values are estimated in different ways",
+}
 LEVELS = 5  # accuracies at which the tokens of two runs are compared, besides the highest that both reach
 DESCRIPTION = ("model", "problems", "n_problems", "n_traces", "budget", "comparator")
+
+
+Key = tuple[str, int | None]  # a quantity, and the budget or the number of traces that it is at
+Observed = dict[Key, tuple[Float[np.ndarray, " n"], list[str]]]  # numbers, and the problem of each
 
 
 def compare(runs: Sequence[tuple[str, RunTable, dict[str, Any]]], budgets: Sequence[int]) -> dict[str, Any]:
@@ -29,8 +41,9 @@ def compare(runs: Sequence[tuple[str, RunTable, dict[str, Any]]], budgets: Seque
 
     An estimate is over all problems of its run, a difference (this run minus the first) over those that both have,
     between each problem's means; its `these_problems` has the errors if the problems are fixed. `runs` has each run's
-    label, table and report (`summarize`); `budgets` are in completion tokens. `warnings` say what two runs' numbers do
-    not have in common.
+    label, table and report (`summarize`); `budgets` are in completion tokens. `cautions` of a run say why its numbers
+    may mislead, `warnings` what two runs' numbers do not have in common, and `findings` in a sentence what the
+    intervals show.
 
     Raises:
         HeadwayError: two runs have the same label, or one shares no problem with the first.
@@ -39,34 +52,57 @@ def compare(runs: Sequence[tuple[str, RunTable, dict[str, Any]]], budgets: Seque
     if len(set(labels)) < len(labels):
         raise HeadwayError(f"runs to compare need different labels, got {', '.join(labels)}")
     against, first, _ = runs[0]
-    base: dict[tuple[str, int | None], dict[str, float]] = {}
-    of_first: dict[tuple[str, int | None], Float[np.ndarray, " traces"]] = {}
+    votes = [trace_votes(run) for _, run, _ in runs]
+    most = min(v.pass_at.shape[1] for v in votes)  # traces that all runs have of some problem
+    base: dict[Key, dict[str, float]] = {}
+    of_first: Observed = {}
     compared: list[dict[str, Any]] = []
-    for label, run, report in runs:
+    for (label, run, report), voted in zip(runs, votes, strict=True):
         shared = set(first.problems) & set(run.problems)
         if not shared:
             raise HeadwayError(
                 f"runs '{against}' and '{label}' share no problem: one has '{first.problems[0]}' and so on, the other "
                 f"'{run.problems[0]}'; measure both on the same problems"
             )
-        observed = _observations(run, budgets)
-        means = {key: stats.by_problem(x, run.problems) for key, x in observed.items()}
+        observed = _observations(run, voted, budgets, most)
+        means = {key: stats.by_problem(*x) for key, x in observed.items()}
         within = {key: _within(key[0], report) for key in observed}
-        estimates = {key: stats.mean(x, run.problems, within=within[key]) for key, x in observed.items()}
+        estimates = {key: stats.mean(*x, within=within[key]) for key, x in observed.items()}
         widest = {key: max(w[1], (_within(key[0], runs[0][2]) or w)[1]) for key, w in within.items() if w}
         either = {key: (-widest[key], widest[key]) if key in widest else None for key in within}
         differences = {key: stats.paired_difference(base[key], means[key], within=either[key]) for key in base}
         described = {"label": label, **{key: report[key] for key in DESCRIPTION}, "common_problems": len(shared)}
+        described["cautions"] = cautions(report)
         for name, found in (("estimates", estimates), ("differences", differences)):
-            described[name] = [{"quantity": q, "budget": b, **entry(e)} for (q, b), e in found.items()]
-        for record in described["differences"]:
-            key = record["quantity"], record["budget"]
-            a, b = (_on_these(r, o[key], shared, within[key]) for r, o in ((first, of_first), (run, observed)))
+            described[name] = [{"quantity": q, **place(q, at), **entry(e)} for (q, at), e in found.items()]
+        for record, key in zip(described["differences"], differences, strict=True):
+            a, b = (_on_these(*o[key], shared, within[key]) for o in (of_first, observed))
             on_these = stats.difference_on_these(a, b, differences[key].value)
             record["these_problems"] = {"stderr": on_these.stderr, "ci95": list(on_these.ci95)}
         compared.append(described)
         base, of_first = base or means, of_first or observed
-    return {"against": against, "budgets": list(budgets), "runs": compared, "warnings": _warnings(runs, budgets)}
+    return {
+        "against": against, "budgets": list(budgets), "runs": compared, "warnings": _warnings(runs, budgets),
+        "findings": findings(against, compared[1:]), "difference_curve": difference_curves(runs),
+    }  # fmt: skip
+
+
+def difference_curves(runs: Sequence[tuple[str, RunTable, dict[str, Any]]]) -> list[Record]:
+    """The accuracy of each run minus the first run's at each budget that both reach, paired by problem.
+
+    `band` bounds all budgets of a run at once.
+    """
+    (_, first, base), records = runs[0], list[Record]()
+    for label, run, report in runs[1:]:
+        end = min(r["budget_curve"][-1]["budget"] for r in (base, report))
+        budgets = np.unique(budget_points(end))
+        sums = [stats.sums_by_problem(r.accuracy(budgets), r.problems) for r in (first, run)]
+        both = [p for p in sums[0].problems if p in set(sums[1].problems)]
+        a, b = (s.means[[s.problems.index(p) for p in both]] for s in sums)
+        bands = simultaneous_bands(b - a, within=SIGNED)
+        for record, band in zip(by_budget(b - a, both, budgets, within=SIGNED), bands.T.tolist(), strict=True):
+            records.append({"label": label, **record, "band": band})
+    return records
 
 
 def _warnings(runs: Sequence[tuple[str, RunTable, dict[str, Any]]], budgets: Sequence[int]) -> list[str]:
@@ -80,6 +116,10 @@ def _warnings(runs: Sequence[tuple[str, RunTable, dict[str, Any]]], budgets: Seq
                 f"'{label}' was measured up to {end} tokens: at {', '.join(map(str, beyond))} its curve goes on flat, "
                 "and thinking that was cut counts as if it had ended there"
             )
+        for name, says in UNLIKE.items():
+            ours, theirs = (r.get("settings", {}).get(name) for r in (report, runs[0][2]))
+            if ours != theirs:
+                found.append(f"'{label}' has {name} {ours}, '{against}' {theirs}: {says}")
         apart = run.mean_spacing
         if max(apart, base) > SPACING * min(apart, base):
             found.append(
@@ -91,17 +131,17 @@ def _warnings(runs: Sequence[tuple[str, RunTable, dict[str, Any]]], budgets: Seq
 
 def _within(quantity: str, report: dict[str, Any]) -> Within | None:
     """The bounds of a quantity, as in the report (`summarize`); None where it has no upper one."""
-    if quantity in ("pass_at_1", "normalized_regret", "accuracy"):
+    if quantity in ("pass_at_1", "pass_at_k", "maj_at_k", "normalized_regret", "accuracy"):
         return UNIT
     answer = report["answer_tokens"] if quantity == "tokens" else 0
     return None if quantity == "episodes" else (0.0, float(report["budget"] + answer))
 
 
 def _on_these(
-    run: RunTable, observed: Float[np.ndarray, " traces"], shared: set[str], within: Within | None
+    x: Float[np.ndarray, " n"], problems: list[str], shared: set[str], within: Within | None
 ) -> stats.Estimate:
-    own = [i for i, problem in enumerate(run.problems) if problem in shared]
-    return stats.mean_of_these(observed[own], [run.problems[i] for i in own], within=within)
+    own = [i for i, problem in enumerate(problems) if problem in shared]
+    return stats.mean_of_these(x[own], [problems[i] for i in own], within=within)
 
 
 def token_efficiency(runs: Sequence[tuple[str, RunTable]]) -> list[Record]:
@@ -205,26 +245,34 @@ def difference_rows(comparison: dict[str, Any]) -> list[list[str]]:
 
 def _rows(records_of_runs: list[list[Record]], cell: Callable[[Record, int], str]) -> Iterator[list[str]]:
     for records in zip(*records_of_runs, strict=True):
-        quantity, budget = records[0]["quantity"], records[0]["budget"]
-        yield [label_of(quantity, budget), *(cell(record, QUANTITIES[quantity].digits) for record in records)]
+        digits = QUANTITIES[records[0]["quantity"]].digits
+        yield [label_of(records[0]), *(cell(record, digits) for record in records)]
 
 
 def markdown_table(comparison: dict[str, Any]) -> str:
     """The estimates as a Markdown table, and the differences as a second one where there is more than one run."""
     tables = [estimate_rows(comparison), *([difference_rows(comparison)] if len(comparison["runs"]) > 1 else [])]
+    found = [markdown_cell(sentence) + "\n" for sentence in comparison.get("findings", ())]
     warnings = [markdown_cell(f"Warning: {warning}") + "\n" for warning in comparison.get("warnings", ())]
-    return "\n".join([*map(markdown, tables), *warnings])
+    return "\n".join([*found, *map(markdown, tables), *warnings])
 
 
-def _observations(run: RunTable, budgets: Sequence[int]) -> dict[tuple[str, int | None], Float[np.ndarray, " traces"]]:
-    """A number for each trace, by quantity and budget (None where there is none to choose)."""
+def _observations(run: RunTable, votes: Votes, budgets: Sequence[int], most: int) -> Observed:
+    """What is observed of each quantity: numbers of traces, or of problems where k = `most` traces make one."""
     at = np.array(budgets, dtype=float)
-    return {
-        ("pass_at_1", None): run.rewards, ("tokens", None): run.tokens,
-        ("thinking_tokens", None): run.thinking, ("episodes", None): run.episodes, ("spacing", None): run.spacing,
+    each: dict[Key, Float[np.ndarray, " traces"]] = {
+        ("tokens", None): run.tokens, ("thinking_tokens", None): run.thinking, ("episodes", None): run.episodes,
+        ("spacing", None): run.spacing,
         **{("normalized_regret", b): x for b, x in zip(budgets, run.regret(at).T, strict=True)},
         **{("accuracy", b): x for b, x in zip(budgets, run.accuracy(at).T, strict=True)},
     }  # fmt: skip
+    several: Observed = {}
+    if most > 1:
+        of_k = {"pass_at_k": votes.pass_at, "maj_at_k": votes.maj_at}
+        several = {(name, most): (x[:, most - 1], votes.problems) for name, x in of_k.items()}
+    return (
+        {("pass_at_1", None): (run.rewards, run.problems)} | several | {k: (x, run.problems) for k, x in each.items()}
+    )
 
 
 def markdown(rows: list[list[str]]) -> str:

@@ -6,7 +6,7 @@ from typing import Any, Literal
 
 import altair as alt
 
-from headway.report.text import is_known
+from headway.report.text import is_known, visible
 
 Reports = Sequence[tuple[str, dict[str, Any]]]  # label and report (`summarize`) of each run
 Row = dict[str, Any]
@@ -15,23 +15,45 @@ Picture = Literal["png", "svg", "pdf"]
 # the colour-blind-safe palette of Okabe and Ito; those with contrast on white and on black come first
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#7F7F7F")
 WIDTH, HEIGHT = 440, 260
+FEW = 10  # traces without which a point is faint
 SEVERAL = {"maj_at_k": "majority of k", "pass_at_k": "any of k"}
 
 
 def budget_curve(reports: Reports) -> alt.LayerChart:
-    """Accuracy at each budget as a step function, with simultaneous 95% bands."""
+    """Accuracy at each budget as a step function; of one run with simultaneous 95% bands."""
     return _over_budgets(reports, "budget_curve", "accuracy", title="Accuracy", interpolate="step-after")
 
 
 def normalized_regret(reports: Reports) -> alt.LayerChart:
-    """Normalized regret up to each budget, with simultaneous 95% bands; lower is better."""
+    """Normalized regret up to each budget, lower is better; of one run with simultaneous 95% bands."""
     return _over_budgets(reports, "normalized_regret", "value", title="Normalized regret", interpolate="linear")
+
+
+def difference(reports: Reports, records: Sequence[Row]) -> alt.LayerChart:
+    """The accuracy of each run minus that of the first, paired by problem, with simultaneous 95% bands.
+
+    `records` are compare.json's `difference_curve`.
+    """
+    rows = [
+        {
+            "run": visible(r["label"]),
+            "budget": r["budget"],
+            "value": r["value"],
+            "low": r["band"][0],
+            "high": r["band"][1],
+        }
+        for r in records
+        if is_known(r["value"])
+    ]
+    title = f"Accuracy minus that of {reports[0][0]}"
+    return _lines(rows, reports, title=title, interpolate="step-after", bands=True, zero=True)
 
 
 def progress(reports: Reports) -> alt.LayerChart:
     """The mean progress of each episode over the traces that have it, with 95% intervals and a line at zero.
 
-    The intervals of episodes that few traces have may be clipped, so that the others stay readable.
+    The intervals of episodes that few traces have may be clipped, so that the others stay readable; with fewer than
+    `FEW` traces they are faint.
     """
     rows, bounded = _rows(reports, "progress", "episode", "value")
     most = max((row["n"] for row in rows), default=0)
@@ -42,11 +64,14 @@ def progress(reports: Reports) -> alt.LayerChart:
     x = alt.X("episode:O", title="Episode", axis=alt.Axis(labelAngle=0, labelOverlap=True, grid=False))
     beside = alt.XOffset("run:N", scale=alt.Scale(domain=[label for label, _ in reports]))
     y, low = (alt.Y(f"{name}:Q", title="Progress", scale=frame) for name in ("value", "low"))
-    points = _chart(rows, reports).mark_point(filled=True, size=40, opacity=1)
+    points = _chart(rows, reports).mark_point(filled=True, size=40)
+    faint = alt.condition(alt.datum.n < FEW, alt.value(0.25), alt.value(1.0))
     layers = [
         alt.Chart(alt.InlineData(values=[{"zero": 0}])).mark_rule(color="#888888").encode(y="zero:Q"),
-        _chart(bounded, reports).mark_rule(strokeWidth=1.5, clip=True).encode(x=x, xOffset=beside, y=low, y2="high:Q"),
-        points.encode(x=x, xOffset=beside, y=y, tooltip=_tooltip("episode", "n")),
+        _chart(bounded, reports)
+        .mark_rule(strokeWidth=1.5, clip=True)
+        .encode(x=x, xOffset=beside, y=low, y2="high:Q", opacity=faint),
+        points.encode(x=x, xOffset=beside, y=y, opacity=faint, tooltip=_tooltip("episode", "n")),
     ]
     return _finish(layers, "Mean progress of each episode, with 95% intervals")
 
@@ -73,12 +98,18 @@ def several_traces(reports: Reports) -> alt.LayerChart:
     return _finish(layers, "Accuracy of k traces against their tokens, with 95% intervals")
 
 
-def all_charts(reports: Reports) -> dict[str, tuple[str, alt.LayerChart]]:
-    """The charts whose numbers these reports have, by name, each with its caption."""
-    drawn = {
-        "budget_curve": ("Accuracy at each budget, if thinking is stopped there.", budget_curve(reports)),
+def all_charts(reports: Reports, comparison: Row | None = None) -> dict[str, tuple[str, alt.LayerChart]]:
+    """The charts whose numbers these reports, or a comparison of them (compare.json), have: by name, with captions."""
+    drawn = {"budget_curve": ("Accuracy at each budget, if thinking is stopped there.", budget_curve(reports))}
+    if records := (comparison or {}).get("difference_curve"):
+        caption = f"Accuracy minus that of {reports[0][0]}, paired by problem, with 95% bands over all budgets."
+        drawn["difference"] = (caption, difference(reports, records))
+    drawn |= {
         "normalized_regret": ("Normalized regret up to each budget: lower is better.", normalized_regret(reports)),
-        "progress": ("Progress of each episode: mean change of value.", progress(reports)),
+        "progress": (
+            "Progress of each episode: mean change of value (faint: fewer than 10 traces).",
+            progress(reports),
+        ),
     }
     if any(report.get(series) for _, report in reports for series in SEVERAL):
         caption = "Several traces per problem: accuracy of the majority and of any of them, against their tokens."
@@ -94,15 +125,49 @@ def save(chart: alt.LayerChart, path: Path, kind: Picture) -> None:
 def _over_budgets(
     reports: Reports, series: str, name: str, *, title: str, interpolate: Literal["step-after", "linear"]
 ) -> alt.LayerChart:
-    rows, bounded = _rows(reports, series, "budget", name)
+    rows, _ = _rows(reports, series, "budget", name)
+    # bands of several runs lie on each other, and do not say whether the runs differ
+    return _lines(rows, reports, title=title, interpolate=interpolate, bands=len(reports) == 1)
+
+
+def _lines(
+    rows: list[Row], reports: Reports, *, title: str, interpolate: Literal["step-after", "linear"], bands: bool,
+    zero: bool = False,
+) -> alt.LayerChart:  # fmt: skip
+    """A line over budgets for each run, labelled at its end; the vertical axis fits what is drawn."""
+    bounded = [row for row in rows if is_known(row["low"])] if bands else []
+    seen = [row["value"] for row in rows] + [row[end] for row in bounded for end in ("low", "high")] + [0.0] * zero
+    low, high = (min(seen), max(seen)) if seen else (0.0, 1.0)
+    room = 0.05 * (high - low) or 0.05
+    frame = alt.Scale(domain=[low - room if low - room > 0 or zero else min(0.0, low), high + room], nice=False)
     most = max((row["budget"] for row in rows), default=1)
     x = alt.X("budget:Q", title="Budget (completion tokens)", scale=alt.Scale(domain=[0, most], nice=False))
-    y, low = (alt.Y(f"{end}:Q", title=title, scale=alt.Scale(domain=[0, 1])) for end in ("value", "low"))
-    bands = _chart(bounded, reports).mark_area(interpolate=interpolate, opacity=0.18, clip=True)
+    y, lower = (alt.Y(f"{end}:Q", title=title, scale=frame) for end in ("value", "low"))
     point = alt.OverlayMarkDef(size=22, opacity=1)
-    lines = _chart(rows, reports).mark_line(interpolate=interpolate, strokeWidth=2, point=point)
-    layers = [bands.encode(x=x, y=low, y2="high:Q"), lines.encode(x=x, y=y, tooltip=_tooltip("budget"))]
-    return _finish(layers, f"{title} at each budget, with 95% bands")
+    marks = _chart(rows, reports, legend=False).mark_line(interpolate=interpolate, strokeWidth=2, point=point)
+    layers = [marks.encode(x=x, y=y, tooltip=_tooltip("budget"))]
+    if bounded:
+        area = _chart(bounded, reports, legend=False).mark_area(interpolate=interpolate, opacity=0.18, clip=True)
+        layers.insert(0, area.encode(x=x, y=lower, y2="high:Q"))
+    if zero:
+        layers.insert(0, alt.Chart(alt.InlineData(values=[{"zero": 0}])).mark_rule(color="#888888").encode(y="zero:Q"))
+    if len(reports) > 1:
+        ends = _apart(
+            [row for row in rows if row["budget"] == max(r["budget"] for r in rows if r["run"] == row["run"])],
+            0.07 * (high - low + 2 * room),
+        )
+        text = _chart(ends, reports, legend=False).mark_text(align="left", dx=7, fontSize=12, limit=150)
+        layers.append(text.encode(x=x, y=alt.Y("label_at:Q", title=title, scale=frame), text="run:N"))
+    return _finish(layers, f"{title} at each budget" + ", with 95% bands" * bool(bounded))
+
+
+def _apart(ends: list[Row], least: float) -> list[Row]:
+    """The ends of lines with places for their labels, `label_at`, at least this far apart."""
+    placed: list[Row] = []
+    for row in sorted(ends, key=lambda r: r["value"]):
+        at = max(row["value"], placed[-1]["label_at"] + least) if placed else row["value"]
+        placed.append({**row, "label_at": at})
+    return placed
 
 
 def _rows(reports: Reports, series: str, x: str, name: str, *, also: str | None = None) -> tuple[list[Row], list[Row]]:
@@ -118,12 +183,12 @@ def _rows(reports: Reports, series: str, x: str, name: str, *, also: str | None 
     return rows, [row for row in rows if row["low"] is not None]
 
 
-def _chart(rows: list[Row], reports: Reports) -> alt.Chart:
+def _chart(rows: list[Row], reports: Reports, *, legend: bool = True) -> alt.Chart:
     """A chart of rows in which each run has its colour."""
     labels = [label for label, _ in reports]
-    legend = alt.Legend(title=None, orient="top", labelLimit=320, columns=2, symbolType="stroke", symbolOpacity=1)
+    named = alt.Legend(title=None, orient="top", labelLimit=320, columns=2, symbolType="stroke", symbolOpacity=1)
     scale = alt.Scale(domain=labels, range=[COLOURS[i % len(COLOURS)] for i in range(len(labels))])
-    colour = alt.Color("run:N", scale=scale, legend=legend if len(labels) > 1 else None)
+    colour = alt.Color("run:N", scale=scale, legend=named if legend and len(labels) > 1 else None)
     return alt.Chart(alt.InlineData(values=rows)).encode(color=colour)
 
 

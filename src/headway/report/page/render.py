@@ -18,10 +18,11 @@ import vl_convert
 from headway import __version__
 from headway.report.numbers.comparison import difference_rows, estimate_rows
 from headway.report.numbers.diagnosis import USES
+from headway.report.numbers.findings import cautions
 from headway.report.numbers.table import branch_counts
 from headway.report.page import charts
 from headway.report.page.explorer import LIMIT, PageRun, explorer
-from headway.report.quantities import headline, usage_rows
+from headway.report.quantities import headline, usage_rows, verdict
 from headway.report.text import interval, is_known, number, plus_minus, visible
 
 SCRIPTS = ("page.js", "trace.js", "explorer.js")
@@ -58,15 +59,15 @@ def _render(reports: charts.Reports, shown: Sequence[PageRun], limit: int, **con
     )  # fmt: skip
     # `tojson` writes <, >, & and ' as \u003c and so on, and all that is not ASCII; NaN is no JSON
     environment.policies["json.dumps_kwargs"] = {"allow_nan": False, "separators": (",", ":")}
-    environment.filters.update(plus_minus=plus_minus, interval=interval, number=number)
+    environment.filters.update(plus_minus=plus_minus, interval=interval, number=number, verdict=verdict)
     named = [(visible(label), report) for label, report in reports]
-    figures = charts.all_charts(named)
+    figures = charts.all_charts(named, context.get("comparison"))
     traces = explorer(shown, limit=limit) if shown else None
     return environment.get_template("page.html.jinja").render(
         data={"charts": {name: chart.to_dict() | FIT for name, (_, chart) in figures.items()}, "explorer": traces},
         policy=policy, scripts=scripts, reports=named, version=__version__,
         figures={name: caption for name, (caption, _) in figures.items()},
-        headline=headline(named[0][1]),
+        headline=headline(named[0][1]), cautions=cautions(named[0][1]),
         uses=USES, token_use=_token_use(named), usage=usage_rows(named, context.get("comparison")), shown=traces,
         **{"comparison": None, "branch_counts": None, **context},
     )  # fmt: skip
