@@ -406,7 +406,8 @@ def test_pages_open_in_a_browser_without_a_network(hostile, tmp_path):
         console = [line for line in seen.stderr.splitlines() if "CONSOLE" in line]
         assert not [line for line in console if re.search("error|refused|uncaught|violat", line, re.IGNORECASE)]
         tags, texts = dom(seen.stdout)
-        assert tags.count("svg") == 2 * (3 if name == "report" else 4)  # the charts, and the menu button of each
+        # the charts and the menu button of each, and the value line of the open trace
+        assert tags.count("svg") == (2 * 3 + 1 if name == "report" else 2 * 4)
         assert (tags.count("script"), tags.count("img")) == (3, 0)
         assert visible(HOSTILE) in "".join(texts)
         assert "owned" not in texts

@@ -118,9 +118,9 @@ def test_hostile_traces_are_shown_as_text(page: Page, tmp_path: Path) -> None:
     url = opened(page, html, tmp_path)
     own = page.run("document.querySelectorAll('*').length") - page.run("document.querySelectorAll('#trace *').length")
     for k, link in enumerate(page.run("[...document.querySelectorAll('#list a')].map((a) => a.hash)")):
-        i = int(run.table.problems[k].split()[0])
+        i, problem = k, next(p for p in run.table.problems if p.startswith(f"{k} "))  # 2 is listed before 10
         page.run(f"location.hash = {json.dumps(link)}")
-        name = visible(f"{run.table.problems[k]}/0")
+        name = visible(f"{problem}/0")
         page.wait(f"document.querySelector('#trace-name bdi').textContent === {json.dumps(name)}")
         page.run("document.querySelectorAll('#trace button').forEach((b) => b.click())")
         page.run("document.querySelectorAll('#trace details').forEach((d) => { d.open = true; })")
@@ -131,7 +131,9 @@ def test_hostile_traces_are_shown_as_text(page: Page, tmp_path: Path) -> None:
         assert first == f"Okay\n\n{said}" and second == f"Wait\n\n{visible(HOSTILE[i][:500])}"
         assert set(texts(page, "#trace details li code")) == {visible(HOSTILE[i][:500]) + "}"}
         tags = set(page.run("[...document.querySelectorAll('#trace *')].map((e) => e.localName)"))
-        assert tags <= set("a article b bdi code details div h3 h4 header li nav ol p pre span summary".split())
+        assert tags <= set(
+            "a article b bdi code details div h3 h4 header li nav ol p polyline pre span summary svg".split()
+        )
     assert page.run("document.querySelectorAll('*').length - document.querySelectorAll('#trace *').length") == own
     assert visible(HOSTILE[4]) == texts(page, "h1")[0]
     assert page.run("document.title") == f"{HOSTILE[4]} · Headway"
@@ -196,6 +198,29 @@ def test_traces_are_found_sorted_and_filtered(page: Page, tmp_path: Path) -> Non
     choose(page, "outcome", "0")
     page.wait(f"{found} === '80 of 120 traces'")
     assert set(texts(page, "#list .verdict")) == {"correct"}
+    choose(page, "outcome", "1")
+    page.wait(f"{found} === '40 of 120 traces'")
+    # what is open is among those found, and nothing is open where none is
+    page.wait("document.querySelector('#trace-name .verdict').textContent === 'wrong'")
+    choose(page, "search", "in no trace")
+    page.wait("document.querySelector('#trace h3').textContent === 'No trace fits.'")
+    assert page.complaints == []
+
+
+def test_the_page_opens_on_the_most_overthought_trace_and_keys_turn_pages(page: Page, tmp_path: Path) -> None:
+    run = shown([f"p{i}" for i in range(12)], outcomes="110")
+    opened(page, page_of(run), tmp_path)
+    page.wait("document.querySelector('#trace-name bdi')")
+    assert [int(t.split()[0]) for t in texts(page, "#list bdi")] == list(range(12))
+    lost = sort_keys(run)["overthinking"]
+    name = texts(page, "#trace-name bdi")[0]
+    assert lost[run.table.problems.index(name.rpartition("/")[0])] == np.nanmax(lost) > 0
+    assert texts(page, "svg.value-line polyline") == [""]
+    order = texts(page, "#list bdi")
+    at = order.index(name)
+    key, then = ("j", order[at + 1]) if at + 1 < len(order) else ("k", order[at - 1])
+    page.run(f"dispatchEvent(new KeyboardEvent('keydown', {{ key: {json.dumps(key)} }}))")
+    page.wait(f"document.querySelector('#trace-name bdi').textContent === {json.dumps(then)}")
     assert page.complaints == []
 
 

@@ -14,7 +14,9 @@ function explore({ runs, index, blocks, outcomes, total }) {
   const [search, sort, outcome, run, list, more, found, box] = [
     "search", "sort", "outcome", "run", "list", "more", "found", "trace",
   ].map((id) => document.getElementById(id));
-  const rows = index.problem.map((_, i) => i);
+  const natural = new Intl.Collator("en", { numeric: true }); // problem 2 comes before problem 10
+  const rows = index.problem.map((_, i) => i).sort((a, b) =>
+    index.run[a] - index.run[b] || natural.compare(index.problem[a], index.problem[b]) || index.index[a] - index.index[b]);
   const name = (i) => (runs.length > 1 ? `${runs[index.run[i]]}: ` : "") + `${index.problem[i]}/${index.index[i]}`;
   const address = (i) => "#" + [runs[index.run[i]], index.problem[i], index.index[i]].map(encodeURIComponent).join("/");
   const at = new Map(rows.map((i) => [address(i), i]));
@@ -83,6 +85,12 @@ function explore({ runs, index, blocks, outcomes, total }) {
     found.textContent = hits.length < rows.length ? `${hits.length} of ${plural(rows.length, "trace")}` : plural(rows.length, "trace");
     extend();
     mark();
+    if (open >= 0 && !shown.includes(open)) {
+      // the open trace is not among those found
+      if (shown.length) return show(shown[0]);
+      open = -1;
+      box.replaceChildren(make("h3", { id: "trace-name", tabIndex: -1 }, "No trace fits."));
+    }
     box.querySelector(":scope > .turn")?.replaceWith(neighbours());
   }
 
@@ -127,7 +135,29 @@ function explore({ runs, index, blocks, outcomes, total }) {
       { className: "turn", ariaLabel: "Neighbouring traces" },
       ...link(here > 0 ? shown[here - 1] : undefined, "← Previous"),
       ...link(here >= 0 ? shown[here + 1] : shown[0], "Next →"),
+      ...twins().map((i) => make("a", { href: address(i) }, "In ", make("bdi", {}, runs[index.run[i]]))),
     );
+  }
+
+  // the same problem and number in the other runs
+  function twins() {
+    const same = (i) => index.problem[i] === index.problem[open] && index.index[i] === index.index[open];
+    return open < 0 || runs.length < 2 ? [] : rows.filter((i) => i !== open && same(i));
+  }
+
+  // j and k, or the arrows, go to the next and the previous trace
+  addEventListener("keydown", (event) => {
+    const step = { j: 1, k: -1, ArrowRight: 1, ArrowLeft: -1 }[event.key];
+    const typing = event.target.closest?.("input, select, textarea, .chart, .scroll");
+    if (!step || typing || event.ctrlKey || event.metaKey || event.altKey) return;
+    const i = shown[shown.indexOf(open) + step];
+    if (i !== undefined) location.hash = address(i);
+  });
+
+  // what a page opens on: the trace that lost most by thinking on
+  function telling() {
+    const lost = (i) => index.overthinking[i] ?? -Infinity;
+    return shown.reduce((best, i) => (lost(i) > lost(best) ? i : best), shown[0]);
   }
 
   // shows a trace, and scrolls to it, or to one of its episodes, if the user asked for it
@@ -185,7 +215,7 @@ function explore({ runs, index, blocks, outcomes, total }) {
   });
   addEventListener("hashchange", () => follow(true));
   find().then(() => {
-    if (!follow(true) && shown.length) show(shown[0]);
+    if (!follow(true) && shown.length) show(telling());
   });
 }
 

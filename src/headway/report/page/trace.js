@@ -41,7 +41,7 @@ function boundary(b, j) {
       "summary",
       {},
       make("span", { className: "where" }, `boundary ${j}`),
-      make("b", {}, `value ${number(b.value)} ± ${number(b.stderr)}`),
+      make("b", {}, `value ${number(b.value)}${b.stderr ? ` ± ${number(b.stderr)}` : ""}`),
       make("span", { className: "quiet" }, `n = ${b.n}${interval}`),
       make("span", { className: "quiet" }, b.budget === null ? "no branches" : `budget ${Math.round(b.budget)} tokens`),
     ),
@@ -74,6 +74,28 @@ function overview(trace, address) {
   return strip;
 }
 
+// the value at each boundary over the tokens of the thinking, from 0 to 1
+function valueLine(trace) {
+  const svg = (tag, attributes) => {
+    const element = document.createElementNS("http://www.w3.org/2000/svg", tag);
+    for (const [name, value] of Object.entries(attributes)) element.setAttribute(name, value);
+    return element;
+  };
+  const end = trace.episodes[trace.episodes.length - 1].stop || 1;
+  const places = [0, ...trace.episodes.map((e) => e.stop)];
+  const points = trace.boundaries
+    .map((b, j) => [(1000 * places[j]) / end, b.value])
+    .filter(([, value]) => value !== null)
+    .map(([x, value]) => [x, 58 - 56 * value]);
+  const said = trace.boundaries.map((b) => number(b.value)).join(", ");
+  const box = svg("svg", { viewBox: "0 0 1000 60", preserveAspectRatio: "none", class: "value-line", role: "img" });
+  box.setAttribute("aria-label", `Value at each boundary over tokens: ${said}`);
+  // it holds until the next boundary
+  const steps = points.flatMap(([x, y], k) => (k ? [[x, points[k - 1][1]], [x, y]] : [[x, y]]));
+  box.append(svg("polyline", { points: steps.map((p) => p.join(",")).join(" ") }));
+  return box;
+}
+
 // The elements of a trace; `address` is its link, `name` its title.
 function traceElements(trace, address, name) {
   const outcome = trace.outcome.replace("_", " ");
@@ -97,7 +119,7 @@ function traceElements(trace, address, name) {
       make("p", { className: "quiet" }, "Reference answer: ", ...text("code", trace.reference)),
     );
   }
-  if (trace.episodes.length > 1) parts.push(overview(trace, address));
+  if (trace.episodes.length > 1) parts.push(valueLine(trace), overview(trace, address));
   trace.boundaries.forEach((b, j) => {
     parts.push(boundary(b, j));
     const e = trace.episodes[j];
