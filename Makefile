@@ -7,9 +7,9 @@ ARGS ?=
 VENV := .venv
 RUN := $(VENV)/.installed
 DEV := $(VENV)/.installed-dev
-CODE := src tests recipes benchmarks examples
+CODE := src tests recipes benchmarks examples docs
 
-.PHONY: help quickstart test lint types imports docs-check lock clean
+.PHONY: help quickstart test lint types imports docs docs-check lock clean
 .DEFAULT_GOAL := help
 
 help:  ## what there is
@@ -31,7 +31,10 @@ types: $(DEV)  ## mypy --strict on src
 imports: $(DEV)  ## the layers
 	$(VENV)/bin/lint-imports
 
-docs-check: $(DEV)  ## links, names and code blocks of the documentation
+docs: $(DEV)  ## the documentation as a site, in site/; a warning is an error
+	NO_MKDOCS_2_WARNING=1 $(VENV)/bin/mkdocs build -q
+
+docs-check: docs  ## that, and links, names and code blocks of the documentation
 	$(VENV)/bin/pytest -q tests/test_docs.py
 
 lock:  ## write requirements.lock anew: the newest versions that pyproject.toml allows; test before committing it
@@ -43,7 +46,7 @@ lock:  ## write requirements.lock anew: the newest versions that pyproject.toml 
 	rm -rf $(VENV)/lock
 
 clean:  ## remove the environment, caches and runs
-	rm -rf $(VENV) runs dist .mypy_cache .pytest_cache .ruff_cache .hypothesis .import_linter_cache
+	rm -rf $(VENV) runs dist site .mypy_cache .pytest_cache .ruff_cache .hypothesis .import_linter_cache
 
 $(VENV)/bin/pip:
 	$(PYTHON) -m venv $(VENV)
