@@ -76,6 +76,8 @@ class MRTConfig(GRPOConfig):  # type: ignore[misc]
         if self.bf16 is None and not is_torch_bf16_gpu_available():
             self.bf16 = False
         check_options(self, names=[f for f in MRTConfig.__annotations__ if f != "bf16"])
+        if self.max_steps == 0:
+            raise HeadwayError("max_steps is 0, which trains nothing; use at least 1, or leave it out")
         self.cutting.check()
         lookup(SCHEMES, self.credit, "credit")
         super().__post_init__()

@@ -2,6 +2,7 @@
 
 import logging
 from collections.abc import Callable, Iterable, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -119,6 +120,7 @@ class StepLog:
         self._trainer = trainer
         self._share = known_share_watch()
         self._competence: dict[str, Fall] = {}
+        self._begun = False  # whether this process has written to the file of traces
 
     def competence(self, thoughts: Sequence[str], rewards: Sequence[float | None]) -> None:
         """Adds what the grader says of the thinking, if it does: higher is better."""
@@ -169,9 +171,11 @@ class StepLog:
             for trace, curve, bonuses in zip(result.traces, result.curves, result.bonuses, strict=True)
         ])  # fmt: skip
         if t.accelerator.is_main_process:
-            folder = Path(t.args.output_dir)
-            folder.mkdir(parents=True, exist_ok=True)
-            with (folder / TRACES_FILE).open("ab") as out:
+            file = Path(t.args.output_dir) / TRACES_FILE
+            if not self._begun:
+                begin_traces(file, t.state.global_step)
+                self._begun = True
+            with file.open("ab") as out:
                 out.write(b"".join(msgspec.json.encode(line) + b"\n" for line in lines))
 
     def _count_step_without_values(self) -> None:
@@ -184,6 +188,32 @@ class StepLog:
                 "grpo. Such steps are counted in mrt/steps_without_values"
             )
         t.steps_without_values += 1
+
+
+def begin_traces(file: Path, step: int) -> None:
+    """Makes the file of traces ready for those of a step: it keeps the steps before, whole lines only.
+
+    A training that begins anew moves what an earlier one wrote to `traces.old.jsonl`.
+    """
+    file.parent.mkdir(parents=True, exist_ok=True)
+    if not file.exists():
+        return
+    if step == 0:
+        old = file.with_suffix(f".old{file.suffix}")
+        file.replace(old)
+        logger.warning(f"{file} is of an earlier training: moved to {old.name}")
+        return
+    kept = file.with_name(f".{file.name}.kept")
+    with file.open("rb") as before, kept.open("wb") as out:
+        for line in before:
+            with suppress(msgspec.DecodeError):  # torn by a kill: the step is made again
+                if msgspec.json.decode(line, type=_Line).step < step:
+                    out.write(line)
+    kept.replace(file)
+
+
+class _Line(msgspec.Struct):
+    step: int
 
 
 def _known(arrays: Iterable[np.ndarray]) -> np.ndarray:

@@ -6,15 +6,16 @@ from dataclasses import dataclass
 from typing import Annotated, Any
 
 from datasets import Dataset
-from transformers import AutoTokenizer, PrinterCallback
+from transformers import PrinterCallback
 from transformers.utils import logging
 from trl import ModelConfig, TrlParser, get_peft_config
 
 from headway.choices import Option, check_options
-from headway.engines.loading import model_path
 from headway.problems import load_problems
 from headway.problems.graders import load_grader
+from headway.training.checkpoints import to_resume
 from headway.training.config import MRTConfig, with_help
+from headway.training.loading import check_surroundings, load_policy
 from headway.training.memory import keep_freed_memory
 from headway.training.trainer import MRTTrainer
 from headway.types import HeadwayError, Problem
@@ -55,22 +56,18 @@ def train(
         raise HeadwayError("no problems to train on; give 'problems' in the recipe or --problems")
     if not model.model_name_or_path:
         raise HeadwayError("no model to train; give 'model_name_or_path' in the recipe or --model_name_or_path")
+    check_surroundings(args)
+    checkpoint = to_resume(args.resume_from_checkpoint, args.output_dir)
     problems = load_problems(arguments.problems, limit=arguments.limit)
-    path = model_path(model.model_name_or_path)
-    try:
-        tokenizer = AutoTokenizer.from_pretrained(path, trust_remote_code=args.trust_remote_code, padding_side="left")
-    except (OSError, ValueError) as error:
-        reason = str(error).splitlines()[0]
-        raise HeadwayError(f"cannot load the model '{model.model_name_or_path}': {reason}") from error
-    loading = {"dtype": model.dtype, "use_safetensors": True, "trust_remote_code": args.trust_remote_code}
-    args.model_init_kwargs = {**loading, **(args.model_init_kwargs or {})}
+    policy, tokenizer = load_policy(model.model_name_or_path, args, model)
+    tokenizer.padding_side = "left"
     if args.device.type == "cpu":
         keep_freed_memory()
     if tell is not None:
         args.disable_tqdm = True
         logging.disable_progress_bar()
     trainer = MRTTrainer(
-        path, args=args, train_dataset=dataset_of(problems.problems), processing_class=tokenizer,
+        policy, args=args, train_dataset=dataset_of(problems.problems), processing_class=tokenizer,
         grader=load_grader(problems.grader if arguments.grader == "auto" else arguments.grader),
         peft_config=get_peft_config(model),
     )  # fmt: skip
@@ -79,7 +76,7 @@ def train(
             trainer.tell = tell
             trainer.remove_callback(PrinterCallback)
             warnings.simplefilter("ignore", FutureWarning)  # of TRL and transformers to each other
-        trainer.train(resume_from_checkpoint=args.resume_from_checkpoint)
+        trainer.train(resume_from_checkpoint=checkpoint)
         trainer.save_model(args.output_dir)
         trainer.save_state()
     return trainer
@@ -93,10 +90,12 @@ def parse(groups: tuple[type, ...], arguments: list[str], command: str) -> tuple
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", FutureWarning)  # of transformers to TRL
             return parser.parse_args_and_config(args=arguments)
-    except (ValueError, OSError) as error:
-        if isinstance(error, HeadwayError):
-            raise
-        raise HeadwayError(f"cannot use this recipe: {error}") from error
+    except HeadwayError:
+        raise
+    except Exception as error:  # YAML of any sort, through TRL, argparse and the checks of three dataclasses
+        said = " ".join(str(error).split())[:500]
+        what = said if isinstance(error, (ValueError, OSError)) else f"{type(error).__name__}: {said}"
+        raise HeadwayError(f"cannot use this recipe: {what}") from error
 
 
 def main(arguments: list[str], *, tell: Callable[[int, int], None] | None = None) -> None:

@@ -8,12 +8,13 @@ from typing import Any, NamedTuple
 
 from datasets import Dataset
 from transformers import PrinterCallback, TrainerCallback, TrainerControl, TrainerState, TrainingArguments
-from transformers.trainer_utils import get_last_checkpoint
 from transformers.utils import logging
 from trl import ModelConfig, SFTTrainer, get_peft_config
 
-from headway.engines.loading import load_tokenizer, model_path
+from headway.engines.loading import load_tokenizer
+from headway.training.checkpoints import newest_whole
 from headway.training.config import FineTuneConfig
+from headway.training.loading import load_policy
 from headway.training.recipe import parse
 from headway.types import TokenIds
 
@@ -68,20 +69,16 @@ def fine_tune(
     args = copy(args)
     args.output_dir, args.disable_tqdm = str(work), True
     args.max_length = args.max_length if args.packing else None  # the selection leaves longer texts out
-    args.model_init_kwargs = {
-        "dtype": model.dtype, "use_safetensors": True, "trust_remote_code": args.trust_remote_code,
-        **(args.model_init_kwargs or {}),
-    }  # fmt: skip
     logging.disable_progress_bar()
-    tokenizer = load_tokenizer(start, trust_remote_code=args.trust_remote_code)
+    policy, tokenizer = load_policy(start, args, model)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", FutureWarning)  # of TRL and transformers to each other
         trainer = SFTTrainer(
-            model_path(start), args=args, train_dataset=dataset_of_tokens(examples), processing_class=tokenizer,
+            policy, args=args, train_dataset=dataset_of_tokens(examples), processing_class=tokenizer,
             peft_config=get_peft_config(model), callbacks=[_Tell(tell)],
         )  # fmt: skip
         trainer.remove_callback(PrinterCallback)
-        done = trainer.train(resume_from_checkpoint=get_last_checkpoint(work) if work.is_dir() else None)
+        done = trainer.train(resume_from_checkpoint=newest_whole(work))
     trained = trainer.accelerator.unwrap_model(trainer.model)
     (trained.merge_and_unload() if hasattr(trained, "merge_and_unload") else trained).save_pretrained(out)
     load_tokenizer(start, trust_remote_code=args.trust_remote_code).save_pretrained(out)

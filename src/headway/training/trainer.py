@@ -7,6 +7,7 @@ TRL's loss documents for subclasses. With `credit: grpo` or a progress weight of
 from collections.abc import Callable
 from contextlib import nullcontext
 from copy import copy
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -18,6 +19,7 @@ from headway.engines.hf.prefix_cache import PrefixCache
 from headway.text.known_answers import KnownAnswers
 from headway.text.prompts import meta_prover
 from headway.text.tags import find_think_tags, opening_of, thinking_switches
+from headway.training.checkpoints import SAVING, move_into_place
 from headway.training.config import MRTConfig
 from headway.training.cost import Cost, StopAtCost
 from headway.training.logs import StepLog
@@ -78,6 +80,7 @@ class MRTTrainer(GRPOTrainer):  # type: ignore[misc]
         self.steps_without_values = 0  # steps in which no value was known
         self.tell: Callable[[int, int], None] | None = None  # is told after each step how much is done, of how much
         self._opening: list[int] = processing_class.encode(tags.open, add_special_tokens=False)
+        self._saving = False  # whether a checkpoint is being written
         self._current: Step | None = None  # the step that TRL is in, if it gives credit
         args = copy(args)
         args.chat_template_kwargs = {**thinking_switches(processing_class), **(args.chat_template_kwargs or {})}
@@ -90,6 +93,28 @@ class MRTTrainer(GRPOTrainer):  # type: ignore[misc]
         )  # fmt: skip
         self.cost.watch(self.accelerator.unwrap_model(self.model))
         self.known = KnownAnswers(processing_class, self.prover, grader)
+
+    def _get_output_dir(self, trial: Any) -> str:
+        """Where checkpoints are written: beside the whole ones, while one is."""
+        folder = str(super()._get_output_dir(trial))
+        return str(Path(folder) / SAVING) if self._saving else folder
+
+    def _save_checkpoint(self, model: Any, trial: Any) -> None:
+        """TRL's, in a folder of its own that is then renamed: a checkpoint that is there is whole."""
+        args = self.args
+        if args.load_best_model_at_end or args.push_to_hub:  # these look for it before it is in place
+            super()._save_checkpoint(model, trial)
+            return
+        self._saving = True
+        try:
+            super()._save_checkpoint(model, trial)
+        finally:
+            self._saving = False
+        self.accelerator.wait_for_everyone()
+        if args.should_save:
+            name, best = f"checkpoint-{self.state.global_step}", self.state.best_model_checkpoint
+            move_into_place(Path(self._get_output_dir(trial)), name, keep=args.save_total_limit, best=best)
+        self.accelerator.wait_for_everyone()
 
     def create_scheduler(self, num_training_steps: int, optimizer: Any = None) -> Any:
         """TRL's schedule of the learning rate; where tokens end the training, it runs over their share."""

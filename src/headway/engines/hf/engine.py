@@ -14,7 +14,7 @@ from headway.engines.hf.compat import LanguageModel, stop_strings
 from headway.engines.hf.prefix_cache import PrefixCache, Request, alone, shared_prefixes
 from headway.engines.hf.sampler import Decoding
 from headway.engines.hf.vocabulary import Vocabulary
-from headway.engines.loading import load_tokenizer, loading, model_path
+from headway.engines.loading import load_tokenizer, load_weights
 from headway.types import Completion, Continuations, Prompts, SamplingParams
 
 CACHE_BYTES = 2**30  # of keys and values a batch may take
@@ -101,10 +101,9 @@ class HFEngine:
 def load(model: str | Path, *, dtype: str = "auto", trust_remote_code: bool = False) -> HFEngine:
     """The engine of a model folder, hub name or `builtin:NAME`; safetensors only. HeadwayError says why it fails."""
     tokenizer = load_tokenizer(model, trust_remote_code=trust_remote_code)
-    with loading(model):
-        loaded = AutoModelForCausalLM.from_pretrained(
-            model_path(str(model)), dtype=dtype, use_safetensors=True, trust_remote_code=trust_remote_code
-        )
+    loaded = load_weights(
+        model, AutoModelForCausalLM.from_pretrained, dtype=dtype, trust_remote_code=trust_remote_code
+    )
     loaded.requires_grad_(False).to("cuda" if torch.cuda.is_available() else "cpu")
     loaded.train(False)
     return HFEngine(loaded, tokenizer)

@@ -1,0 +1,96 @@
+"""Checkpoints of a training: whole ones are resumed from, and one that is being written never looks like one."""
+
+import json
+import logging
+import os
+import shutil
+import zipfile
+from pathlib import Path
+
+from safetensors import SafetensorError, safe_open
+from transformers.trainer_utils import rotate_checkpoints
+
+from headway.types import HeadwayError
+
+logger = logging.getLogger(__name__)
+
+STATE = "trainer_state.json"
+SAVING = ".saving"  # of the output folder: a checkpoint is written there, and then renamed
+SHARDED = ("global_step*", "optimizer_*", "pytorch_model_fsdp_*")  # states of DeepSpeed and FSDP have other names
+
+
+def to_resume(given: str | bool | None, output_dir: str) -> str | None:
+    """The checkpoint to resume from: the given one, or with `true` the newest whole one of the output folder.
+
+    Raises:
+        HeadwayError: there is none, or the given one lacks what an exact resumption needs.
+    """
+    if given is None or str(given).lower() == "false":
+        return None
+    found, whole = _newest_first(output_dir), newest_whole(output_dir)
+    chosen = str(given)
+    if str(given).lower() == "true":
+        if whole is None:
+            why = "; ".join(f"{c.name} {fault(c)}" for c in found) or "it has no checkpoint"
+            raise HeadwayError(f"nothing to resume from in {output_dir}: {why}; leave resume_from_checkpoint out")
+        for skipped in found[: found.index(Path(whole))]:
+            logger.warning(f"{skipped.name} {fault(skipped)}; resuming from {Path(whole).name}")
+        chosen = whole
+    if why := fault(Path(chosen)):
+        remedy = f"give {whole}, the newest whole one" if whole else "leave resume_from_checkpoint out"
+        raise HeadwayError(f"cannot resume from {chosen}: it {why}; {remedy}")
+    if json.loads((Path(chosen) / STATE).read_text(encoding="utf-8")).get("epoch", 0) >= 1:
+        logger.warning(
+            f"{chosen} is past the first pass over the problems: TRL orders them anew, so this training ends with "
+            "other weights than an uninterrupted one"
+        )
+    return chosen
+
+
+def newest_whole(output_dir: str | Path) -> str | None:
+    """The newest whole checkpoint of a training; None without one."""
+    return next((str(c) for c in _newest_first(output_dir) if fault(c) is None), None)
+
+
+def _newest_first(output_dir: str | Path) -> list[Path]:
+    return sorted(Path(output_dir).glob("checkpoint-*"), key=_step, reverse=True)
+
+
+def _step(checkpoint: Path) -> int:
+    number = checkpoint.name.rpartition("-")[2]
+    return int(number) if number.isdigit() else -1
+
+
+def fault(checkpoint: Path) -> str | None:
+    """Why a training cannot go on from a checkpoint as if it had not stopped; None where it can."""
+    if not checkpoint.is_dir():
+        return "is not there"
+    try:
+        json.loads((checkpoint / STATE).read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return f"has no whole {STATE}: it was cut off in its writing"
+    weights = [*checkpoint.glob("*.safetensors")]
+    if not weights and not any(checkpoint.glob(SHARDED[-1])):
+        return "has no weights (*.safetensors)"
+    for file in weights:
+        try:
+            with safe_open(file, "pt"):
+                pass
+        except (SafetensorError, OSError):
+            return f"has a damaged {file.name}"
+    needed = [] if any(any(checkpoint.glob(p)) for p in SHARDED) else ["optimizer.pt", "scheduler.pt"]
+    for pattern in (*needed, "rng_state*.pth"):
+        files = [*checkpoint.glob(pattern)]
+        if not files:
+            return f"has no {pattern}, without which other weights come out (save_only_model leaves it out)"
+        if damaged := [file.name for file in files if not zipfile.is_zipfile(file)]:
+            return f"has a damaged {damaged[0]}"
+    return None
+
+
+def move_into_place(output_dir: Path, name: str, *, keep: int | None, best: str | None) -> None:
+    """Renames a checkpoint that has been written whole, and removes those that are too many."""
+    shutil.rmtree(output_dir / name, ignore_errors=True)
+    os.replace(output_dir / SAVING / name, output_dir / name)
+    shutil.rmtree(output_dir / SAVING, ignore_errors=True)
+    rotate_checkpoints(str(output_dir), save_total_limit=keep, best_model_checkpoint=best, use_mtime=True)
