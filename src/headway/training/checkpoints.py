@@ -35,7 +35,7 @@ def to_resume(given: str | bool | None, output_dir: str) -> str | None:
             raise HeadwayError(f"nothing to resume from in {output_dir}: {why}; leave resume_from_checkpoint out")
         for skipped in found[: found.index(Path(whole))]:
             logger.warning(f"{skipped.name} {fault(skipped)}; resuming from {Path(whole).name}")
-        chosen = whole
+        chosen = str(whole)
     if why := fault(Path(chosen)):
         remedy = f"give {whole}, the newest whole one" if whole else "leave resume_from_checkpoint out"
         raise HeadwayError(f"cannot resume from {chosen}: it {why}; {remedy}")
