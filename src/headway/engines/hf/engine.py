@@ -1,7 +1,7 @@
 """The transformers engine: sampling with a seed for each request, and one prefill for prompts that share a base."""
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from functools import cached_property, lru_cache, partial
 from pathlib import Path
 from typing import Any
@@ -15,6 +15,7 @@ from headway.engines.hf.prefix_cache import PrefixCache, Request, alone, shared_
 from headway.engines.hf.sampler import Decoding
 from headway.engines.hf.vocabulary import Vocabulary
 from headway.engines.loading import load_tokenizer, loading, model_path
+from headway.engines.streaming import Parts, together
 from headway.types import Completion, Continuations, Prompts, SamplingParams
 
 CACHE_BYTES = 2**30  # of keys and values a batch may take
@@ -35,20 +36,24 @@ class HFEngine:
         self._ends = sorted({e for e in [*ends, tokenizer.eos_token_id] if e is not None})
         self._stops = lru_cache(maxsize=8)(partial(stop_strings, tokenizer))
 
-    @torch.no_grad()
     def sample(self, prompts: Prompts, params: SamplingParams, *, seeds: Sequence[int]) -> list[list[Completion]]:
         """`params.n` samples of each prompt; prompts of one base belong side by side, to share its prefix."""
+        return together(self.stream(prompts, params, seeds=seeds), len(prompts))
+
+    @torch.no_grad()
+    def stream(
+        self, prompts: Prompts, params: SamplingParams, *, seeds: Sequence[int], done: Collection[int] = ()
+    ) -> Parts:
+        """The samples of `sample`, a batch at a time: batches are those without `done`, and skipped if all is done."""
         requests = [Request(i, p, s) for i, (p, s) in enumerate(zip(prompts, seeds, strict=True))]
         model, start = self.language_model, self.starts(params)
         most = decode.SHORT // params.max_tokens if model.takes_trees else 0  # requests of a prefix decoded together
         shared = shared_prefixes(requests, self.prefix_cache) if model.full_attention else [alone(requests)]
-        found: dict[int, list[Completion]] = {}
         for prefixes in shared:
             many = [p for p in prefixes if len(p.requests) > most]
             few = [p for p in prefixes if len(p.requests) <= most]
-            found |= decode.sample_separately(model, many, params, start)
-            found |= decode.sample_together(model, few, params, start)
-        return [found[place] for place in range(len(prompts))]
+            yield from decode.sample_separately(model, many, params, start, done)
+            yield from decode.sample_together(model, few, params, start, done)
 
     @torch.no_grad()
     def logprobs(
