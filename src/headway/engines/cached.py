@@ -23,7 +23,7 @@ class CachedEngine:
     """
 
     def __init__(self, engine: Engine, folder: Path, model: str) -> None:
-        self.tokenizer = engine.tokenizer
+        self.tokenizer, self.window = engine.tokenizer, getattr(engine, "window", None)
         self._engine, self._model, self._path = engine, model, folder / FILE
         if isinstance(engine, Likelihood):
             self.logprobs = engine.logprobs

@@ -6,6 +6,7 @@ from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
+from headway.engines.window import context_window
 from headway.types import HeadwayError
 
 BUILTIN = "builtin:"
@@ -28,6 +29,16 @@ def load_tokenizer(model: str | Path, *, trust_remote_code: bool = False) -> Any
 
     with loading(model):
         return AutoTokenizer.from_pretrained(model_path(str(model)), trust_remote_code=trust_remote_code)
+
+
+def window_of(model: str | Path, *, trust_remote_code: bool = False) -> int | None:
+    """The context window of a model that is not loaded (`context_window`); None where it has no configuration."""
+    from transformers import AutoConfig
+
+    try:
+        return context_window(AutoConfig.from_pretrained(model_path(str(model)), trust_remote_code=trust_remote_code))
+    except (OSError, ValueError, KeyError):
+        return None
 
 
 @contextmanager

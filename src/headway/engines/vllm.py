@@ -8,6 +8,7 @@ import vllm
 from vllm.exceptions import VLLMClientError, VLLMError
 from vllm.platforms import current_platform
 
+from headway.engines.window import refuse_beyond
 from headway.types import Completion, HeadwayError, Prompts, SamplingParams
 
 
@@ -16,7 +17,7 @@ class VLLMEngine:
 
     def __init__(self, llm: Any) -> None:
         self.tokenizer: Any = llm.get_tokenizer()
-        self._llm = llm
+        self._llm, self.window = llm, llm.model_config.max_model_len
 
     def sample(self, prompts: Prompts, params: SamplingParams, *, seeds: Sequence[int]) -> list[list[Completion]]:
         """`params.n` samples of each prompt; all go to vLLM's scheduler at once, in this order.
@@ -26,12 +27,10 @@ class VLLMEngine:
         """
         if not prompts:
             return []
-        longest, room = max(map(len, prompts)), self._llm.model_config.max_model_len
-        if longest + params.max_tokens > room:  # vLLM would end the completion early instead
-            raise HeadwayError(
-                f"a prompt of {longest} tokens with room for {params.max_tokens} more is over the {room} that vLLM "
-                "holds; lower --budget, or raise max_model_len in --vllm-args as far as the model goes"
-            )
+        longest = max(map(len, prompts))
+        # vLLM would end the completion early instead
+        raised = "or raise max_model_len in --vllm-args as far as the model goes"
+        refuse_beyond(prompts, params.max_tokens, self.window, raised)
         greedy = params.temperature == 0  # vLLM has one greedy sample a prompt: the others are its copies
         options: dict[str, Any] = msgspec.structs.asdict(params) | dict(
             n=1 if greedy else params.n, stop=list(params.stop), detokenize=bool(params.stop),

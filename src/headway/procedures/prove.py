@@ -9,6 +9,7 @@ from msgspec import structs
 from headway.choices import lookup
 from headway.core.tally import ESTIMATORS, ValueCurve, ValueKind, lay_out, value_curve
 from headway.engines.streaming import Parts, at_once, in_parts
+from headway.engines.window import counting
 from headway.procedures.forced import Forced, Segmenter, forced_answers
 from headway.procedures.sample import TraceKey, derive_seed, grade_traces
 from headway.text.answers import answer_after
@@ -80,8 +81,7 @@ class Prover:
             rounds: Which rounds to sample at each boundary of a trace; default: round 0 everywhere. Branch b of round
                 r has number r * branches + b, and its seed does not depend on what else is sampled.
         """
-        for start in range(0, len(traces), traces_at_once):
-            asked = [f for t in traces[start : start + traces_at_once] for f in self.forced(t)]
+        for asked in self._boundaries(traces, traces_at_once):
             yield from self._branches(in_parts, asked, seed, mark_known, done, rounds)
 
     def score(
@@ -100,8 +100,17 @@ class Prover:
         Raises:
             HeadwayError: the engine cannot evaluate given text.
         """
-        for start in range(0, len(traces), traces_at_once):
-            yield self._score([f for t in traces[start : start + traces_at_once] for f in self.forced(t)], done)
+        for asked in self._boundaries(traces, traces_at_once):
+            yield self._score(asked, done)
+
+    def _boundaries(self, traces: Sequence[Trace], traces_at_once: int) -> Iterator[list[Forced]]:
+        """The boundaries of each chunk of traces; at the end, a warning if some are beyond the context window."""
+        window, advice = getattr(self.engine, "window", None), "shorten the traces (--budget)"
+        with counting(window, "boundaries, with the forced text and an answer, are longer", advice) as counter:
+            for start in range(0, len(traces), traces_at_once):
+                asked = [f for t in traces[start : start + traces_at_once] for f in self.forced(t)]
+                counter.see(len(f.prompt) + self.meta_prover.max_tokens for f in asked)
+                yield asked
 
     def curves(
         self, kind: ValueKind, traces: Sequence[Trace], *, seed: int

@@ -1,6 +1,7 @@
 """Sampling: problems in, graded traces out."""
 
 import hashlib
+import logging
 from collections.abc import Collection, Iterator, Sequence
 from typing import Annotated
 
@@ -16,6 +17,7 @@ from headway.types import (
     Engine,
     Graded,
     Grader,
+    HeadwayError,
     Problem,
     Prompt,
     SamplingParams,
@@ -23,6 +25,8 @@ from headway.types import (
     Tokenizer,
     Trace,
 )
+
+logger = logging.getLogger(__name__)
 
 TraceKey = tuple[str, int]
 
@@ -61,7 +65,12 @@ def sample(
 
     Every `problems_at_once` problems are one call of the engine. These chunks are fixed, and so is how the engine
     divides them, so a run that resumes after what is `done` has the traces of an uninterrupted run.
+
+    Raises:
+        HeadwayError: the context window of the engine's model does not hold a prompt.
     """
+    if (window := getattr(engine, "window", None)) is not None:
+        _check_window([len(prompt_ids(engine.tokenizer, p.prompt, tags)) for p in problems], sampling, window)
     params = sampling.params(sampling.budget + sampling.answer_tokens, n=sampling.traces)
     for start in range(0, len(problems), problems_at_once):
         chunk = problems[start : start + problems_at_once]
@@ -79,6 +88,20 @@ def sample(
                 if (chunk[i].id, index) not in done
             ]
             yield grade_traces(read, by_id, grader)
+
+
+def _check_window(prompts: Sequence[int], sampling: Sampling, window: int) -> None:
+    """Refuses prompts of these lengths that leave no room; warns of a budget that goes beyond the window."""
+    if long := [n for n in prompts if n >= window]:
+        raise HeadwayError(
+            f"{len(long)} of {len(prompts)} prompts are too long: the model was made for {window} tokens, prompt "
+            f"included, and the longest prompt has {max(long)}; leave these problems out, or use another model"
+        )
+    if sampling.budget > window:
+        logger.warning(
+            f"--budget {sampling.budget} is more than the {window} tokens that the model was made for, and prompts "
+            f"take up to {max(prompts)} of them: traces that go on beyond are not reliable"
+        )
 
 
 def make_trace(

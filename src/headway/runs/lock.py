@@ -36,10 +36,10 @@ def writing(folder: Path, name: str = FILE) -> Iterator[int]:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError as error:
             file.seek(0)
-            holder = file.read(200).strip() or "another process"
+            holder = file.read(200).strip()
             raise HeadwayError(
-                f"{folder} is in use by {holder}, and two at once would write everything twice; wait until it ends, "
-                f"or end it, and the same command continues (`headway compare {folder} --out FOLDER` may read it)"
+                f"{folder} is in use by another process ({holder or 'unknown'}); two at once would write everything "
+                "twice. Wait until it ends, or end it: the same command then continues"
             ) from error
         except OSError as error:
             logger.warning("%s cannot be locked (%s): start no second process on it", folder, error.strerror)

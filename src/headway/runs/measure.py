@@ -1,5 +1,6 @@
 """Measuring: the stages of a measurement over its run folder, each going on where it stopped."""
 
+import logging
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from functools import cached_property, partial
@@ -23,6 +24,8 @@ from headway.runs.report import page_run
 from headway.runs.settings import MAY_CHANGE, WERE, Settings, problems_of
 from headway.runs.store import COVERAGE, Records, Run, check_folder
 from headway.types import BranchHead, Grader, HeadwayError, Trace
+
+logger = logging.getLogger(__name__)
 
 
 class Measurement(OpenRun):
@@ -96,10 +99,22 @@ class Measurement(OpenRun):
         if "scores" in needs:
             done = {((s.problem_id, s.index), s.boundary) for s in self.run.scores()}
             self.advance("score", len(done), sum(boundaries.values()), lambda: self.prover.score(traces, done=done))
+            self._say_unknown("branches" in needs)
             if "branches" not in needs:
                 self._check_scores(traces)
         if "branches" in needs:
             self._draw(traces, {key: [range(1)] * J for key, J in boundaries.items()})
+
+    def _say_unknown(self, sampled: bool) -> None:
+        """Warns of problems without a known correct answer; a HeadwayError where no value would be known at all."""
+        scores = [(s.problem_id, s.probability is None) for s in self.run.scores()]
+        if not (unknown := sorted({problem for problem, none in scores if none})):
+            return
+        count = f"{len(unknown)} of {len({problem for problem, _ in scores})} problems"
+        text = f"{count} (such as '{unknown[0]}') have no known form of a correct answer"
+        if all(none for _, none in scores) and not sampled:
+            raise HeadwayError(f"{text}: no value is known; use --values branches, or references that are answers")
+        logger.warning("%s: %s", text, "branches alone give their values" if sampled else "their values are unknown")
 
     def _check_scores(self, traces: Records[Trace]) -> None:
         """Finds out once, by a few branches, how many of the correct answers the scores count, and warns."""

@@ -9,6 +9,7 @@ from typing import TypeVar
 import msgspec
 
 from headway.core.segment import cut
+from headway.engines.window import counting
 from headway.problems import ProblemSet
 from headway.problems.graders import load_grader
 from headway.procedures.forced import Segmenter
@@ -128,7 +129,10 @@ class OpenRun(ExitStack):
         self._tell(stage, made, total)
         if made >= total:
             return
-        for records in chunks():
-            self.run.append(records)
-            made += len(records)
-            self._tell(stage, made, total)
+        parts, window = chunks(), getattr(self.engine, "window", None)
+        with counting(window, "traces are longer", "lower --budget") as counter:
+            for records in parts:
+                self.run.append(records)
+                counter.see(len(r.prompt_ids) + len(r.token_ids) for r in records if isinstance(r, Trace))
+                made += len(records)
+                self._tell(stage, made, total)

@@ -147,12 +147,15 @@ def refuse_repeated(file: str, repeated: int) -> None:
 def value_quality(run: RunTable, scores: Sequence[Score]) -> dict[str, Any]:
     """The kind of the values, the fraction of them that is from known forms, and how they fit the branches.
 
+    `without_form`, where there is such, counts what has no known form of a correct answer: its likelihood is unknown.
     `mean_gap` is the mean over boundaries of the branches' mean reward minus the value: 0 if values are unbiased.
     """
     kind: ValueKind = run.curves[0].kind if run.curves else "branches"
     quality: dict[str, Any] = {"kind": kind}
     if scores:
         quality["known_share"] = known_share(run.curves, scores)
+        if unknown := [s.problem_id for s in scores if s.probability is None]:
+            quality["without_form"] = {"problems": len(set(unknown)), "boundaries": len(unknown)}
     if "logprobs" in ESTIMATORS[kind].needs:
         pairs = zip(run.tallies, run.curves, strict=True)
         gaps = [value_curve(t).values.values - c.values.values for t, c in pairs]

@@ -9,6 +9,7 @@ from typing import NamedTuple
 
 import msgspec
 
+from headway.engines.window import counting
 from headway.problems import ProblemSet
 from headway.problems.graders import load_grader
 from headway.problems.rows import read_parquet
@@ -17,7 +18,7 @@ from headway.runs.importers import inspect_logs, lighteval, tables
 from headway.runs.importers.rows import ImportOptions, Source
 from headway.runs.importers.traces import Problems, closes_unopened, divide, encode
 from headway.runs.open_run import Tell, quiet
-from headway.runs.settings import Settings, open_tokenizer
+from headway.runs.settings import Settings, open_tokenizer, window_of_model
 from headway.runs.store import Run
 from headway.text.answers import extract_answer
 from headway.types import Grader, HeadwayError
@@ -73,6 +74,8 @@ def import_traces(
             stack.callback(grader.close)
         folder = Path(stack.enter_context(TemporaryDirectory(prefix=f".{out.name}.", dir=out.parent)))
         staged = Run(folder, {})
+        window, advice = window_of_model(settings), "--budget cuts the thinking of longer ones"
+        counter = stack.enter_context(counting(window, "traces, with a forced answer, are longer", advice))
         while rows := list(islice(source.rows, ROWS_AT_ONCE)):
             answered = [row for row in rows if row.text is not None or row.thinking is not None]
             encoded = []
@@ -83,6 +86,8 @@ def import_traces(
             answers = [msgspec.structs.replace(e.trace, answer=e.answer and extract_answer(e.answer)) for e in encoded]
             traces = grade_traces(answers, problems.by_id, grader)
             staged.append(traces)
+            answer = settings.sampling.answer_tokens
+            counter.see(len(t.prompt_ids) + t.thinking + answer for t in traces)
             longest = max([longest, *(t.thinking for t in traces)])
             counts.update(
                 traces=len(traces),
