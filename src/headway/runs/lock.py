@@ -5,6 +5,7 @@ import fcntl
 import logging
 import os
 import platform
+import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -46,3 +47,18 @@ def writing(folder: Path, name: str = FILE) -> Iterator[int]:
         file.truncate(0)
         print(f"process {os.getpid()} on {platform.node()}", file=file, flush=True)
         yield file.fileno()
+
+
+@contextmanager
+def staging(folder: Path) -> Iterator[Path]:
+    """A folder to work in, held by this process: empty at first, whatever a killed one left, and gone at the end."""
+    with writing(folder):
+        for left in folder.iterdir():
+            if left.is_dir():
+                shutil.rmtree(left)
+            elif left.name != FILE:
+                left.unlink()
+        try:
+            yield folder
+        finally:
+            shutil.rmtree(folder)

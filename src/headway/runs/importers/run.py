@@ -4,7 +4,6 @@ from collections import Counter
 from contextlib import ExitStack
 from itertools import islice
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import NamedTuple
 
 import msgspec
@@ -17,6 +16,7 @@ from headway.procedures.sample import grade_traces
 from headway.runs.importers import inspect_logs, lighteval, tables
 from headway.runs.importers.rows import ImportOptions, Source
 from headway.runs.importers.traces import Problems, closes_unopened, divide, encode
+from headway.runs.lock import staging
 from headway.runs.open_run import Tell, quiet
 from headway.runs.settings import Settings, open_tokenizer, window_of_model
 from headway.runs.store import Run
@@ -72,7 +72,7 @@ def import_traces(
     with ExitStack() as stack:
         if hasattr(grader, "close"):
             stack.callback(grader.close)
-        folder = Path(stack.enter_context(TemporaryDirectory(prefix=f".{out.name}.", dir=out.parent)))
+        folder = stack.enter_context(staging(out.parent / f".{out.name}.import"))
         staged = Run(folder, {})
         window, advice = window_of_model(settings), "--budget cuts the thinking of longer ones"
         counter = stack.enter_context(counting(window, "traces, with a forced answer, are longer", advice))
