@@ -126,3 +126,23 @@ def test_a_staging_folder_forgets_what_a_killed_process_left_and_goes(tmp_path: 
         with pytest.raises(HeadwayError, match="in use"), staging(folder):
             pass
     assert not folder.exists()
+
+
+def test_a_run_that_was_moved_or_whose_clock_jumped_goes_on(tmp_path: Path) -> None:
+    whole = (measured(tmp_path / "whole") / "report.json").read_bytes()
+    with Measurement.create(tmp_path / "before", SETTINGS) as measurement:
+        measurement.sample()
+    moved = (tmp_path / "before").rename(tmp_path / "after")
+    for n, file in enumerate(sorted(moved.iterdir())):
+        os.utime(file, (0, 0) if n % 2 else (2**33, 2**33))  # 1970 and 2242
+    assert (measured(moved) / "report.json").read_bytes() == whole
+
+
+def test_a_folder_that_moves_away_while_it_is_written_is_an_error_and_no_second_run(tmp_path: Path) -> None:
+    with Measurement.create(tmp_path / "r", SETTINGS) as measurement:
+        measurement.sample()
+        (tmp_path / "r").rename(tmp_path / "s")
+        with pytest.raises((OSError, HeadwayError)):
+            measurement.prove()
+    assert [p.name for p in tmp_path.iterdir()] == ["s"]
+    measured(tmp_path / "s")
