@@ -1,5 +1,6 @@
 """Commands that are killed (SIGKILL) at any moment and run again, and what an uninterrupted run of them makes."""
 
+import math
 import os
 import random
 import shutil
@@ -46,37 +47,41 @@ def written(folder: Path) -> dict[str, tuple[int, int]]:
     return found
 
 
-def kill_at(process: subprocess.Popen[bytes], folder: Path, change: int | None, seconds: float) -> bool:
-    """Kills at the `change`-th change of a file in the folder, without one after some seconds; False if it ended."""
+def watch(process: subprocess.Popen[bytes], folder: Path, change: float, seconds: float) -> tuple[bool, int]:
+    """Kills at the `change`-th change of a file in the folder, or after some seconds; whether it did, and the changes."""
     begun, seen, changes = time.monotonic(), written(folder), 0
     while process.poll() is None:
         now = written(folder)
         changes, seen = changes + (now != seen), now
-        if changes >= change if change is not None else time.monotonic() - begun >= seconds:
+        if changes >= change or time.monotonic() - begun >= seconds:
             os.killpg(process.pid, signal.SIGKILL)
             process.wait()
-            return True
+            return True, changes
         time.sleep(PAUSE)
-    return False
+    return False, changes
 
 
 def survives(command: Command, tmp: Path, kills: int, seed: int = 0) -> list[str]:
     """Where the kills came; an AssertionError where what was run again is not the same, or something is left over."""
     whole = tmp / "whole"
     command.begin(whole)
-    begun = time.monotonic()
-    assert start(command.arguments, whole).wait() == 0
+    begun, process = time.monotonic(), start(command.arguments, whole)
+    _, changes = watch(process, whole, math.inf, math.inf)
+    assert process.returncode == 0
     seconds, rng, moments = time.monotonic() - begun, random.Random(seed), []
     for kill in range(kills):
         folder = tmp / f"killed-{kill}"
         command.begin(folder)
-        change = rng.randint(1, 12) if (kill + seed) % 3 else None  # two of three while it writes
-        killed = kill_at(start(command.arguments, folder), folder, change, rng.uniform(0.3, 1.0) * seconds)
+        # two of three while it writes
+        change, after = (
+            (rng.randint(1, changes), math.inf) if (kill + seed) % 3 else (math.inf, rng.random() * seconds)
+        )
+        killed, _ = watch(start(command.arguments, folder), folder, change, after)
         moments.append(
             f"{'killed' if killed else 'ended'}: {sorted(p.name for p in folder.rglob('*') if p.is_file())}"
         )
         code = start(command.arguments, folder).wait()
-        assert code == 0 or not killed or all((folder / r).exists() for r in command.results), moments[-1]
+        assert code == 0 or all((folder / r).exists() for r in command.results), moments[-1]
         for name in command.results:
             assert (folder / name).read_bytes() == (whole / name).read_bytes(), (name, moments[-1])
         left = {p.name for p in folder.rglob("*")} - {p.name for p in whole.rglob("*")}

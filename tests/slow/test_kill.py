@@ -1,5 +1,6 @@
 """A command that is killed at any moment and run again ends as one that was never stopped."""
 
+import math
 import signal
 import time
 from pathlib import Path
@@ -37,13 +38,12 @@ def test_killed_restarted_and_doubly_started_two_hundred_problems_give_one_repor
         (tmp_path / name).mkdir()
     assert kills.start(arguments, tmp_path / "whole").wait() == 0
     codes: list[int] = []
-    for change in (2, 5, 9, None):
+    for change in (2, 5, 9, math.inf):
         first = kills.start(arguments, tmp_path / "hurt")
         while not (tmp_path / "hurt" / "run" / ".lock").exists():
             time.sleep(0.01)
         others = [kills.start(arguments, tmp_path / "hurt") for _ in range(2)]
-        if change is not None:
-            kills.kill_at(first, tmp_path / "hurt", change, 0)
+        kills.watch(first, tmp_path / "hurt", change, math.inf)
         codes += [process.wait() for process in (first, *others)]
     assert set(codes) <= {0, 2, -signal.SIGKILL} and 2 in codes and -signal.SIGKILL in codes
     for name in ("report.json", "report.html", "traces.jsonl", "branches.jsonl"):
