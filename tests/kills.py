@@ -48,7 +48,7 @@ def written(folder: Path) -> dict[str, tuple[int, int]]:
 
 
 def watch(process: subprocess.Popen[bytes], folder: Path, change: float, seconds: float) -> tuple[bool, int]:
-    """Kills at the `change`-th change of a file in the folder, or after some seconds; whether it did, and the changes."""
+    """Kills at the `change`-th change of a file in the folder, or after some seconds; whether it did, and changes."""
     begun, seen, changes = time.monotonic(), written(folder), 0
     while process.poll() is None:
         now = written(folder)
