@@ -13,7 +13,7 @@ import argparse
 import json
 import platform
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -27,13 +27,14 @@ from headway.engines import hf
 from headway.engines.hf import decode
 from headway.engines.hf.prefix_cache import Request, alone
 from headway.engines.loading import model_path
+from headway.engines.streaming import Parts
 from headway.problems import load_problems
 from headway.problems.graders import load_grader
 from headway.procedures.prove import Prover
 from headway.procedures.sample import Sampling, sample
 from headway.text.prompts import meta_prover
 from headway.text.tags import find_think_tags
-from headway.types import Completion, MetaProver, Prompt, SamplingParams, Trace
+from headway.types import MetaProver, Prompt, SamplingParams, Trace
 from step import spread
 
 
@@ -41,13 +42,12 @@ class Anew(hf.HFEngine):
     """The engine without anything that prompts share."""
 
     @torch.no_grad()
-    def sample(
-        self, prompts: Sequence[Prompt], params: SamplingParams, *, seeds: Sequence[int]
-    ) -> list[list[Completion]]:
+    def stream(
+        self, prompts: Sequence[Prompt], params: SamplingParams, *, seeds: Sequence[int], done: Collection[int] = ()
+    ) -> Parts:
         """`params.n` samples of each prompt, which is computed from its first token on."""
         requests = [Request(i, p, s) for i, (p, s) in enumerate(zip(prompts, seeds, strict=True))]
-        found = dict(decode.sample_separately(self.language_model, alone(requests), params, self.starts(params)))
-        return [found[place] for place in range(len(prompts))]
+        yield from decode.sample_separately(self.language_model, alone(requests), params, self.starts(params), done)
 
 
 def main() -> None:

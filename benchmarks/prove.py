@@ -24,7 +24,7 @@ import shutil
 import statistics
 import tempfile
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -41,6 +41,7 @@ from headway.engines import hf
 from headway.engines.hf import HFEngine, decode, sampler
 from headway.engines.hf.prefix_cache import Request, alone
 from headway.engines.loading import model_path
+from headway.engines.streaming import Parts
 from headway.problems import load_problems
 from headway.problems.graders import load_grader
 from headway.procedures.prove import Prover
@@ -96,9 +97,9 @@ class Counting(HFEngine):
 class Plain(Counting):
     """The same engine, with each prefix x branch a request of its own that shares nothing."""
 
-    def sample(
-        self, prompts: Sequence[Prompt], params: SamplingParams, *, seeds: Sequence[int]
-    ) -> list[list[Completion]]:
+    def stream(
+        self, prompts: Sequence[Prompt], params: SamplingParams, *, seeds: Sequence[int], done: Collection[int] = ()
+    ) -> Parts:
         """The samples that `HFEngine` gives, the plain way."""
         n, one = params.n, msgspec.structs.replace(params, n=1)
         requests = [
@@ -107,8 +108,9 @@ class Plain(Counting):
             for s in range(n)
         ]
         with torch.no_grad():
-            drawn = dict(decode.sample_separately(self.language_model, alone(requests), one, self.starts(one)))
-        return [[drawn[i * n + s][0] for s in range(n)] for i in range(len(prompts))]
+            parts = decode.sample_separately(self.language_model, alone(requests), one, self.starts(one))
+            drawn = {place: some for part in parts for place, some in part.items()}
+        yield {i: [drawn[i * n + s][0] for s in range(n)] for i in range(len(prompts))}
 
 
 def in_even_episodes(trace: Trace) -> list[Episode]:

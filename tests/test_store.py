@@ -108,7 +108,7 @@ def test_a_torn_last_line_is_dropped_and_the_run_goes_on(tmp_path):
     for kept in (first, first + 1, first + 60, len(whole) - 1):
         file.write_bytes(whole[:kept])
         assert list(Run.load(tmp_path).traces()) == [trace(0)]
-        file.write_bytes(whole[:kept])
+        assert file.read_bytes() == whole[:kept]  # readers never write
         Run.load(tmp_path).append([trace(1)])
         assert file.read_bytes() == whole
 
@@ -122,7 +122,9 @@ def test_a_torn_first_line_and_a_long_one_are_dropped(tmp_path):
     whole = file.read_bytes()
     file.write_bytes(whole + b"x" * 200_000)  # longer than the blocks the end is searched in
     assert list(run.traces()) == [trace(0)]
-    assert file.read_bytes() == whole
+    run.append([])
+    run.append([trace(1)])
+    assert list(run.traces()) == [trace(0), trace(1)] and file.read_bytes().startswith(whole + b"{")
 
 
 def test_a_run_goes_on_with_the_same_settings(tmp_path):

@@ -21,7 +21,6 @@ from headway.runs.importers.run import import_traces
 from headway.runs.measure import Measurement
 from headway.runs.report import compare_runs
 from headway.runs.settings import Settings
-from headway.runs.store import Run
 from headway.types import Engine, Episode, Grader, HeadwayError, Problem, Trace
 
 if TYPE_CHECKING:
@@ -89,7 +88,7 @@ def measure(
         if not isinstance(problems, str) or problems != "countdown":
             raise HeadwayError("completions bring their own problems (prompt, answer); give one of the two")
         _import(completions, folder, {"model": model, "functions": functions, **options}, given["grader"])
-        measurement = Measurement(Run.load(folder), **given)
+        measurement = Measurement.load(folder, **given)
     else:
         asked = None if isinstance(problems, str | PathLike) else _problem_set(problems)
         name = str(problems) if asked is None else asked.name

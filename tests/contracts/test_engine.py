@@ -20,6 +20,7 @@ from headway.engines.api import APIEngine
 from headway.engines.hf import HFEngine, decode
 from headway.engines.hf.prefix_cache import Request, shared_prefixes
 from headway.engines.scripted import ScriptedEngine, ramps
+from headway.engines.streaming import Streaming, in_parts, together
 from headway.problems import countdown
 from headway.problems.graders import InPlace, exact
 from headway.procedures.prove import Prover
@@ -151,6 +152,21 @@ def test_a_prompt_that_the_model_cannot_hold_is_refused_and_the_next_is_not(engi
     with pytest.raises(HeadwayError, match=r"prompt of 500 tokens with room for 100 more.*512"):
         engine.sample([Prompt.of((9,) * 500)], SamplingParams(max_tokens=100), seeds=[0])
     assert engine.sample([Prompt.of((9,) * 400)], SamplingParams(max_tokens=2), seeds=[0])
+
+
+def test_a_stream_gives_each_prompts_samples_once_without_those_that_are_done(engine: Engine) -> None:
+    params, prompts = SamplingParams(max_tokens=12, n=2), prompts_of(engine)
+    whole = said(engine.sample(prompts, params, seeds=[1, 2, 3]))
+    parts = list(in_parts(engine, prompts, params, seeds=[1, 2, 3]))
+    assert sorted(i for part in parts for i in part) == [0, 1, 2]
+    assert said(together(iter(parts), 3)) == whole
+    if isinstance(engine, Streaming):
+        rest = {i: c for part in engine.stream(prompts, params, seeds=[1, 2, 3], done={0, 2}) for i, c in part.items()}
+        assert said([rest[1]]) == [whole[1]]
+        assert list(engine.stream(prompts, params, seeds=[1, 2, 3], done={0, 1, 2})) == []
+        next(stopped := engine.stream(prompts, params, seeds=[1, 2, 3]))
+        del stopped  # in the middle
+        assert said(engine.sample(prompts, params, seeds=[1, 2, 3])) == whole
 
 
 def test_no_prompts_no_completions(engine: Engine) -> None:

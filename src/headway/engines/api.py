@@ -7,8 +7,8 @@ model's own tokenizer; either may give other tokens than the model saw. The `ope
 import logging
 import os
 import time
-from collections.abc import Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Collection, Iterator, Sequence
+from concurrent.futures import FIRST_COMPLETED, ThreadPoolExecutor, wait
 from typing import Annotated, Any, Literal
 
 import httpx2
@@ -17,6 +17,7 @@ import openai
 
 from headway.engines import Connection
 from headway.engines.loading import load_tokenizer
+from headway.engines.streaming import Parts, together
 from headway.types import Completion, HeadwayError, Prompts, SamplingParams, TokenIds, Tokenizer
 
 logger = logging.getLogger(__name__)
@@ -73,15 +74,29 @@ class APIEngine:
         Raises:
             HeadwayError: the server is down, slow, refuses a prompt or answers with other than `params.n` completions.
         """
+        return together(self.stream(prompts, params, seeds=seeds), len(prompts))
+
+    def stream(
+        self, prompts: Prompts, params: SamplingParams, *, seeds: Sequence[int], done: Collection[int] = ()
+    ) -> Parts:
+        """The samples of `sample` as they arrive; after an error, first those that were in flight."""
         # all greedy samples of a prompt are equal: one is asked for
         each = msgspec.structs.replace(params, n=1) if params.temperature == 0 else params
-        pool = ThreadPoolExecutor(self.connection.concurrency)
-        asked = [pool.submit(self._complete, p.ids, each, s) for p, s in zip(prompts, seeds, strict=True)]
+        pool, failed = ThreadPoolExecutor(self.connection.concurrency), []
+        asked = {
+            pool.submit(self._complete, p.ids, each, s): place
+            for place, (p, s) in enumerate(zip(prompts, seeds, strict=True))
+            if place not in done
+        }
         try:
-            return [request.result() * (params.n // each.n) for request in asked]
-        except HeadwayError:
-            pool.shutdown(cancel_futures=True)
-            raise
+            while asked:
+                arrived = {f: asked.pop(f) for f in wait(asked, return_when=FIRST_COMPLETED).done}
+                if errors := [error for f in arrived if (error := f.exception())]:
+                    failed += errors
+                    asked = {f: place for f, place in asked.items() if not f.cancel()}
+                yield {place: f.result() * (params.n // each.n) for f, place in arrived.items() if not f.exception()}
+            if failed:
+                raise failed[0]
         finally:
             pool.shutdown(wait=False, cancel_futures=True)  # after Ctrl-C, requests in flight end by themselves
 

@@ -1,13 +1,14 @@
 """A disk cache of samples."""
 
 import sqlite3
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
 from msgspec.msgpack import decode, encode
 
+from headway.engines.streaming import Parts, in_parts, together
 from headway.types import Completion, Engine, HeadwayError, Likelihood, Prompts, SamplingParams
 
 FILE = "samples.sqlite"
@@ -22,7 +23,7 @@ class CachedEngine:
     """
 
     def __init__(self, engine: Engine, folder: Path, model: str) -> None:
-        self.tokenizer = engine.tokenizer
+        self.tokenizer, self.window = engine.tokenizer, getattr(engine, "window", None)
         self._engine, self._model, self._path = engine, model, folder / FILE
         if isinstance(engine, Likelihood):
             self.logprobs = engine.logprobs
@@ -32,18 +33,34 @@ class CachedEngine:
 
     def sample(self, prompts: Prompts, params: SamplingParams, *, seeds: Sequence[int]) -> list[list[Completion]]:
         """The samples in the cache, and the engine's for the rest, which are then in the cache."""
+        return together(self.stream(prompts, params, seeds=seeds), len(prompts))
+
+    def stream(
+        self, prompts: Prompts, params: SamplingParams, *, seeds: Sequence[int], done: Collection[int] = ()
+    ) -> Parts:
+        """The samples in the cache, then the engine's as it gives them; these are in the cache when all are there.
+
+        So what a stopped call left undone is asked again in the same batches.
+        """
         asked = [(self._model, prompt.ids, params, seed) for prompt, seed in zip(prompts, seeds, strict=True)]
         keys = [sha256(encode(request)).digest() for request in asked]
         rows = ((key, row) for key in keys for [row] in self._do("SELECT completions FROM samples WHERE key = ?", key))
-        out = {key: decode(row, type=list[Completion]) for key, row in rows}
-        if new := [i for i, key in enumerate(keys) if key not in out]:
-            sampled = self._engine.sample([prompts[i] for i in new], params, seeds=[seeds[i] for i in new])
-            out |= {keys[i]: completions for i, completions in zip(new, sampled, strict=True)}
-            self._do("BEGIN IMMEDIATE")
-            for key in (keys[i] for i in new):
-                self._do("INSERT OR IGNORE INTO samples VALUES (?, ?)", key, encode(out[key]))
-            self._do("COMMIT")
-        return [out[key] for key in keys]
+        found = {key: decode(row, type=list[Completion]) for key, row in rows}
+        yield {place: found[key] for place, key in enumerate(keys) if key in found}
+        new = [i for i, key in enumerate(keys) if key not in found]
+        if not set(new) - set(done):
+            return
+        inner = {k for k, i in enumerate(new) if i in done}
+        for part in in_parts(
+            self._engine, [prompts[i] for i in new], params, seeds=[seeds[i] for i in new], done=inner
+        ):
+            sampled = {new[k]: completions for k, completions in part.items()}
+            found |= {keys[i]: completions for i, completions in sampled.items()}
+            yield sampled
+        self._do("BEGIN IMMEDIATE")
+        for key in {keys[i] for i in new} & found.keys():
+            self._do("INSERT OR IGNORE INTO samples VALUES (?, ?)", key, encode(found[key]))
+        self._do("COMMIT")
 
     def close(self) -> None:
         """Closes the file, and the engine."""

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from headway.choices import lookup
+from headway.engines.window import context_window
 from headway.types import HeadwayError
 
 BUILTIN = "builtin:"
@@ -91,6 +92,16 @@ def _check_sizes(path: str, options: dict[str, Any]) -> None:
         if math.prod(sizes.values()) > bits:
             said = ", ".join(f"{name} {size}" for name, size in sizes.items())
             raise HeadwayError(f"config.json of '{path}' has {said}: its files of {bits // 8} bytes cannot hold them")
+
+
+def window_of(model: str | Path, *, trust_remote_code: bool = False) -> int | None:
+    """The context window of a model that is not loaded (`context_window`); None where it has no configuration."""
+    from transformers import AutoConfig
+
+    try:
+        return context_window(AutoConfig.from_pretrained(model_path(str(model)), trust_remote_code=trust_remote_code))
+    except (OSError, ValueError, KeyError):
+        return None
 
 
 @contextmanager

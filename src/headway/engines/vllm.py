@@ -1,6 +1,6 @@
 """The vLLM engine, in this process. vLLM derives the seed of each sample of a request from the request's seed."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 import msgspec
@@ -8,6 +8,8 @@ import vllm
 from vllm.exceptions import VLLMClientError, VLLMError
 from vllm.platforms import current_platform
 
+from headway.engines.streaming import Parts, together
+from headway.engines.window import refuse_beyond
 from headway.types import Completion, HeadwayError, Prompts, SamplingParams
 
 
@@ -16,7 +18,7 @@ class VLLMEngine:
 
     def __init__(self, llm: Any) -> None:
         self.tokenizer: Any = llm.get_tokenizer()
-        self._llm = llm
+        self._llm, self.window = llm, llm.model_config.max_model_len
 
     def sample(self, prompts: Prompts, params: SamplingParams, *, seeds: Sequence[int]) -> list[list[Completion]]:
         """`params.n` samples of each prompt; all go to vLLM's scheduler at once, in this order.
@@ -24,31 +26,46 @@ class VLLMEngine:
         Raises:
             HeadwayError: a prompt is too long for the model, or vLLM refuses it or fails.
         """
-        if not prompts:
-            return []
-        longest, room = max(map(len, prompts)), self._llm.model_config.max_model_len
-        if longest + params.max_tokens > room:  # vLLM would end the completion early instead
-            raise HeadwayError(
-                f"a prompt of {longest} tokens with room for {params.max_tokens} more is over the {room} that vLLM "
-                "holds; lower --budget, or raise max_model_len in --vllm-args as far as the model goes"
-            )
+        return together(self.stream(prompts, params, seeds=seeds), len(prompts))
+
+    def stream(
+        self, prompts: Prompts, params: SamplingParams, *, seeds: Sequence[int], done: Collection[int] = ()
+    ) -> Parts:
+        """The samples of `sample`, as vLLM finishes a prompt's."""
+        # vLLM would end the completion early instead
+        advice = "or raise max_model_len in --vllm-args as far as the model goes"
+        refuse_beyond(prompts, params.max_tokens, self.window, advice)
         greedy = params.temperature == 0  # vLLM has one greedy sample a prompt: the others are its copies
         options: dict[str, Any] = msgspec.structs.asdict(params) | dict(
             n=1 if greedy else params.n, stop=list(params.stop), detokenize=bool(params.stop),
             logprobs=0, skip_special_tokens=False, include_stop_str_in_output=True,  # 0: of the sampled token alone
         )  # fmt: skip
-        asked = [{"prompt_token_ids": list(prompt.ids)} for prompt in prompts]
-        sampling = [vllm.SamplingParams(seed=seed, **options) for seed in seeds]
+        places, copies = [i for i in range(len(prompts)) if i not in done], params.n // options["n"]
+        asked = [{"prompt_token_ids": list(prompts[i].ids)} for i in places]
+        sampling = [vllm.SamplingParams(seed=seeds[i], **options) for i in places]
+        engine, waiting = self._llm.llm_engine, dict[str, int]()
         try:
-            outputs = self._llm.generate(asked, sampling, use_tqdm=False)
+            names = self._llm.enqueue(asked, sampling, use_tqdm=False) if asked else []
+            # an output has the number that a name begins with
+            waiting |= {name.partition("-")[0]: i for name, i in zip(names, places, strict=True)}
+            while waiting:
+                if ended := [output for output in engine.step() if output.finished]:
+                    yield {
+                        waiting.pop(o.request_id): [_completion(c, greedy=greedy) for c in o.outputs] * copies
+                        for o in ended
+                    }
+        except HeadwayError:
+            raise
         except (ValueError, VLLMClientError) as error:
+            longest = max(map(len, prompts))
             said = f"vLLM refuses a prompt (the longest has {longest} tokens): {str(error).strip()}"
             raise HeadwayError(said) from error
         except VLLMError as error:
             said = f"vLLM failed ({str(error).strip()}); its log above has details. What was measured is kept"
             raise HeadwayError(said) from error
-        copies = params.n // options["n"]
-        return [[_completion(c, greedy=greedy) for c in output.outputs] * copies for output in outputs]
+        finally:
+            if waiting:  # stopped
+                engine.abort_request(list(waiting))
 
 
 def _completion(output: Any, *, greedy: bool) -> Completion:

@@ -1,6 +1,6 @@
 """Proving: from traces to branches, scores and value curves. The meta-prover answers at each boundary."""
 
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import KW_ONLY, dataclass, replace
 
 import numpy as np
@@ -8,6 +8,8 @@ from msgspec import structs
 
 from headway.choices import lookup
 from headway.core.tally import ESTIMATORS, ValueCurve, ValueKind, lay_out, value_curve
+from headway.engines.streaming import Parts, at_once, in_parts
+from headway.engines.window import counting
 from headway.procedures.forced import Forced, Segmenter, forced_answers
 from headway.procedures.sample import TraceKey, derive_seed, grade_traces
 from headway.text.answers import answer_after
@@ -68,9 +70,9 @@ class Prover:
         done: Done = (),
         rounds: Rounds | None = None,
     ) -> Iterator[list[Branch]]:
-        """Samples `meta_prover.branches` forced answers at each boundary, a list for every `traces_at_once` traces.
+        """Samples `meta_prover.branches` forced answers at each boundary; a list as soon as some are there.
 
-        Each list is one call of the engine. The chunks are fixed, as in `sample`.
+        Every `traces_at_once` traces are one call of the engine. The chunks are fixed, as in `sample`.
 
         Args:
             traces: Those of one list are in memory at a time.
@@ -79,9 +81,8 @@ class Prover:
             rounds: Which rounds to sample at each boundary of a trace; default: round 0 everywhere. Branch b of round
                 r has number r * branches + b, and its seed does not depend on what else is sampled.
         """
-        for start in range(0, len(traces), traces_at_once):
-            asked = [f for t in traces[start : start + traces_at_once] for f in self.forced(t)]
-            yield self.branches_at(asked, seed=seed, mark_known=mark_known, done=done, rounds=rounds)
+        for asked in self._boundaries(traces, traces_at_once):
+            yield from self._branches(in_parts, asked, seed, mark_known, done, rounds)
 
     def score(
         self,
@@ -99,8 +100,17 @@ class Prover:
         Raises:
             HeadwayError: the engine cannot evaluate given text.
         """
-        for start in range(0, len(traces), traces_at_once):
-            yield self._score([f for t in traces[start : start + traces_at_once] for f in self.forced(t)], done)
+        for asked in self._boundaries(traces, traces_at_once):
+            yield self._score(asked, done)
+
+    def _boundaries(self, traces: Sequence[Trace], traces_at_once: int) -> Iterator[list[Forced]]:
+        """The boundaries of each chunk of traces; at the end, a warning if some are beyond the context window."""
+        window, advice = getattr(self.engine, "window", None), "shorten the traces (--budget)"
+        with counting(window, "boundaries, with the forced text and an answer, are longer", advice) as counter:
+            for start in range(0, len(traces), traces_at_once):
+                asked = [f for t in traces[start : start + traces_at_once] for f in self.forced(t)]
+                counter.see(len(f.prompt) + self.meta_prover.max_tokens for f in asked)
+                yield asked
 
     def curves(
         self, kind: ValueKind, traces: Sequence[Trace], *, seed: int
@@ -119,28 +129,36 @@ class Prover:
         tallies = [lay_out(f[0].key, [at.position for at in f], *found[f[0].key]) for f in forced]
         return [value_curve(tally, kind) for tally in tallies], branches, scores
 
-    def branches_at(
-        self, asked: Sequence[Forced], *, seed: int, mark_known: bool, done: Done = (), rounds: Rounds | None = None
-    ) -> list[Branch]:
-        """The branches at these boundaries in one call of the engine, without those that are done; as for `draw`."""
+    def branches_at(self, asked: Sequence[Forced], *, seed: int, mark_known: bool) -> list[Branch]:
+        """The branches at these boundaries in one call of the engine; as for `draw`."""
+        return [b for part in self._branches(at_once, asked, seed, mark_known) for b in part]
+
+    def _branches(
+        self, sample: Callable[..., Parts], asked: Sequence[Forced], seed: int, mark_known: bool, done: Done = (),
+        rounds: Rounds | None = None,
+    ) -> Iterator[list[Branch]]:  # fmt: skip
+        """The branches at these boundaries as `sample` gives them, without those that are done."""
         B = self.meta_prover.branches
         drawing = [
             (f, r, prompt)
             for f, prompt in ((f, f.prompt) for f in asked)  # one for all rounds
             for r in (rounds[f.key][f.boundary] if rounds else range(1))
         ]
-        if all((f.key, f.boundary, r * B + b) in done for f, r, _ in drawing for b in range(B)):
-            return []
+        whole = {
+            i for i, (f, r, _) in enumerate(drawing) if all((f.key, f.boundary, r * B + b) in done for b in range(B))
+        }
+        if len(whole) == len(drawing):
+            return
         prompts = [prompt for *_, prompt in drawing]
         seeds = [derive_seed(seed, *f.key, f.position, *([r] if r else [])) for f, r, _ in drawing]
-        completions = self.engine.sample(prompts, self.meta_prover.sampling(), seeds=seeds)
-        branches = [
-            self._branch(f, number, completion, mark_known)
-            for (f, r, _), group in zip(drawing, completions, strict=True)
-            for number, completion in enumerate(group, start=r * B)
-        ]
-        graded = grade_traces(branches, self.problems, self.grader)
-        return [b for b in graded if (b.key, b.boundary, b.branch) not in done]
+        for part in sample(self.engine, prompts, self.meta_prover.sampling(), seeds=seeds, done=whole):
+            branches = [
+                self._branch(f, number, completion, mark_known)
+                for f, r, group in ((*drawing[i][:2], group) for i, group in part.items())
+                for number, completion in enumerate(group, start=r * B)
+                if (f.key, f.boundary, number) not in done
+            ]
+            yield grade_traces(branches, self.problems, self.grader)
 
     def _branch(self, forced: Forced, number: int, completion: Completion, mark_known: bool) -> Branch:
         """A completion as a branch without its reward."""

@@ -1,12 +1,14 @@
 """Sampling: problems in, graded traces out."""
 
 import hashlib
+import logging
 from collections.abc import Collection, Iterator, Sequence
 from typing import Annotated
 
 from msgspec import structs
 
 from headway.choices import Option, Options
+from headway.engines.streaming import in_parts
 from headway.text.offsets import decode_with_offsets, token_at
 from headway.text.prompts import prompt_ids
 from headway.text.tags import ThinkTags, read_answer, read_thought
@@ -15,6 +17,7 @@ from headway.types import (
     Engine,
     Graded,
     Grader,
+    HeadwayError,
     Problem,
     Prompt,
     SamplingParams,
@@ -22,6 +25,8 @@ from headway.types import (
     Tokenizer,
     Trace,
 )
+
+logger = logging.getLogger(__name__)
 
 TraceKey = tuple[str, int]
 
@@ -56,25 +61,47 @@ def sample(
     done: Collection[TraceKey] = (),
     problems_at_once: int = 32,
 ) -> Iterator[list[Trace]]:
-    """Samples traces of each problem, cut at the budget; a list for every `problems_at_once` problems.
+    """Samples traces of each problem, cut at the budget; a list as soon as some are there.
 
-    The chunks are fixed, so a run that resumes after what is `done` has the traces of an uninterrupted run.
+    Every `problems_at_once` problems are one call of the engine. These chunks are fixed, and so is how the engine
+    divides them, so a run that resumes after what is `done` has the traces of an uninterrupted run.
+
+    Raises:
+        HeadwayError: the context window of the engine's model does not hold a prompt.
     """
+    if (window := getattr(engine, "window", None)) is not None:
+        _check_window([len(prompt_ids(engine.tokenizer, p.prompt, tags)) for p in problems], sampling, window)
     params = sampling.params(sampling.budget + sampling.answer_tokens, n=sampling.traces)
     for start in range(0, len(problems), problems_at_once):
         chunk = problems[start : start + problems_at_once]
-        if all((problem.id, index) in done for problem in chunk for index in range(sampling.traces)):
-            yield []
+        whole = {i for i, p in enumerate(chunk) if all((p.id, index) in done for index in range(sampling.traces))}
+        if len(whole) == len(chunk):
             continue
         prompts = [prompt_ids(engine.tokenizer, problem.prompt, tags) for problem in chunk]
         seeds = [derive_seed(sampling.seed, problem.id) for problem in chunk]
-        completions = engine.sample([Prompt.of(p) for p in prompts], params, seeds=seeds)
-        read = [
-            make_trace(engine.tokenizer, problem.id, index, prompt, completion, tags, budget=sampling.budget)
-            for problem, prompt, group in zip(chunk, prompts, completions, strict=True)
-            for index, completion in enumerate(group)
-        ]
-        yield [t for t in grade_traces(read, {p.id: p for p in chunk}, grader) if t.key not in done]
+        by_id = {p.id: p for p in chunk}
+        for part in in_parts(engine, [Prompt.of(p) for p in prompts], params, seeds=seeds, done=whole):
+            read = [
+                make_trace(engine.tokenizer, chunk[i].id, index, prompts[i], completion, tags, budget=sampling.budget)
+                for i, group in part.items()
+                for index, completion in enumerate(group)
+                if (chunk[i].id, index) not in done
+            ]
+            yield grade_traces(read, by_id, grader)
+
+
+def _check_window(prompts: Sequence[int], sampling: Sampling, window: int) -> None:
+    """Refuses prompts of these lengths that leave no room; warns of a budget that goes beyond the window."""
+    if long := [n for n in prompts if n >= window]:
+        raise HeadwayError(
+            f"{len(long)} of {len(prompts)} prompts are too long: the model was made for {window} tokens, prompt "
+            f"included, and the longest prompt has {max(long)}; leave these problems out, or use another model"
+        )
+    if sampling.budget > window:
+        logger.warning(
+            f"--budget {sampling.budget} is more than the {window} tokens that the model was made for, and prompts "
+            f"take up to {max(prompts)} of them: traces that go on beyond are not reliable"
+        )
 
 
 def make_trace(

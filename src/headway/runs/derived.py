@@ -15,7 +15,7 @@ from headway.procedures.linearize import Chains, linearize
 from headway.report.numbers.evaluation import by_k, trace_votes
 from headway.report.numbers.table import entry
 from headway.runs.measure import Measurement
-from headway.runs.open_run import Tell, quiet
+from headway.runs.open_run import OpenRun, Tell, quiet
 from headway.runs.settings import Extended
 from headway.runs.store import Run
 from headway.text.equivalence import answer_classes
@@ -26,7 +26,7 @@ RESULT = "linearized.json"
 
 def extend_run(source: Path, out: Path, *, tell: Tell = quiet, **options: Any) -> None:
     """Writes a run of the traces of `source`, extended, or continues it; another run in `out` is a HeadwayError."""
-    with Measurement.load(source) as old:
+    with OpenRun.load(source) as old:
         traces, s = old.ordered_traces(), old.settings
         asked = Extension(**options, sampling=s.sampling)
         asked.check()

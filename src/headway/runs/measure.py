@@ -1,7 +1,9 @@
 """Measuring: the stages of a measurement over its run folder, each going on where it stopped."""
 
-from collections.abc import Sequence
-from functools import cached_property
+import logging
+from collections.abc import Callable, Sequence
+from contextlib import ExitStack
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 
@@ -16,11 +18,14 @@ from headway.procedures.sample import sample
 from headway.report.files import Format, write_files
 from headway.report.page.explorer import PageRun
 from headway.report.page.render import render_run
+from headway.runs.lock import writing
 from headway.runs.open_run import OpenRun, Tell, quiet
 from headway.runs.report import page_run
 from headway.runs.settings import MAY_CHANGE, WERE, Settings, problems_of
-from headway.runs.store import COVERAGE, Records, Run
+from headway.runs.store import COVERAGE, Records, Run, check_folder
 from headway.types import BranchHead, Grader, HeadwayError, Trace
+
+logger = logging.getLogger(__name__)
 
 
 class Measurement(OpenRun):
@@ -37,13 +42,31 @@ class Measurement(OpenRun):
         grader: Grader | None = None,
         segmenter: Segmenter | None = None,
     ) -> "Measurement":
-        """A new measurement, or the one at `path` to continue; what is not given is what the settings name."""
+        """A new measurement, or the one at `path` to continue; what is not given is what the settings name.
+
+        This process holds the folder until the measurement is closed: a HeadwayError where another one does.
+        """
         settings.check()
         asked = problems or problems_of(settings)
         if settings.problems.grader != "auto" and grader is None and not (path / "run.json").exists():
             load_grader(settings.problems.grader)
-        run = Run.create(path, settings.flat(), asked, may_change=MAY_CHANGE, were=WERE)
-        return cls(run, tell, grader=grader, segmenter=segmenter)
+        check_folder(path)
+        new = partial(Run.create, path, settings.flat(), asked, may_change=MAY_CHANGE, were=WERE)
+        return cls._holding(path, new, tell, grader=grader, segmenter=segmenter)
+
+    @classmethod
+    def load(cls, path: Path, tell: Tell = quiet, **given: Any) -> "Measurement":
+        """The measurement at a path, to continue it; held as by `create`."""
+        Run.load(path)
+        return cls._holding(path, partial(Run.load, path), tell, **given)
+
+    @classmethod
+    def _holding(cls, path: Path, run: Callable[[], Run], tell: Tell, **given: Any) -> "Measurement":
+        with ExitStack() as stack:
+            stack.enter_context(writing(path))
+            made = cls(run(), tell, **given)
+            made.push(stack.pop_all())
+            return made
 
     def sample(self) -> None:
         """Samples the missing traces; a HeadwayError where the traces were imported."""
@@ -76,10 +99,22 @@ class Measurement(OpenRun):
         if "scores" in needs:
             done = {((s.problem_id, s.index), s.boundary) for s in self.run.scores()}
             self.advance("score", len(done), sum(boundaries.values()), lambda: self.prover.score(traces, done=done))
+            self._say_unknown("branches" in needs)
             if "branches" not in needs:
                 self._check_scores(traces)
         if "branches" in needs:
             self._draw(traces, {key: [range(1)] * J for key, J in boundaries.items()})
+
+    def _say_unknown(self, sampled: bool) -> None:
+        """Warns of problems without a known correct answer; a HeadwayError where no value would be known at all."""
+        scores = [(s.problem_id, s.probability is None) for s in self.run.scores()]
+        if not (unknown := sorted({problem for problem, none in scores if none})):
+            return
+        count = f"{len(unknown)} of {len({problem for problem, _ in scores})} problems"
+        text = f"{count} (such as '{unknown[0]}') have no known form of a correct answer"
+        if all(none for _, none in scores) and not sampled:
+            raise HeadwayError(f"{text}: no value is known; use --values branches, or references that are answers")
+        logger.warning("%s: %s", text, "branches alone give their values" if sampled else "their values are unknown")
 
     def _check_scores(self, traces: Records[Trace]) -> None:
         """Finds out once, by a few branches, how many of the correct answers the scores count, and warns."""

@@ -9,10 +9,11 @@ from typing import TypeVar
 import msgspec
 
 from headway.core.segment import cut
+from headway.engines.window import counting
 from headway.problems import ProblemSet
 from headway.problems.graders import load_grader
 from headway.procedures.forced import Segmenter
-from headway.report.numbers.table import RunTable, run_table
+from headway.report.numbers.table import RunTable, refuse_repeated, run_table
 from headway.runs.settings import WERE, Settings, open_engine, problems_of
 from headway.runs.store import Record, Records, Run
 from headway.text.equivalence import answer_classes
@@ -103,17 +104,21 @@ class OpenRun(ExitStack):
         )
 
     def table(self, scores: Sequence[Score] | None = None) -> RunTable:
-        """The traces and branches as numbers; every record is read once."""
+        """The traces and branches as numbers; every record is read once. Records there twice are a HeadwayError."""
         run, grader, kind = self.run, self.grader, self.settings.proving.values
         same = grader if getattr(grader, "compares", False) else None  # whether it can compare two wrong answers
         scores = run.scores() if scores is None else scores
         classify = partial(answer_classes, one_right=getattr(grader, "one_right", False), same=same)
-        return run_table(run.traces(), run.branches(), self.segmenter, kind=kind, scores=scores, classify=classify)
+        try:
+            return run_table(run.traces(), run.branches(), self.segmenter, kind=kind, scores=scores, classify=classify)
+        except HeadwayError as error:
+            raise HeadwayError(f"{run.path}: {error}") from error
 
     def ordered_traces(self) -> Records[Trace]:
         """The traces by problem and index, on disk; a HeadwayError where there are none."""
         if not (keys := self.run.trace_keys()):
             raise HeadwayError(f"{self.run.path} has no traces; `headway sample` makes them")
+        refuse_repeated(f"{self.run.path}: traces.jsonl", len(keys) - len(set(keys)))
         return self.run.traces().take(sorted(range(len(keys)), key=keys.__getitem__))
 
     def advance(self, stage: str, made: int, total: int, chunks: Callable[[], Iterable[Sequence[Record]]]) -> None:
@@ -124,7 +129,10 @@ class OpenRun(ExitStack):
         self._tell(stage, made, total)
         if made >= total:
             return
-        for records in chunks():
-            self.run.append(records)
-            made += len(records)
-            self._tell(stage, made, total)
+        parts, window = chunks(), getattr(self.engine, "window", None)
+        with counting(window, "traces are longer", "lower --budget") as counter:
+            for records in parts:
+                self.run.append(records)
+                counter.see(len(r.prompt_ids) + len(r.token_ids) for r in records if isinstance(r, Trace))
+                made += len(records)
+                self._tell(stage, made, total)

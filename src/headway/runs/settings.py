@@ -15,7 +15,7 @@ from headway.choices import Option, Options, lookup
 from headway.core.segment import Cutting
 from headway.core.tally import ESTIMATORS, ValueKind
 from headway.engines import Connection
-from headway.engines.loading import load_tokenizer, model_path
+from headway.engines.loading import load_tokenizer, model_path, window_of
 from headway.engines.scripted import Characters, ScriptedEngine, ramps
 from headway.problems import Columns, ProblemSet, load_problems
 from headway.problems.graders import GRADERS
@@ -279,3 +279,12 @@ def open_tokenizer(settings: Settings) -> Tokenizer:
     if s.name == SCRIPTED:
         return Characters()
     return load_tokenizer(s.tokenizer or s.model, trust_remote_code=s.trust_remote_code)
+
+
+def window_of_model(settings: Settings) -> int | None:
+    """The context window of a model, without the model; None where it is not known."""
+    s = settings.engine
+    if s.name == SCRIPTED:
+        return None
+    given = s.vllm_arguments().get("max_model_len")
+    return given or window_of(s.tokenizer or s.model, trust_remote_code=s.trust_remote_code)

@@ -9,8 +9,9 @@
     attempts.jsonl   one `Attempt` a line, where chains were run (`headway linearize`)
     report.json, report.html
 
-An incomplete last line, left by a crash, is dropped when the file is read or appended to. Decoding is strict. NaN is
-null on disk. Records are read when they are needed: a run may be larger than memory.
+What follows the last newline, left by a crash or still being written, is not read, and only `append` removes it:
+readers never write. Decoding is strict. NaN is null on disk. Records are read when they are needed: a run may be
+larger than memory.
 """
 
 import json
@@ -27,6 +28,7 @@ from jaxtyping import Int
 
 from headway import __version__
 from headway.problems import ProblemSet
+from headway.runs.lock import FILE as LOCK
 from headway.types import Attempt, Branch, HeadwayError, Keyed, Problem, Score, Trace
 
 SCHEMA = 1
@@ -124,8 +126,7 @@ class Run:
         settings or problems, or where `path` is something else, it is a HeadwayError.
         """
         now = json.loads(msgspec.json.encode(settings))  # as they are read back: tuples are lists, NaN is None
-        there = (path / "run.json").exists()
-        if there and (run := cls.load(path)).traces():
+        if (path / "run.json").exists() and (run := cls.load(path)).traces():
             then = {**were, **run.settings}
             changed = [k for k in sorted({*now, *then}) if now.get(k) != then.get(k)]
             if differ := [k for k in changed if k not in may_change]:
@@ -137,8 +138,7 @@ class Run:
                 run.settings = now
                 run._write_head()
             return run
-        if not there and path.exists() and (not path.is_dir() or any(path.iterdir())):
-            raise HeadwayError(f"{path} exists and is not a run folder; give an empty or new folder as --out")
+        check_folder(path)
         path.mkdir(parents=True, exist_ok=True)
         run = cls(path, now, {"name": asked.name, "grader": asked.grader})
         run._write_head()
@@ -229,9 +229,15 @@ class Run:
         self.write_json("run.json", head)
 
     def _records(self, kind: type[T], name: str | None = None) -> Records[T]:
-        file = self.path / (name or FILES[kind])
-        _drop_incomplete_line(file)
-        return Records(file, kind)
+        return Records(self.path / (name or FILES[kind]), kind)
+
+
+def check_folder(path: Path) -> None:
+    """Raises HeadwayError if a path holds something else than a run, or nothing."""
+    if not path.exists() or (path / "run.json").exists():
+        return
+    if not path.is_dir() or any(p.name != LOCK for p in path.iterdir()):
+        raise HeadwayError(f"{path} exists and is not a run folder; give an empty or new folder as --out")
 
 
 def _drop_incomplete_line(file: Path) -> None:

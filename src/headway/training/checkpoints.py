@@ -31,12 +31,12 @@ def to_resume(given: str | bool | None, output_dir: str) -> str | None:
     chosen = str(given)
     if str(given).lower() == "true":
         if whole is None:
-            why = "; ".join(f"{c.name} {fault(c)}" for c in found) or "it has no checkpoint"
-            raise HeadwayError(f"nothing to resume from in {output_dir}: {why}; leave resume_from_checkpoint out")
+            each = "; ".join(f"{c.name} {fault(c)}" for c in found) or "it has no checkpoint"
+            raise HeadwayError(f"nothing to resume from in {output_dir}: {each}; leave resume_from_checkpoint out")
         for skipped in found[: found.index(Path(whole))]:
             logger.warning(f"{skipped.name} {fault(skipped)}; resuming from {Path(whole).name}")
         chosen = str(whole)
-    if why := fault(Path(chosen)):
+    if (why := fault(Path(chosen))) is not None:
         remedy = f"give {whole}, the newest whole one" if whole else "leave resume_from_checkpoint out"
         raise HeadwayError(f"cannot resume from {chosen}: it {why}; {remedy}")
     if json.loads((Path(chosen) / STATE).read_text(encoding="utf-8")).get("epoch", 0) >= 1:

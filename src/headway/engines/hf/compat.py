@@ -137,6 +137,13 @@ def _setting(config: Any, *names: str) -> Any:
     return found[0]
 
 
+def learned_positions(model: Any, window: int | None) -> bool:
+    """Whether a model has an embedding for each position of its window, some with an offset of 2, and none beyond."""
+    tokens = model.get_input_embeddings()
+    tables = [m for m in model.modules() if isinstance(m, torch.nn.Embedding) and m is not tokens]
+    return window is not None and any(table.num_embeddings - window in (0, 2) for table in tables)
+
+
 def additive(sees: Tensor, dtype: torch.dtype) -> Tensor:
     """What each query attends to, (R, N, C), as the mask that is added to its attention: (R, 1, N, C)."""
     mask = torch.zeros(sees.shape, dtype=dtype, device=sees.device)

@@ -7,7 +7,7 @@ Every completion also reads, masked, the tokens of the others, so these must be 
 
 import math
 from collections import defaultdict
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection
 from typing import NamedTuple
 
 import numpy as np
@@ -20,12 +20,12 @@ from headway.engines.hf.compat import LanguageModel, shorten
 from headway.engines.hf.prefix_cache import Prefixes, SharedPrefix, prefill
 from headway.engines.hf.sampler import Decoding, sample_seeds
 from headway.engines.hf.token_tree import as_rows, build, layout
+from headway.engines.streaming import Parts
 from headway.types import Completion, SamplingParams
 
 SHORT = 1024  # tokens that the completions of a shared prefix have together, at most
 COMPACT_EVERY = 4  # steps after which completions that have ended may leave
 
-Sampled = Iterator[tuple[int, list[Completion]]]  # the place of a request and its completions
 Start = Callable[[np.ndarray], Decoding]  # begins completions, one for each seed
 
 
@@ -37,8 +37,10 @@ class Queries(NamedTuple):
     sees: Tensor  # what this token attends to: (R, Q, columns), or (R, columns) where each row is one completion
 
 
-def sample_separately(model: LanguageModel, prefixes: Prefixes, params: SamplingParams, start: Start) -> Sampled:
-    """The completions of each request, each in a row of its own."""
+def sample_separately(
+    model: LanguageModel, prefixes: Prefixes, params: SamplingParams, start: Start, done: Collection[int] = ()
+) -> Parts:
+    """The completions of each request, each in a row of its own; a batch at a time, but those that are all done."""
 
     def size(prefix: SharedPrefix) -> Size:
         own = max(len(r.prompt) - r.shared for r in prefix.requests) + params.max_tokens
@@ -51,6 +53,8 @@ def sample_separately(model: LanguageModel, prefixes: Prefixes, params: Sampling
         parts += [prefix._replace(requests=some[k : k + most]) for k in range(0, len(some), most)]
     for batch in batches(parts, size, model, max_padded=math.inf):
         requests = [r for prefix in batch for r in prefix.requests]
+        if all(r.place in done for r in requests):
+            continue
         cache, width = prefill(model, batch)
         if width:
             prefix_of = [k for k, prefix in enumerate(batch) for _ in prefix.requests]
@@ -64,12 +68,13 @@ def sample_separately(model: LanguageModel, prefixes: Prefixes, params: Sampling
         last, sees, logits = (x.repeat_interleave(params.n, 0) for x in (position[:, -1:], sees, logits))
         decoding = start(sample_seeds([r.seed for r in requests], params.n).reshape(-1))
         sampled = decode(model, cache, decoding, Queries(number, last, sees), logits)
-        for k, request in enumerate(requests):
-            yield request.place, sampled[k * params.n : (k + 1) * params.n]
+        yield {r.place: sampled[k * params.n : (k + 1) * params.n] for k, r in enumerate(requests)}
 
 
-def sample_together(model: LanguageModel, prefixes: Prefixes, params: SamplingParams, start: Start) -> Sampled:
-    """The completions of each request, those of a shared prefix in one row; the model must take trees."""
+def sample_together(
+    model: LanguageModel, prefixes: Prefixes, params: SamplingParams, start: Start, done: Collection[int] = ()
+) -> Parts:
+    """As `sample_separately`, with the completions of a shared prefix in one row; the model must take trees."""
 
     def at_once(prefix: SharedPrefix) -> int:
         """How many completions of each prompt are decoded together."""
@@ -83,6 +88,8 @@ def sample_together(model: LanguageModel, prefixes: Prefixes, params: SamplingPa
     for batch in batches(sorted(prefixes, key=lambda p: (len(p.requests), len(p.token_ids))), size, model):
         found: dict[int, list[Completion]] = defaultdict(list)
         requests = [r for prefix in batch for r in prefix.requests]
+        if all(r.place in done for r in requests):
+            continue
         cache, _ = prefill(model, batch)
         queries, logits = _after_prompts(model, cache, batch)
         for first in range(0, params.n, at_once(batch[-1])):
@@ -95,7 +102,7 @@ def sample_together(model: LanguageModel, prefixes: Prefixes, params: SamplingPa
             for k, request in enumerate(requests):
                 found[request.place] += sampled[k * n : (k + 1) * n]
             shorten(cache, queries.sees.shape[2])
-        yield from found.items()
+        yield dict(found)
 
 
 def _after_prompts(model: LanguageModel, cache: DynamicCache, prefixes: Prefixes) -> tuple[Queries, Tensor]:

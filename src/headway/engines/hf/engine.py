@@ -1,7 +1,7 @@
 """The transformers engine: sampling with a seed for each request, and one prefill for prompts that share a base."""
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from functools import cached_property, lru_cache, partial
 from pathlib import Path
 from typing import Any
@@ -10,11 +10,13 @@ import torch
 from transformers import AutoModelForCausalLM, PreTrainedTokenizerBase
 
 from headway.engines.hf import decode, likelihood
-from headway.engines.hf.compat import LanguageModel, stop_strings
+from headway.engines.hf.compat import LanguageModel, learned_positions, stop_strings
 from headway.engines.hf.prefix_cache import PrefixCache, Request, alone, shared_prefixes
 from headway.engines.hf.sampler import Decoding
 from headway.engines.hf.vocabulary import Vocabulary
 from headway.engines.loading import load_tokenizer, load_weights
+from headway.engines.streaming import Parts, together
+from headway.engines.window import context_window, refuse_beyond
 from headway.types import Completion, Continuations, Prompts, SamplingParams
 
 CACHE_BYTES = 2**30  # of keys and values a batch may take
@@ -33,22 +35,33 @@ class HFEngine:
         ends = model.generation_config.eos_token_id if model.generation_config else None
         ends = ends if isinstance(ends, list) else [ends]
         self._ends = sorted({e for e in [*ends, tokenizer.eos_token_id] if e is not None})
+        self.window = context_window(model.config)
+        self._hard = self.window if learned_positions(model, self.window) else None  # no text may be longer
         self._stops = lru_cache(maxsize=8)(partial(stop_strings, tokenizer))
 
-    @torch.no_grad()
     def sample(self, prompts: Prompts, params: SamplingParams, *, seeds: Sequence[int]) -> list[list[Completion]]:
-        """`params.n` samples of each prompt; prompts of one base belong side by side, to share its prefix."""
+        """`params.n` samples of each prompt; prompts of one base belong side by side, to share its prefix.
+
+        Raises:
+            HeadwayError: a prompt has no room, in a model with an embedding for each position.
+        """
+        return together(self.stream(prompts, params, seeds=seeds), len(prompts))
+
+    @torch.no_grad()
+    def stream(
+        self, prompts: Prompts, params: SamplingParams, *, seeds: Sequence[int], done: Collection[int] = ()
+    ) -> Parts:
+        """The samples of `sample`, a batch at a time: batches are those without `done`, and skipped if all is done."""
+        self._refuse_beyond(prompts, params.max_tokens)
         requests = [Request(i, p, s) for i, (p, s) in enumerate(zip(prompts, seeds, strict=True))]
         model, start = self.language_model, self.starts(params)
         most = decode.SHORT // params.max_tokens if model.takes_trees else 0  # requests of a prefix decoded together
         shared = shared_prefixes(requests, self.prefix_cache) if model.full_attention else [alone(requests)]
-        found: dict[int, list[Completion]] = {}
         for prefixes in shared:
             many = [p for p in prefixes if len(p.requests) > most]
             few = [p for p in prefixes if len(p.requests) <= most]
-            found |= decode.sample_separately(model, many, params, start)
-            found |= decode.sample_together(model, few, params, start)
-        return [found[place] for place in range(len(prompts))]
+            yield from decode.sample_separately(model, many, params, start, done)
+            yield from decode.sample_together(model, few, params, start, done)
 
     @torch.no_grad()
     def logprobs(
@@ -60,6 +73,7 @@ class HFEngine:
         """
         if temperature <= 0:
             raise ValueError(f"a likelihood needs a temperature above 0, got {temperature}")
+        self._refuse_beyond(prompts, max((len(c.token_ids) for some in continuations for c in some), default=0))
         sets: dict[tuple[int, ...], int] = {}  # of tokens that end a continuation, by number
         asked = [
             [
@@ -86,6 +100,10 @@ class HFEngine:
         requests = [Request(i, p) for i, (p, some) in enumerate(zip(prompts, asked, strict=True)) if some]
         for prefixes in shared_prefixes(requests, self.prefix_cache):
             yield from likelihood.score(model, prefixes, asked, **options)
+
+    def _refuse_beyond(self, prompts: Prompts, max_tokens: int) -> None:
+        if self._hard is not None:
+            refuse_beyond(prompts, max_tokens, self._hard, "or use a model with a larger context window")
 
     def starts(self, params: SamplingParams) -> decode.Start:
         """A function that begins completions, one for each seed."""

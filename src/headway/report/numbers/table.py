@@ -4,7 +4,7 @@ import sys
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Sequence
 from functools import partial
-from itertools import zip_longest
+from itertools import islice, zip_longest
 from typing import Any, NamedTuple, get_args
 
 import msgspec
@@ -21,7 +21,7 @@ from headway.core.tally import ESTIMATORS, Tally, ValueCurve, ValueKind, known_s
 from headway.core.votes import NO_VOTE
 from headway.procedures.forced import Segmenter
 from headway.text.equivalence import Item, answer_classes
-from headway.types import Branch, Outcome, Score, Trace
+from headway.types import Branch, HeadwayError, Outcome, Score, Trace
 
 POINTS = 16  # budgets of a report
 PERFECT = "perfect (accuracy 1 at every budget)"
@@ -105,22 +105,26 @@ def run_table(
         )
         for b in branches
     ]  # fmt: skip
-    answers: list[Item] = [(r.problem, r.answer, r.reward) for r in rows]
-    classes = classify([*answers, *((b.problem_id, b.answer, b.reward) for b in light)])
-    of_trace: dict[tuple[str, int], list[tuple[Branch, int]]] = defaultdict(list)
-    for branch, answer in zip(light, classes[len(rows) :], strict=True):
-        of_trace[branch.key].append((branch, answer))
+    branches_of: dict[tuple[str, int], list[Branch]] = defaultdict(list)
+    for branch in light:
+        branches_of[branch.key].append(branch)
     scores_of: dict[tuple[str, int], list[Score]] = defaultdict(list)
     for score in scores:
         scores_of[score.key].append(score)
     del light
-    tallies, texts = [], []
-    for r in rows:
-        key = r.problem, r.number
-        own = sorted(of_trace.pop(key, ()), key=lambda pair: (pair[0].boundary, pair[0].branch))
-        sampled, voting = [b for b, _ in own], [answer for _, answer in own]
-        tallies.append(lay_out(key, r.boundaries, sampled, scores_of.pop(key, ()), classes=voting))
-        texts.append(tuple(b.text for b in sampled))
+    keys = [(r.problem, r.number) for r in rows]
+    own = [sorted(branches_of[key], key=lambda b: (b.boundary, b.branch)) for key in keys]
+    refuse_repeated("traces.jsonl", len(keys) - len(set(keys)))
+    refuse_repeated("branches.jsonl", sum(len(some) - len({(b.boundary, b.branch) for b in some}) for some in own))
+    refuse_repeated("scores.jsonl", sum(len(some) - len({s.boundary for s in some}) for some in scores_of.values()))
+    answers: list[Item] = [(r.problem, r.answer, r.reward) for r in rows]
+    classes = classify([*answers, *((b.problem_id, b.answer, b.reward) for some in own for b in some)])
+    voting = iter(classes[len(rows) :])
+    tallies = [
+        lay_out(key, r.boundaries, some, scores_of[key], classes=list(islice(voting, len(some))))
+        for key, r, some in zip(keys, rows, own, strict=True)
+    ]
+    texts = [tuple(b.text for b in some) for some in own]
     prompt, tokens, thinking = np.array([r.tokens for r in rows], dtype=float).reshape(-1, 3).T
     return RunTable(
         problems=[r.problem for r in rows], indices=[r.number for r in rows], order=[r.position for r in rows],
@@ -131,15 +135,27 @@ def run_table(
     )  # fmt: skip
 
 
+def refuse_repeated(file: str, repeated: int) -> None:
+    """Raises HeadwayError where records of a file are there more than once."""
+    if repeated:
+        raise HeadwayError(
+            f"{file} has {repeated} lines more than records, as when two processes wrote at once; they would count "
+            "twice. Keep one line of each record, or measure into a new folder"
+        )
+
+
 def value_quality(run: RunTable, scores: Sequence[Score]) -> dict[str, Any]:
     """The kind of the values, the fraction of them that is from known forms, and how they fit the branches.
 
+    `without_form`, where there is such, counts what has no known form of a correct answer: its likelihood is unknown.
     `mean_gap` is the mean over boundaries of the branches' mean reward minus the value: 0 if values are unbiased.
     """
     kind: ValueKind = run.curves[0].kind if run.curves else "branches"
     quality: dict[str, Any] = {"kind": kind}
     if scores:
         quality["known_share"] = known_share(run.curves, scores)
+        if unknown := [s.problem_id for s in scores if s.probability is None]:
+            quality["without_form"] = {"problems": len(set(unknown)), "boundaries": len(unknown)}
     if "logprobs" in ESTIMATORS[kind].needs:
         pairs = zip(run.tallies, run.curves, strict=True)
         gaps = [value_curve(t).values.values - c.values.values for t, c in pairs]

@@ -4,11 +4,11 @@ from collections import Counter
 from contextlib import ExitStack
 from itertools import islice
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import NamedTuple
 
 import msgspec
 
+from headway.engines.window import counting
 from headway.problems import ProblemSet
 from headway.problems.graders import load_grader
 from headway.problems.rows import read_parquet
@@ -16,8 +16,9 @@ from headway.procedures.sample import grade_traces
 from headway.runs.importers import inspect_logs, lighteval, tables
 from headway.runs.importers.rows import ImportOptions, Source
 from headway.runs.importers.traces import Problems, closes_unopened, divide, encode
+from headway.runs.lock import staging
 from headway.runs.open_run import Tell, quiet
-from headway.runs.settings import Settings, open_tokenizer
+from headway.runs.settings import Settings, open_tokenizer, window_of_model
 from headway.runs.store import Run
 from headway.text.answers import extract_answer
 from headway.types import Grader, HeadwayError
@@ -71,8 +72,10 @@ def import_traces(
     with ExitStack() as stack:
         if hasattr(grader, "close"):
             stack.callback(grader.close)
-        folder = Path(stack.enter_context(TemporaryDirectory(prefix=f".{out.name}.", dir=out.parent)))
+        folder = stack.enter_context(staging(out.parent / f".{out.name}.import"))
         staged = Run(folder, {})
+        window, advice = window_of_model(settings), "--budget cuts the thinking of longer ones"
+        counter = stack.enter_context(counting(window, "traces, with a forced answer, are longer", advice))
         while rows := list(islice(source.rows, ROWS_AT_ONCE)):
             answered = [row for row in rows if row.text is not None or row.thinking is not None]
             encoded = []
@@ -83,6 +86,8 @@ def import_traces(
             answers = [msgspec.structs.replace(e.trace, answer=e.answer and extract_answer(e.answer)) for e in encoded]
             traces = grade_traces(answers, problems.by_id, grader)
             staged.append(traces)
+            answer = settings.sampling.answer_tokens
+            counter.see(len(t.prompt_ids) + t.thinking + answer for t in traces)
             longest = max([longest, *(t.thinking for t in traces)])
             counts.update(
                 traces=len(traces),

@@ -1,6 +1,5 @@
 """One job of a study: train, measure, write the result. Each stage goes on where it was stopped."""
 
-import fcntl
 import hashlib
 import json
 import os
@@ -9,8 +8,8 @@ import shutil
 import subprocess
 import sys
 import time
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager, suppress
+from collections.abc import Mapping
+from contextlib import AbstractContextManager, suppress
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -20,6 +19,7 @@ import msgspec
 from headway import __version__
 from headway.engines.loading import model_path
 from headway.report.numbers import study_cell
+from headway.runs.lock import writing
 from headway.runs.measure import Measurement
 from headway.runs.settings import Settings, extra
 from headway.runs.study.config import Study
@@ -168,15 +168,9 @@ def last_checkpoint(out: Path) -> Path | None:
     return None
 
 
-@contextmanager
-def locked(folder: Path) -> Iterator[int]:
+def locked(folder: Path) -> AbstractContextManager[int]:
     """Holds the lock of a work folder, which ends with the process; a HeadwayError where another one holds it."""
-    with (folder / "lock").open("w") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as error:
-            raise HeadwayError(f"{folder} is in use by another process; wait until it ends") from error
-        yield file.fileno()
+    return writing(folder, "lock")
 
 
 def is_running(folder: Path) -> bool:
