@@ -1,17 +1,23 @@
 """Completions as models write them: where their thinking ends, and what the others of their file say of it."""
 
 import json
+import math
 from pathlib import Path
 
 import pytest
 
+from headway.procedures.forced import end_of
+from headway.report.numbers.escapes import escapes, warning
+from headway.report.numbers.findings import cautions
 from headway.runs.importers.rows import CompletionRow, ImportOptions
 from headway.runs.importers.run import import_traces
 from headway.runs.importers.traces import divide, survey
+from headway.runs.measure import Measurement
 from headway.runs.settings import Settings
 from headway.runs.store import Run
 from headway.text.tags import FORMATS
 from headway.text.thoughts import WRITTEN, read_written
+from headway.types import BranchHead, Completion
 
 FINAL = FORMATS["harmony"].close
 MORE = "<|end|><|start|>assistant<|channel|>"
@@ -128,3 +134,47 @@ def test_a_mixed_file_is_read_row_by_row(tmp_path: Path) -> None:
     assert [(t.reward, t.answer) for t in traces] == [(1.0, "4")] * (len(FORMATS) + 1) + [(0.0, None)]
     assert [t.thinking > 0 for t in traces] == [True] * len(FORMATS) + [False, True]
     assert made.notes
+
+
+# -- forced answers that escape ---------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("text", "stop", "end"),
+    [
+        ("4}", "stop", "stop"), ("4} and so on and", "length", "stop"), ("\\frac{1}{2", "length", "length"),
+        ("Hm, I should", "length", "length"), ("4", "stop", "stop"), ("?} <think>\nHm", "length", "reopened"),
+        ("4}<|channel|>analysis<|message|>", "stop", "reopened"), ("4} (in `<think>`)", "stop", "stop"),
+        ("4}</think>", "stop", "stop"),
+    ],
+)  # fmt: skip
+def test_how_a_forced_answer_ended(text: str, stop: str, end: str) -> None:
+    assert end_of("Time is up.</think>\\boxed{", Completion((1,), stop), text) == end  # type: ignore[arg-type]
+    assert end_of("The answer is", Completion((1,), "length"), "4} so") == "length"  # no box ends it
+
+
+def test_the_rate_of_escapes_by_boundary_and_its_warning() -> None:
+    def head(problem: str, boundary: int, end: str | None) -> BranchHead:
+        return BranchHead(problem, 0, boundary, 0, 3, 1.0, end)  # type: ignore[arg-type]
+
+    ends = {("p", 0): ["reopened", "length"], ("p", 1): ["stop"] * 4, ("q", 0): ["stop"] * 2, ("q", 1): [None, "stop"]}
+    found = escapes(head(problem, j, end) for (problem, j), some in ends.items() for end in some)
+    assert (found["value"], found["n"], found["n_problems"]) == (2 / 9, 9, 2)  # one does not say
+    assert (found["reopened"], found["length"]) == (1, 1)
+    assert [(r["boundary"], r["value"], r["n"]) for r in found["by_boundary"]] == [(0, 0.5, 4), (1, 0.0, 5)]
+    assert "1 think again, 1 are cut at their length; most at boundary 0, 0.500" in (warning({"escapes": found}) or "")
+    calm = escapes([head("p", 0, "stop")] * 50 + [head("q", 0, "length")])
+    assert warning({"escapes": calm}) is None and warning({}) is None
+    unknown = escapes([head("p", 0, None)])
+    assert math.isnan(unknown["value"]) and unknown["n"] == 0 and warning({"escapes": unknown}) is None
+
+
+def test_a_run_whose_answers_are_cut_says_so(tmp_path: Path) -> None:
+    asked = Settings.of(model="scripted", problems="countdown", limit=4, traces=1, branches=2, answer_tokens=3)
+    with Measurement.create(tmp_path / "r", asked) as measurement:
+        report = measurement.all()
+    cut = [b for b in Run.load(tmp_path / "r").branches() if b.end == "length"]
+    assert cut and report["escapes"]["length"] == len(cut) and report["escapes"]["n"] == report["branches"]["branches"]
+    assert all(b.sampled == 3 for b in cut)
+    assert any("of the forced answers escape" in caution for caution in cautions(report))
+    assert "of the forced answers escape" in (tmp_path / "r" / "report.html").read_text()

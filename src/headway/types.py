@@ -11,6 +11,8 @@ import msgspec
 
 TokenIds = tuple[int, ...]
 Message = dict[str, str]  # one turn of a conversation: `role` and `content`
+# how a forced answer ended: by itself, cut at its length, or by opening the thinking again
+End = Literal["stop", "length", "reopened"]
 Outcome = Literal["correct", "wrong", "no_answer", "undecided", "truncated"]
 
 
@@ -189,6 +191,7 @@ class Branch(Keyed, frozen=True):
     logprob: float | None = None
     token_ids: TokenIds = ()
     known: bool = False
+    end: End | None = None  # None in runs of older versions
 
 
 class Score(Keyed, frozen=True):
@@ -210,6 +213,7 @@ class BranchHead(Keyed, frozen=True, forbid_unknown_fields=False):
     branch: int
     sampled: int
     reward: float | None = None
+    end: End | None = None
 
 
 class Attempt(Keyed, frozen=True):

@@ -102,6 +102,11 @@ def unknown_tag(text: str) -> str | None:
     return next((m[0] for m in _LIKE_A_TAG.finditer(text) if m[0] not in known), None)
 
 
+def opens_thinking(text: str) -> bool:
+    """Whether a text has the opening tag of a format, not in quotation marks."""
+    return any(tag.opens for tags in FORMATS.values() for tag in _tags(text, tags))
+
+
 def bare(answer: str) -> str:
     """An answer without the tags that its format puts around it."""
     if opening := _BEFORE.match(answer):
@@ -162,7 +167,9 @@ def _walk(text: str, tags: ThinkTags) -> tuple[list[_Tag], list[_Tag], bool]:
     closes nothing is none: what is before it is the answer.
     """
     found = _tags(text, tags)
-    opens, closes, own = [], [], []
+    opens: list[_Tag] = []
+    closes: list[_Tag] = []
+    own: list[_Tag] = []
     for tag in [*found, _Tag(len(text), len(text), True, False)]:
         if not tag.opens:
             own.append(tag)
