@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from headway.procedures.forced import end_of
-from headway.report.numbers.escapes import escapes, warning
+from headway.report.numbers.escapes import BranchEnd, escapes, warning
 from headway.report.numbers.findings import cautions
 from headway.runs.importers.rows import CompletionRow, ImportOptions
 from headway.runs.importers.run import import_traces
@@ -17,7 +17,7 @@ from headway.runs.settings import Settings
 from headway.runs.store import Run
 from headway.text.tags import FORMATS
 from headway.text.thoughts import WRITTEN, read_written
-from headway.types import BranchHead, Completion
+from headway.types import Completion
 
 FINAL = FORMATS["harmony"].close
 MORE = "<|end|><|start|>assistant<|channel|>"
@@ -154,8 +154,8 @@ def test_how_a_forced_answer_ended(text: str, stop: str, end: str) -> None:
 
 
 def test_the_rate_of_escapes_by_boundary_and_its_warning() -> None:
-    def head(problem: str, boundary: int, end: str | None) -> BranchHead:
-        return BranchHead(problem, 0, boundary, 0, 3, 1.0, end)  # type: ignore[arg-type]
+    def head(problem: str, boundary: int, end: str | None) -> BranchEnd:
+        return BranchEnd(problem, 0, boundary, end)  # type: ignore[arg-type]
 
     ends = {("p", 0): ["reopened", "length"], ("p", 1): ["stop"] * 4, ("q", 0): ["stop"] * 2, ("q", 1): [None, "stop"]}
     found = escapes(head(problem, j, end) for (problem, j), some in ends.items() for end in some)

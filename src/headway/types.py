@@ -11,8 +11,7 @@ import msgspec
 
 TokenIds = tuple[int, ...]
 Message = dict[str, str]  # one turn of a conversation: `role` and `content`
-# how a forced answer ended: by itself, cut at its length, or by opening the thinking again
-End = Literal["stop", "length", "reopened"]
+End = Literal["stop", "length", "reopened"]  # of a forced answer: by itself, cut, or in thinking again
 Outcome = Literal["correct", "wrong", "no_answer", "undecided", "truncated"]
 
 
@@ -213,7 +212,6 @@ class BranchHead(Keyed, frozen=True, forbid_unknown_fields=False):
     branch: int
     sampled: int
     reward: float | None = None
-    end: End | None = None
 
 
 class Attempt(Keyed, frozen=True):

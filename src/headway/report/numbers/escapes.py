@@ -10,12 +10,19 @@ from headway.core import stats
 from headway.core.stats import UNIT
 from headway.report.numbers.table import entry
 from headway.report.text import number, plus_minus
-from headway.types import BranchHead
+from headway.types import End, Keyed
 
 HIGH = 0.05  # a rate to warn of: such answers are mostly wrong, so that values are too low
 
 
-def escapes(branches: Iterable[BranchHead]) -> dict[str, Any]:
+class BranchEnd(Keyed, frozen=True, forbid_unknown_fields=False):
+    """How a branch ended, without all else of it."""
+
+    boundary: int
+    end: End | None = None
+
+
+def escapes(branches: Iterable[BranchEnd]) -> dict[str, Any]:
     """The entry of report.json: the rate over all branches and by boundary, and how many reopened or were cut.
 
     Branches of older versions, which do not say how they ended, are left out.
@@ -42,6 +49,6 @@ def warning(report: dict[str, Any]) -> str | None:
     worst = max(found["by_boundary"], key=lambda record: record["value"])
     return (
         f"{plus_minus(found)} of the forced answers escape ({found['reopened']} think again, {found['length']} are "
-        f"cut at their length; most at boundary {worst['boundary']}, {number(worst['value'])}): their values are too low; "
-        "give more --answer-tokens or another --suffix"
+        f"cut at their length; most at boundary {worst['boundary']}, {number(worst['value'])}): their values are too "
+        "low; give more --answer-tokens or another --suffix"
     )

@@ -52,7 +52,7 @@ def _and(parts: Sequence[str]) -> str:
 
 
 def cautions(report: dict[str, Any]) -> list[str]:
-    """Why the numbers of a run's report may mislead: few problems, truncated traces, undecided ones, forced answers that escape."""
+    """Why the numbers of a run's report may mislead: few problems, truncated, undecided, escaping answers."""
     found, n = [], report["n_traces"]
     if report["n_problems"] < FEW_PROBLEMS:
         found.append(f"only {report['n_problems']} problems")
