@@ -92,7 +92,7 @@ def test_a_completion_is_divided_at_its_authors_tags(
 
 def test_the_thinking_ends_where_its_author_ended_it_though_it_names_the_meta_provers_tag() -> None:
     given = row("[T]I must not write </think> yet.[/T]4")
-    said = divide(given, ThinkTags("[T]", "[/T]"))
+    said = divide(given, [ThinkTags("[T]", "[/T]")])
     trace, answer, faithful = encode(Characters(), given, said, THINK, key=("1", 0))
     assert (trace.thought, answer, faithful) == ("I must not write </think> yet.", "4", True)
     assert trace.text == "I must not write </think> yet.</think>4" and trace.closed
