@@ -111,6 +111,8 @@ def numbers(a: Run, b: Run) -> dict[str, tuple[np.ndarray, tuple[float, float]]]
         "accuracy at the whole budget": (curve[:, :, -1], UNIT), "regret at half": (regret[:, :, middle], UNIT),
         "regret at the whole budget": (regret[:, :, -1], UNIT), "progress": (step[:, :, middle], SIGNED),
         "tokens": (a.tokens, (0.0, LIMIT)), **in_bins,
+        # stands for escapes: events that are rare and differ by problem
+        "escape rate": ((a.halves[:, :, 1:4] == 1).all(axis=-1).reshape(len(a.p), -1).astype(float), UNIT),
         "difference of pass@1": (b.rewards.mean(1, keepdims=True) - a.rewards.mean(1, keepdims=True), SIGNED),
         "difference of regret": (curve.mean((1, 2))[:, None] - b.curve.mean((1, 2))[:, None], SIGNED),
         "difference of tokens": (b.tokens.mean(1, keepdims=True) - a.tokens.mean(1, keepdims=True), (-LIMIT, LIMIT)),

@@ -9,7 +9,8 @@ from headway.problems.graders import InPlace, exact
 from headway.procedures.prove import Prover
 from headway.procedures.sample import Sampling, grade_traces, make_trace, sample
 from headway.text.prompts import meta_prover, prompt_ids
-from headway.text.tags import FORMATS, ThinkTags, find_think_tags, opening_of, read_thought
+from headway.text.tags import FORMATS, ThinkTags, find_think_tags, opening_of
+from headway.text.thoughts import read_answer, read_thought
 from headway.types import Completion, HeadwayError, Problem
 
 PROBLEM = Problem("1", "2 + 2?", "4")
@@ -155,12 +156,24 @@ def test_a_budget_cuts_the_thinking_and_counts_the_same_tokens_either_way(family
     assert (whole.thinking, whole.outcome) == (5, "correct")
 
 
-def test_only_the_first_closing_tag_counts_and_one_before_any_thinking_closes_nothing_else() -> None:
+def test_the_thinking_ends_at_the_first_closing_tag_and_the_answer_follows_the_last() -> None:
     tags = tags_of("qwen3", "")
     assert read_thought("Hm</think>4", tags) == (0, 2, 10)  # written elsewhere, its opening left out
-    assert read_thought("\n<think>a</think>b</think>c", tags) == (8, 9, 17)
+    assert read_thought("\n<think>a</think>b</think>c", tags) == (8, 9, 26)
     assert read_thought("say <think>", tags) == (0, 0, 0)  # the tag is spoken of, not thought in
     assert read_thought("<think></think>4", tags) == (7, 7, 15)
+    assert read_thought("Sure.<think>a</think>4", tags) == (12, 13, 21)
+    opened = tags_of("r1")
+    for text, answer in (
+        ("a</think>5</think>", "5"),  # what closes nothing at the end is none
+        ("a</think>b<think>c</think>4", "4"),
+        ("a</think>4<think>c", None),  # thinks again and never ends
+        ("a</think>4, as <think> opens and </think> closes", "4, as <think> opens and </think> closes"),
+    ):
+        found = read_thought(text, opened)
+        assert (found.start, found.stop, read_answer(text, found)) == (0, 1, answer)
+    alone = "<|channel|>final<|message|>4<|return|>"
+    assert read_answer(alone, read_thought(alone, tags_of("gpt-oss", ""))) == "4"
     custom = ThinkTags("", "####")
     assert read_thought("so 4", custom) == (0, 4, None)
     assert read_thought("so #### 4", custom) == (0, 3, 7)

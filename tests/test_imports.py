@@ -29,6 +29,7 @@ ONE = {"prompt": "2 + 2?", "completion": f"<think>\n{THOUGHT}</think>\\boxed{{4}
 USER = {"role": "user", "content": "2 + 2?"}
 HIDDEN = {"type": "reasoning", "reasoning": "gAAAA", "redacted": True}
 AUTHOR_TAGS = ImportOptions().author_tags
+THINK = AUTHOR_TAGS[0]
 
 
 def jsonl(path: Path, *rows: dict[str, Any]) -> Path:
@@ -65,12 +66,16 @@ def row(text: str | None, *, thinking: str | None = None, stop: Any = None) -> C
     ("given", "untagged", "said"),
     [
         (row("<think>\na\n</think>\nb"), "answer", SplitCompletion("a\n", "\nb")),
-        (row("  <think>a</think>b</think>c"), "answer", SplitCompletion("a", "b</think>c")),
+        (row("  <think>a</think>b</think>c"), "answer", SplitCompletion("a</think>b", "c")),
         (row("a</think>b"), "answer", SplitCompletion("a", "b")),  # the template had opened the thinking
         (row("b"), "answer", SplitCompletion("", "b")),
         (row("b"), "thought", SplitCompletion("b", None)),
         (row("b", stop="stop"), "answer", SplitCompletion("", "b")),
-        (row("a", stop="length"), "answer", SplitCompletion("a", None)),
+        (row("a", stop="length"), "auto", SplitCompletion("a", None)),
+        (row("a", stop="length"), "answer", SplitCompletion("", "a")),
+        (row("58", thinking=" "), "auto", SplitCompletion("", "58")),
+        (row("", thinking="a</think>b"), "auto", SplitCompletion("a", "b")),
+        (row("<think>a</think>b", thinking="<think>a</think>"), "auto", SplitCompletion("a", "b")),
         (row("<think>a"), "answer", SplitCompletion("a", None)),
         (row(""), "answer", SplitCompletion("", "")),
         (row("b", thinking="a"), "answer", SplitCompletion("a", "b")),
@@ -87,8 +92,8 @@ def test_a_completion_is_divided_at_its_authors_tags(
 
 def test_the_thinking_ends_where_its_author_ended_it_though_it_names_the_meta_provers_tag() -> None:
     given = row("[T]I must not write </think> yet.[/T]4")
-    said = divide(given, ThinkTags("[T]", "[/T]"))
-    trace, answer, faithful = encode(Characters(), given, said, AUTHOR_TAGS, key=("1", 0))
+    said = divide(given, [ThinkTags("[T]", "[/T]")])
+    trace, answer, faithful = encode(Characters(), given, said, THINK, key=("1", 0))
     assert (trace.thought, answer, faithful) == ("I must not write </think> yet.", "4", True)
     assert trace.text == "I must not write </think> yet.</think>4" and trace.closed
 
@@ -106,12 +111,12 @@ def test_tokens_are_the_meta_provers_and_an_end_of_text_is_none_of_them() -> Non
 def test_text_that_the_tokenizer_cannot_write_is_noticed() -> None:
     given = row("<think>½</think>4")
     said = divide(given, AUTHOR_TAGS)
-    assert not encode(tiny.tokenizer(), given, said, AUTHOR_TAGS, key=("1", 0)).faithful
+    assert not encode(tiny.tokenizer(), given, said, THINK, key=("1", 0)).faithful
 
 
 def test_a_thought_longer_than_the_budget_is_cut_there() -> None:
     given = row("abcdef</think>4")
-    trace, answer, _ = encode(Characters(), given, divide(given, AUTHOR_TAGS), AUTHOR_TAGS, key=("1", 0), budget=3)
+    trace, answer, _ = encode(Characters(), given, divide(given, AUTHOR_TAGS), THINK, key=("1", 0), budget=3)
     assert (trace.text, trace.thinking, trace.closed, trace.stop, answer) == ("abc", 3, False, "length", None)
 
 

@@ -95,6 +95,8 @@ def import_(
     left_out = f"{made.failed} rows without a completion were left out"
     thinking = f"{made.without_thinking} without thinking, {made.not_closed} not closed"
     typer.echo(f"{made.traces} traces of {made.problems} problems by {made.author}: {thinking}; {left_out}")
+    for note in made.notes:
+        console.print(note, style="yellow", highlight=False, markup=False)
     if made.changed:
         warning = f"{made.changed} of the traces do not round-trip through the meta-prover's tokenizer"
         console.print(f"{warning}; their values are those of another text", style="yellow")

@@ -11,6 +11,7 @@ import msgspec
 
 TokenIds = tuple[int, ...]
 Message = dict[str, str]  # one turn of a conversation: `role` and `content`
+End = Literal["stop", "length", "reopened"]  # of a forced answer: by itself, cut, or in thinking again
 Outcome = Literal["correct", "wrong", "no_answer", "undecided", "truncated"]
 
 
@@ -189,6 +190,7 @@ class Branch(Keyed, frozen=True):
     logprob: float | None = None
     token_ids: TokenIds = ()
     known: bool = False
+    end: End | None = None  # None in runs of older versions
 
 
 class Score(Keyed, frozen=True):

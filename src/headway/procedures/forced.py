@@ -5,7 +5,9 @@ from typing import NamedTuple
 
 from headway.core.segment import boundaries
 from headway.procedures.sample import TraceKey
-from headway.types import Episode, MetaProver, Prompt, TokenIds, Tokenizer, Trace
+from headway.text.answers import BOX
+from headway.text.thoughts import opens_thinking
+from headway.types import Completion, End, Episode, MetaProver, Prompt, TokenIds, Tokenizer, Trace
 
 Segmenter = Callable[[Trace], list[Episode]]
 
@@ -51,3 +53,18 @@ def forced_answers(trace: Trace, prover: MetaProver, tokenizer: Tokenizer, segme
         Forced(trace, base, j, e, *(end if trace.closed and e == trace.thinking else suffix))
         for j, e in enumerate(boundaries(segmenter(trace)))
     ]
+
+
+def end_of(forced: str, completion: Completion, text: str) -> End:
+    """How a forced answer ended; `text` is that of the completion, special tokens included.
+
+    An answer whose box is closed ended there, whatever follows it.
+    """
+    if opens_thinking(text):
+        return "reopened"
+    depth = 1
+    for character in text if BOX in forced else "":
+        depth += (character == "{") - (character == "}")
+        if depth == 0:
+            return "stop"
+    return completion.stop

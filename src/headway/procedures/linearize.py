@@ -13,7 +13,8 @@ from headway.procedures.sample import Sampling, TraceKey, derive_seed, grade_tra
 from headway.text.answers import BOX, extract_answer
 from headway.text.offsets import decode_with_offsets, token_at
 from headway.text.prompts import prompt_ids
-from headway.text.tags import ThinkTags, opening_of, read_thought
+from headway.text.tags import ThinkTags, opening_of
+from headway.text.thoughts import read_thought
 from headway.types import Attempt, Engine, Grader, Problem, Prompt, TokenIds
 
 # what the authors' code appends, on a line of its own, to make a model backtrack

@@ -10,7 +10,7 @@ from headway.choices import lookup
 from headway.core.tally import ESTIMATORS, ValueCurve, ValueKind, lay_out, value_curve
 from headway.engines.streaming import Parts, at_once, in_parts
 from headway.engines.window import counting
-from headway.procedures.forced import Forced, Segmenter, forced_answers
+from headway.procedures.forced import Forced, Segmenter, end_of, forced_answers
 from headway.procedures.sample import TraceKey, derive_seed, grade_traces
 from headway.text.answers import answer_after
 from headway.text.known_answers import Forms, KnownAnswers
@@ -168,6 +168,7 @@ class Prover:
         return Branch(
             *forced.key, forced.boundary, number, text, forced.tokens + len(ids), len(ids),
             answer_after(forced.text, text), logprob=completion.logprob, token_ids=ids, known=known,
+            end=end_of(forced.text, completion, tokenizer.decode(ids, skip_special_tokens=False)),
         )  # fmt: skip
 
     def _score(self, asked: Sequence[Forced], done: Collection[tuple[TraceKey, int]] = ()) -> list[Score]:

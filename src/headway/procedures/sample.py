@@ -11,7 +11,8 @@ from headway.choices import Option, Options
 from headway.engines.streaming import in_parts
 from headway.text.offsets import decode_with_offsets, token_at
 from headway.text.prompts import prompt_ids
-from headway.text.tags import ThinkTags, read_answer, read_thought
+from headway.text.tags import ThinkTags
+from headway.text.thoughts import read_answer, read_thought
 from headway.types import (
     Completion,
     Engine,

@@ -38,6 +38,7 @@ QUANTITIES: dict[str, Quantity] = {
     "overthinking.raw": Quantity("traces with a higher value earlier (uncorrected)", 2, ("usage",)),
     "settled.share_after": Quantity("share of the thinking after the answer has settled", 2, ("usage",)),
     "budget_to_90": Quantity("budget for 90% of the final accuracy, tokens", 0, ("usage",)),
+    "escapes": Quantity("forced answers that think again or are cut", 3, ("usage",)),
     "calibration": Quantity(
         "observed over predicted variance of the values (1 = error bars are calibrated)", 2, ("usage",)
     ),

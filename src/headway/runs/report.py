@@ -8,6 +8,7 @@ from headway.procedures.adaptive import realized
 from headway.report.files import Format, write_files
 from headway.report.numbers.comparison import compare, markdown_table, regret_against_best, token_efficiency
 from headway.report.numbers.diagnosis import diagnose
+from headway.report.numbers.escapes import BranchEnd, escapes
 from headway.report.numbers.evaluation import evaluate
 from headway.report.numbers.parity import as_authors
 from headway.report.numbers.table import branch_counts, last_budget, summarize, value_quality
@@ -39,6 +40,7 @@ def page_run(run: OpenRun, label: str | None = None) -> PageRun:
         "values": s.proving.values, "branches": s.proving.branches, "segment": s.cutting.segment,
     }  # fmt: skip
     report["branches"] = branch_counts(made)
+    report["escapes"] = escapes(folder.branches().read_as(BranchEnd))
     report["precision"] = realized(made.problems, made.curves, whole)._asdict()
     report["values"] = value_quality(made, scores)
     if (coverage := folder.coverage()) is not None:

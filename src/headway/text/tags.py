@@ -1,11 +1,10 @@
-"""Think tags: the texts that open and close a model's thinking, and reading a completion with them."""
+"""Think tags: the texts that open and close a model's thinking."""
 
 import re
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Literal, NamedTuple
 
 from headway.choices import lookup
-from headway.text.answers import extract_answer
 from headway.types import HeadwayError, Message, Tokenizer
 
 
@@ -20,30 +19,31 @@ class ThinkTags(NamedTuple):
     close: str
 
 
+# by what models write; `headway.text.thoughts` has the variants of those whose tags vary
 FORMATS: dict[str, ThinkTags] = {
     "think": ThinkTags("<think>\n", "</think>"),
     "harmony": ThinkTags("<|channel|>analysis<|message|>", "<|end|><|start|>assistant<|channel|>final<|message|>"),
     "magistral": ThinkTags("[THINK]", "[/THINK]"),
+    "openthoughts": ThinkTags("<|begin_of_thought|>\n\n", "<|end_of_thought|>"),  # Sky-T1, OpenThinker
+    "seed": ThinkTags("<seed:think>", "</seed:think>"),
+    "kimi": ThinkTags("◁think▷", "◁/think▷"),
+    "cohere": ThinkTags("<|START_THINKING|>", "<|END_THINKING|>"),
+    "gemma": ThinkTags("<|channel>thought\n", "<channel|>"),
+    "apertus": ThinkTags("<|inner_prefix|>", "<|inner_suffix|>"),
+    "thinking": ThinkTags("<thinking>\n", "</thinking>"),
+    "thought": ThinkTags("<thought>\n", "</thought>"),  # EXAONE Deep
+    "marco": ThinkTags("<Thought>\n", "</Thought>"),
+    "reasoning": ThinkTags("<reasoning>\n", "</reasoning>"),  # by prompts that ask for it
+    "granite": ThinkTags("Here is my thought process:\n", "Here is my response:"),
 }
 # what shows a format: a token of the vocabulary, or a text in the chat template
-_SIGNS = {
-    "think": ("</think>", "<think>"),
-    "harmony": ("<|channel|>", "<|channel|>"),
-    "magistral": ("[/THINK]", "[THINK]"),
-}
+_SIGNS = {name: (tags.close, tags.open.strip()) for name, tags in FORMATS.items()}
+_SIGNS["harmony"] = ("<|channel|>", "<|channel|>")
 _SWITCHES = ("enable_thinking", "thinking")  # variables with which chat templates switch thinking on
 if TYPE_CHECKING:
     ThinkFormat = str
 else:
     ThinkFormat = Literal[tuple(FORMATS)]
-
-
-class Thought(NamedTuple):
-    """Where a completion's thinking is: characters `start` to `stop`."""
-
-    start: int
-    stop: int
-    answer: int | None  # where the answer begins; None while the thinking is not closed
 
 
 def find_think_tags(
@@ -117,24 +117,3 @@ def templated(tokenizer: Tokenizer, prompt: str | Sequence[Message]) -> str:
     return tokenizer.apply_chat_template(
         conversation, add_generation_prompt=True, tokenize=False, **thinking_switches(tokenizer)
     )
-
-
-def read_thought(text: str, tags: ThinkTags) -> Thought:
-    """Where the thinking of a completion is.
-
-    It begins after the opening tag if the model wrote that, and ends at the first closing tag. Without a closing tag
-    it is the rest of the text, and there is no answer. Neither opened (by the prompt, the model's own tag, or a model
-    that thinks without one) nor closed, there is no thinking, and all text is the answer.
-    """
-    opening = "" if tags.open else opening_of(tags)
-    written = bool(opening) and text.lstrip().startswith(opening)
-    start = text.index(opening) + len(opening) if written else 0
-    closing = text.find(tags.close, start)
-    if closing >= 0:
-        return Thought(start, closing, closing + len(tags.close))
-    return Thought(0, 0, 0) if opening and not written else Thought(start, len(text), None)
-
-
-def read_answer(text: str, thought: Thought) -> str | None:
-    """The answer in the text after the thinking; None if there is none or the thinking is not closed."""
-    return None if thought.answer is None else extract_answer(text[thought.answer :])

@@ -5,7 +5,8 @@ from typing import Any
 
 from headway.procedures.sample import grade_answers
 from headway.text.prompts import question_of
-from headway.text.tags import ThinkTags, read_answer, read_thought
+from headway.text.tags import ThinkTags
+from headway.text.thoughts import read_answer, read_thought
 from headway.types import Grader, Problem, Trace
 
 TRACE = "headway_trace"  # the column in which reward functions get the graded trace of each completion

@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from typing import Any
 
+from headway.report.numbers.escapes import warning
 from headway.report.quantities import label_of, verdict
 from headway.report.text import interval, number
 
@@ -51,7 +52,7 @@ def _and(parts: Sequence[str]) -> str:
 
 
 def cautions(report: dict[str, Any]) -> list[str]:
-    """Why the numbers of a run's report may mislead: few problems, truncated traces, undecided ones."""
+    """Why the numbers of a run's report may mislead: few problems, truncated, undecided, escaping answers."""
     found, n = [], report["n_traces"]
     if report["n_problems"] < FEW_PROBLEMS:
         found.append(f"only {report['n_problems']} problems")
@@ -64,6 +65,8 @@ def cautions(report: dict[str, Any]) -> list[str]:
         )
     if counts.get("undecided", 0):
         found.append(f"{counts['undecided']} traces could not be graded and are left out")
+    if escaping := warning(report):
+        found.append(escaping)
     return found
 
 

@@ -8,7 +8,8 @@ from typing import Annotated, Any, Literal, NamedTuple
 
 from headway.choices import Option, Options
 from headway.text.answers import BOX, extract_answer
-from headway.text.tags import ThinkTags
+from headway.text.tags import FORMATS, ThinkTags
+from headway.text.thoughts import WRITTEN
 from headway.types import HeadwayError, Message
 
 Stop = Literal["stop", "length"]
@@ -19,7 +20,7 @@ LENGTH = {"length", "max_tokens", "max_length", "model_length"}
 class ImportOptions(Options, frozen=True):
     """How a file of completions is read; the columns are those of JSONL and Parquet, by default found by name."""
 
-    # untagged: auto is cut-off thinking if another completion closes thinking that it did not open, else an answer
+    # untagged: auto is as the file's other completions show (`traces.survey`)
     author: Annotated[str | None, Option("Model that wrote the completions, if the file does not name it.")] = None
     budget: Annotated[int | None, Option("Thinking tokens at which traces are cut; default: no cut.", least=1)] = None
     prompt_column: Annotated[str | None, Option("Column of the prompt or messages.")] = None
@@ -27,14 +28,18 @@ class ImportOptions(Options, frozen=True):
     answer_column: Annotated[str | None, Option("Column of the reference answer.")] = None
     id_column: Annotated[str | None, Option("Column that identifies the problem.")] = None
     reasoning_column: Annotated[str | None, Option("Column of the thinking, if separate.")] = None
-    author_think_open: Annotated[str, Option("Text that opens the thinking in the file.")] = "<think>"
-    author_think_close: Annotated[str, Option("Text that closes the thinking in the file.")] = "</think>"
+    author_think_open: Annotated[str | None, Option("Text that opens the thinking; default: found.")] = None
+    author_think_close: Annotated[str | None, Option("Text that closes the thinking; default: found.")] = None
     untagged: Annotated[Untagged, Option("What a completion without think tags is.")] = "auto"
 
     @property
-    def author_tags(self) -> ThinkTags:
-        """The think tags of the author."""
-        return ThinkTags(self.author_think_open, self.author_think_close)
+    def author_tags(self) -> tuple[ThinkTags, ...]:
+        """The think tags that completions may have: those that are given, with <think> for one that is not, or all."""
+        opens, closes = self.author_think_open, self.author_think_close
+        if opens is None and closes is None:
+            return WRITTEN
+        known = FORMATS["think"]
+        return (ThinkTags(known.open.strip() if opens is None else opens, known.close if closes is None else closes),)
 
 
 class CompletionRow(NamedTuple):

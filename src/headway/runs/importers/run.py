@@ -15,7 +15,7 @@ from headway.problems.rows import read_parquet
 from headway.procedures.sample import grade_traces
 from headway.runs.importers import inspect_logs, lighteval, tables
 from headway.runs.importers.rows import ImportOptions, Source
-from headway.runs.importers.traces import Problems, closes_unopened, divide, encode
+from headway.runs.importers.traces import Problems, divide, encode, survey
 from headway.runs.lock import staging
 from headway.runs.open_run import Tell, quiet
 from headway.runs.settings import Settings, open_tokenizer, window_of_model
@@ -38,6 +38,7 @@ class Imported(NamedTuple):
     not_closed: int = 0
     failed: int = 0  # rows without a completion, left out
     changed: int = 0  # traces that do not round-trip through the meta-prover's tokenizer
+    notes: tuple[str, ...] = ()  # on the think tags that were found
 
 
 def import_traces(
@@ -62,10 +63,8 @@ def import_traces(
     if (author := options.author or source.author) is None:
         raise HeadwayError(f"{path} does not say who wrote its completions; name the model with --author")
     tokenizer = open_tokenizer(settings)
-    tags, author_tags, untagged = settings.engine.think_tags(tokenizer), options.author_tags, options.untagged
-    if untagged == "auto":
-        opened = any(closes_unopened(row, author_tags) for row in open_source(path, options).rows)
-        untagged = "thought" if opened else "answer"
+    tags, author_tags = settings.engine.think_tags(tokenizer), options.author_tags
+    untagged, notes = survey(open_source(path, options).rows, author_tags, options.untagged)
     grader = grader or load_grader(GRADER if settings.problems.grader == "auto" else settings.problems.grader)
     problems, longest, counts = Problems(), 1, Counter[str]()
     out.parent.mkdir(parents=True, exist_ok=True)
@@ -83,7 +82,7 @@ def import_traces(
                 split = divide(row, author_tags, untagged=untagged)
                 encoded.append(encode(tokenizer, row, split, tags, key=problems.of(row), budget=options.budget))
             # no answer, or thinking that is not closed, is a reward of 0
-            answers = [msgspec.structs.replace(e.trace, answer=e.answer and extract_answer(e.answer)) for e in encoded]
+            answers = [msgspec.structs.replace(e.trace, answer=extract_answer(e.answer or "")) for e in encoded]
             traces = grade_traces(answers, problems.by_id, grader)
             staged.append(traces)
             answer = settings.sampling.answer_tokens
@@ -105,7 +104,7 @@ def import_traces(
         run = Run.create(folder / "run", resolved.flat(), asked)
         (folder / "traces.jsonl").replace(run.path / "traces.jsonl")
         run.path.replace(out)
-    return Imported(author, len(asked.problems), **counts)
+    return Imported(author, len(asked.problems), **counts, notes=notes)
 
 
 def open_source(path: Path, options: ImportOptions) -> Source:

@@ -1,16 +1,20 @@
 """From completions to traces: where the thinking ends, its tokens for the meta-prover, and the problems."""
 
 from collections import Counter
-from typing import Literal, NamedTuple
+from collections.abc import Iterable, Sequence
+from typing import NamedTuple
 
 import jinja2
 
 from headway.procedures.sample import TraceKey
-from headway.runs.importers.rows import CompletionRow
+from headway.runs.importers.rows import CompletionRow, Untagged
 from headway.text.offsets import decode_with_offsets
 from headway.text.prompts import prompt_ids, question_of
-from headway.text.tags import ThinkTags
+from headway.text.tags import FORMATS, ThinkTags
+from headway.text.thoughts import read_written, unknown_tag
 from headway.types import HeadwayError, Problem, Tokenizer, Trace
+
+MOST_CUT = 20  # completions without tags for each that closes thinking which its prompt opened
 
 
 class SplitCompletion(NamedTuple):
@@ -20,32 +24,75 @@ class SplitCompletion(NamedTuple):
     answer: str | None
 
 
-def closes_unopened(row: CompletionRow, tags: ThinkTags) -> bool:
-    """Whether a completion closes thinking that the prompt opened; in its file, one without tags was cut off."""
-    before, closing, _ = (row.text or "").partition(tags.close)
-    return bool(closing) and not (tags.open and before.lstrip().startswith(tags.open))
+class Survey(NamedTuple):
+    """What the completions of a file show together: what one without tags is, and what a user should know of them."""
+
+    untagged: Untagged
+    notes: tuple[str, ...] = ()
 
 
-def divide(
-    row: CompletionRow, tags: ThinkTags, *, untagged: Literal["answer", "thought"] = "answer"
-) -> SplitCompletion:
-    """Splits a completion into thinking and answer by the tags of its author.
+def survey(rows: Iterable[CompletionRow], formats: Sequence[ThinkTags], untagged: Untagged) -> Survey:
+    """Reads the tags of all completions of a file.
 
-    Thinking in a separate field is closed if a text follows, or if the completion ended by itself. An opening tag and
-    the newline after it are not part of the thinking. If it is opened and not closed, or cut off by its length, all
-    text is thinking. A text without tags is, as `untagged` says, an answer or thinking that was cut off.
+    A completion without tags is thinking that was cut off where the prompt opened the thinking: where more completions
+    close thinking that they did not open than open it, and either at least two do, and one for `MOST_CUT` without
+    tags, or at least as many as have none. One row decides for no more than one other.
+    """
+    seen: Counter[str] = Counter()
+    unknown: Counter[str] = Counter()
+    used: Counter[str] = Counter()
+    for row in rows:
+        if row.thinking and row.thinking.strip():
+            alone = not (row.text or "").strip() and row.stop == "stop"
+            seen["alone"] += alone and not ((found := read_written(row.thinking, formats)) and found.answer)
+        elif found := read_written(row.text or "", formats):
+            used[found.tags.close] += 1
+            seen["opened" if found.opened else "unopened"] += 1
+        elif row.text and row.stop != "length":
+            seen["untagged"] += 1
+            unknown.update({tag} if (tag := unknown_tag(row.text)) else ())
+    closing, without = seen["unopened"], seen["untagged"]
+    notes = []
+    if untagged == "auto":
+        several = closing >= max(2, without / MOST_CUT) or closing >= without
+        thought = closing > seen["opened"] and several
+        untagged = "thought" if thought else "auto"
+        if closing and without:
+            how, other = ("cut-off thinking", "answer") if thought else ("answers", "thought")
+            notes.append(
+                f"{without} completions without think tags are read as {how}: {closing} others close thinking they "
+                f"did not open, {seen['opened']} open it; --untagged {other} reads them the other way"
+            )
+    if set(used) - {FORMATS["think"].close}:
+        notes.append("think tags found: " + ", ".join(f"{close} in {n} completions" for close, n in used.items()))
+    for tag, n in unknown.most_common(1):
+        notes.append(
+            f"{n} completions without known think tags have {tag!r}; if it marks thinking, say so with "
+            "--author-think-open and --author-think-close"
+        )
+    if seen["alone"]:
+        notes.append(f"{seen['alone']} completions ended with all their text in the reasoning: they have no answer")
+    return Survey(untagged, tuple(notes))
+
+
+def divide(row: CompletionRow, formats: Sequence[ThinkTags], *, untagged: Untagged = "auto") -> SplitCompletion:
+    """Splits a completion into thinking and answer, by the tags of the format that it is written in.
+
+    Thinking in a separate field is closed if a text follows, if it has a closing tag itself, or if the completion
+    ended by itself. A text without tags is, as `untagged` says, an answer or thinking that was cut off; under "auto"
+    it was cut off if its length was.
     """
     text = row.text or ""
-    if row.thinking:
-        return SplitCompletion(row.thinking, text if text or row.stop == "stop" else None)
-    start = text.lstrip()
-    opened = bool(tags.open) and start.startswith(tags.open)
-    if opened:
-        text = start.removeprefix(tags.open).removeprefix("\n")
-    thinking, closing, answer = text.partition(tags.close)
-    if closing:
-        return SplitCompletion(thinking, answer)
-    cut_off = opened or untagged == "thought" or row.stop == "length"
+    found = read_written(text, formats)
+    if row.thinking and row.thinking.strip():
+        inner = read_written(row.thinking, formats)
+        thinking, after = (inner.thinking, inner.answer) if inner else (row.thinking, None)
+        if text.strip():
+            return SplitCompletion(thinking, found.answer if found and found.answer is not None else text)
+        return SplitCompletion(thinking, text if after is None and row.stop == "stop" else after)
+    if found:
+        return SplitCompletion(found.thinking, found.answer)
+    cut_off = untagged == "thought" or (untagged == "auto" and row.stop == "length")
     return SplitCompletion(text, None) if cut_off else SplitCompletion("", text)
 
 
