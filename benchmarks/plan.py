@@ -1,22 +1,16 @@
 """How far `headway plan` is from what a training step takes: peak memory and seconds, on this machine.
 
+    export MALLOC_MMAP_THRESHOLD_=65536 MALLOC_TRIM_THRESHOLD_=65536    # freed memory goes back to the system at once
     python benchmarks/plan.py --model builtin:countdown [--batch 96] [--tokens 200] [--checkpointing] [--steps 2]
 
 Trains through `MRTTrainer` on traces that are all as long as they may be; the weights do not matter. Memory is the
-peak of the process in its last step beyond what it had before the model was loaded; freed memory goes back to the system
-at once. The machine's FLOP/s and bandwidth are measured first, and given to `plan` with both fractions 1. The last line
-is JSON.
+peak of the process in its last step beyond what it had before the model was loaded. The machine's FLOP/s and bandwidth
+are measured first, and given to `plan` with both fractions 1. The last line is JSON.
 """
 
 import argparse
 import json
 import os
-import sys
-
-FREED = {"MALLOC_MMAP_THRESHOLD_": "65536", "MALLOC_TRIM_THRESHOLD_": "65536"}
-if not FREED.items() <= os.environ.items():
-    os.execve(sys.executable, [sys.executable, *sys.argv], os.environ | FREED)  # read when a process starts
-
 import platform
 import tempfile
 import time
@@ -98,6 +92,8 @@ def main() -> None:
     parser.add_argument("--steps", type=int, default=2)
     parser.add_argument("--checkpointing", action="store_true")
     asked = parser.parse_args()
+    if "MALLOC_TRIM_THRESHOLD_" not in os.environ:
+        raise SystemExit("set MALLOC_MMAP_THRESHOLD_ and MALLOC_TRIM_THRESHOLD_ first (see --help)")
     torch.set_num_threads(1)
     tflops, gbps = rates()
     recipe = dict(
@@ -128,7 +124,13 @@ def main() -> None:
         file = Path(folder, "recipe.yaml")
         file.write_text(yaml.safe_dump({"model_name_or_path": asked.model} | recipe))
         machine = Machine(
-            prompt_tokens=trainer.prompt, mean_tokens=trainer.longest, tflops=tflops, gbps=gbps, mfu=1.0, mbu=1.0
+            gpu="cpu",
+            prompt_tokens=trainer.prompt,
+            mean_tokens=trainer.longest,
+            tflops=tflops,
+            gbps=gbps,
+            mfu=1.0,
+            mbu=1.0,
         )
         planned = plan_training(file, machine)
     seconds = {p["phase"]: p["seconds"] for p in planned["phases"]}

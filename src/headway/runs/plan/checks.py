@@ -60,6 +60,12 @@ def of_recipe(recipe: Recipe, load: Load, gpus: int) -> Iterator[Finding]:
             f"'{r.attention}' takes no mask of a tree, so likelihoods are computed one by one: about "
             f"{load.boundaries / 2:.0f} forwards of each trace instead of one; use sdpa",
         )  # fmt: skip
+    if r.optim not in ("adamw_torch", "adamw_torch_fused"):
+        yield Finding("warning", "optim", f"'{r.optim}' is counted as AdamW, with two states of the weights' type")
+    if r.beta:
+        yield Finding(
+            "warning", "beta", "the reference model is not counted: its weights, and a forward of each trace"
+        )
     if r.use_vllm:
         yield from _of_vllm(r, load)
 

@@ -7,8 +7,8 @@ from msgspec import structs
 
 from headway.runs.plan import checks
 from headway.runs.plan.load import Load, of_recipe, of_settings
-from headway.runs.plan.machines import Machine
-from headway.runs.plan.memory import CACHE, GROWTH, LAYOUTS, Held, Memory, Numbers, activations, training
+from headway.runs.plan.machines import CPU, Machine
+from headway.runs.plan.memory import CACHE, GROWTH, LAYOUTS, Held, Memory, Numbers, activations, logits, training
 from headway.runs.plan.phases import Phase, Rates, Sampler, phases
 from headway.runs.plan.recipe import Recipe, read_recipe
 from headway.runs.plan.shapes import BYTES, Shape, read_config, shape_of
@@ -56,15 +56,16 @@ def plan_training(config: Path, machine: Machine) -> dict[str, Any]:
     recipe, misspelled = read_recipe(config)
     shape = shape_of(read_config(recipe.model_name_or_path), recipe.model_name_or_path)
     load, gpu = of_recipe(recipe, machine), machine.each
-    numbers = _numbers(recipe, shape)
+    numbers = _numbers(recipe, shape, machine)
     pool = _pool(recipe, shape, machine)
     kv = shape.kv_bytes(HALF.weights if recipe.use_vllm else numbers.weights)
     needed = (load.traces + load.prefixes) * (load.prompt + load.mean) * kv
     kept = activations(shape, load, numbers, checkpointing=recipe.checkpointing, flash="flash" in recipe.attention)
-    held = Held(kept, *_cache(recipe, load, kv, gpu.memory), recipe.gradient_accumulation_steps > 1)
+    head = logits(shape, load, numbers, triton=machine.gpu != CPU)
+    held = Held(kept, head, *_cache(recipe, load, kv, gpu.memory), recipe.gradient_accumulation_steps > 1)
     trained = shape.adapter(recipe.lora_r, recipe.lora_target_modules) if recipe.use_peft else shape.parameters
     memory = {
-        layout: training(shape, load, numbers, layout=layout, gpus=machine.gpus, trained=trained, held=held)
+        layout: training(shape, numbers, layout=layout, gpus=machine.gpus, trained=trained, held=held)
         for layout in LAYOUTS
     }
     resident = 1.0 if pool is None else min(1.0, pool / needed)
@@ -136,10 +137,10 @@ def plan_measuring(settings: Settings, machine: Machine) -> dict[str, Any]:
     }  # fmt: skip
 
 
-def _numbers(recipe: Recipe, shape: Shape) -> Numbers:
+def _numbers(recipe: Recipe, shape: Shape, machine: Machine) -> Numbers:
     dtype = shape.dtype if recipe.dtype in (None, "auto") else recipe.dtype
     size = BYTES.get(str(dtype), 4)
-    return Numbers(size, size if recipe.bf16 is False else 2)
+    return Numbers(size, 2 if recipe.bf16 or (recipe.bf16 is None and machine.gpu != CPU) else size)
 
 
 def _pool(recipe: Recipe, shape: Shape, machine: Machine) -> float | None:

@@ -15,6 +15,7 @@ class Gpu(NamedTuple):
     bandwidth: float
 
 
+CPU = "cpu"
 # NVIDIA's data sheets, SXM where there are several; where these give bfloat16 with sparsity, half of it
 GPUS = {
     "b200": Gpu(180e9, 2.25e15, 7.7e12),
@@ -26,6 +27,7 @@ GPUS = {
     "l4": Gpu(24e9, 121e12, 0.3e12),
     "a10": Gpu(24e9, 125e12, 0.6e12),
     "rtx4090": Gpu(24e9, 165e12, 1.008e12),
+    CPU: Gpu(16e9, 1e11, 2e10),  # a core or two; give --tflops, --gbps and --gpu-gb
 }
 
 

@@ -57,22 +57,29 @@ def activations(shape: Shape, load: Load, n: Numbers, *, checkpointing: bool, fl
     return tokens * kept + mask
 
 
-def logits(shape: Shape, load: Load, n: Numbers) -> float:
-    """Bytes of TRL's fused output head: one tile of logits, and the gradients of hidden states in float32."""
+def logits(shape: Shape, load: Load, n: Numbers, *, triton: bool = True) -> float:
+    """Bytes of the backward of TRL's fused output head: a tile of logits, and two gradients in float32.
+
+    The gradients are those of the hidden states and of the head. Triton writes the gradient over the tile; without it,
+    as on a CPU, torch makes seven more tensors of its size in float32, and one of booleans.
+    """
     tokens = load.micro * (load.prompt + load.longest)
-    return min(tokens, TILE_TOKENS) * min(shape.vocabulary, TILE_COLUMNS) * n.computed + 4 * tokens * shape.width
+    tile = min(tokens, TILE_TOKENS) * min(shape.vocabulary, TILE_COLUMNS)
+    entry = n.computed if triton else n.computed + 7 * 4 + 1
+    return tile * entry + 4 * (tokens * shape.width + shape.embedding)
 
 
 class Held(NamedTuple):
-    """Bytes beside the model: activations; keys and values, of sampling or vLLM's; whether gradients accumulate."""
+    """Bytes beside the model, keys and values those of sampling or vLLM's; and whether gradients accumulate."""
 
     activations: float
+    logits: float
     sampling: float
     vllm: float
     accumulates: bool
 
 
-def training(shape: Shape, load: Load, n: Numbers, *, layout: str, gpus: int, trained: int, held: Held) -> Memory:
+def training(shape: Shape, n: Numbers, *, layout: str, gpus: int, trained: int, held: Held) -> Memory:
     """The memory of a training step. `trained` parameters have gradients and two states of AdamW of the same size."""
     divided = gpus if layout == "fsdp2" else 1
     states = gpus if layout != "data parallel" else 1
@@ -87,10 +94,10 @@ def training(shape: Shape, load: Load, n: Numbers, *, layout: str, gpus: int, tr
     optimizer = 2 * trained * n.weights / states
     buckets = trained * n.weights if layout == "data parallel" and gpus > 1 else 0
     always = weights / divided + optimizer + buckets + copies + held.vllm
-    head = logits(shape, load, n)
-    backward = max(held.activations + head + (gradients if held.accumulates else 0), gradients)
+    backward = max(held.activations + held.logits + (gradients if held.accumulates else 0), gradients)
     return Memory(
         weights=weights / divided, gradients=gradients, optimizer=optimizer, buckets=buckets, copies=copies,
-        activations=held.activations, logits=head, cache=held.sampling + held.vllm, sampling=always + held.sampling,
+        activations=held.activations, logits=held.logits, cache=held.sampling + held.vllm,
+        sampling=always + held.sampling,
         learning=always + backward,
     )  # fmt: skip

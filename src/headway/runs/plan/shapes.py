@@ -16,18 +16,20 @@ BYTES = {"float32": 4, "bfloat16": 2, "float16": 2}
 class Family(NamedTuple):
     """What a kind of model has beside its matrices and norms, and what its config.json may leave out."""
 
+    biases: tuple[str, ...] = ()  # the settings of biases that it heeds
     qkv_bias: bool = False
     head_norms: bool = False
+    head_width: int | None = None
     tied: bool = False
 
 
 # decoders of transformers with full attention and a gated MLP; a test counts each against transformers
 FAMILIES = {
-    "llama": Family(),
+    "llama": Family(("attention_bias", "mlp_bias")),
     "mistral": Family(),
     "qwen2": Family(qkv_bias=True),
-    "qwen3": Family(head_norms=True),
-    "smollm3": Family(tied=True),
+    "qwen3": Family(("attention_bias",), head_norms=True, head_width=128),
+    "smollm3": Family(("attention_bias", "mlp_bias"), tied=True),
 }
 
 
@@ -79,13 +81,13 @@ class Shape(msgspec.Struct, frozen=True, kw_only=True):
         return 2 * self.layers * self.kv_heads * self.head_width * size
 
     def forward(self, length: float, *, past: float = 0) -> float:
-        """Operations of a forward over `length` tokens after `past` ones: 2 a matrix entry and token; causal attention."""
+        """Operations of a forward over `length` tokens after `past` ones, with causal attention."""
         seen = length * past + length**2 / 2
         attention = 4 * self.layers * self.heads * self.head_width * seen
         return 2 * (self.layers * self.matrices + self.embedding) * length + attention
 
     def adapter(self, rank: int, targets: Any) -> int:
-        """The parameters of a LoRA adapter; without targets that of peft's default, the query and value projections."""
+        """The parameters of a LoRA adapter; without targets, as in peft, of the query and value projections."""
         names = list(self.linears) if targets == "all-linear" or targets == ["all-linear"] else targets
         names = [names] if isinstance(names, str) else names or ["q_proj", "v_proj"]
         return self.layers * rank * sum(sum(lookup(self.linears, name, "lora_target_modules")) for name in names)
@@ -104,21 +106,23 @@ def shape_of(config: dict[str, Any], model: str) -> Shape:
         d, heads, layers = (int(config[n]) for n in ("hidden_size", "num_attention_heads", "num_hidden_layers"))
         mlp, vocabulary = int(config["intermediate_size"]), int(config["vocab_size"])
     except (KeyError, TypeError, ValueError) as error:
-        raise HeadwayError(
-            f"the config.json of '{model}' gives no size for {error}; expected that of a decoder"
-        ) from error
-    kv_heads, head_width = config.get("num_key_value_heads") or heads, config.get("head_dim") or d // heads
+        raise HeadwayError(f"the config.json of '{model}' gives no size for {error}; expected a decoder's") from error
+    kv_heads, head_width = (
+        config.get("num_key_value_heads") or heads,
+        config.get("head_dim") or family.head_width or d // heads,
+    )
     q, kv = heads * head_width, kv_heads * head_width
-    bias = config.get("attention_bias") or False
+    bias, mlp_bias = (name in family.biases and bool(config.get(name)) for name in ("attention_bias", "mlp_bias"))
     per_layer = 2 * d + (2 * head_width if family.head_norms else 0)
     per_layer += (q + 2 * kv if family.qkv_bias or bias else 0) + (d if bias else 0)
-    per_layer += 2 * mlp + d if config.get("mlp_bias") else 0
+    per_layer += 2 * mlp + d if mlp_bias else 0
     kinds = config.get("layer_types") or []
     windowed = bool(config.get("sliding_window")) and config.get("use_sliding_window", True)
     return Shape(
         layers=layers, width=d, heads=heads, kv_heads=kv_heads, head_width=head_width, mlp=mlp, vocabulary=vocabulary,
         per_layer=per_layer, tied=config.get("tie_word_embeddings", family.tied),
-        context=config.get("max_position_embeddings"), dtype=config.get("dtype") or config.get("torch_dtype") or "float32",
+        context=config.get("max_position_embeddings"),
+        dtype=config.get("dtype") or config.get("torch_dtype") or "float32",
         windowed="sliding_attention" in kinds or (windowed and not kinds),
     )  # fmt: skip
 
