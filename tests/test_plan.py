@@ -245,6 +245,8 @@ def test_the_context_and_windows_of_the_model(tmp_path: Path) -> None:
     assert ("refused", "context") in found(
         planned(tmp_path, config=R1 | {"max_position_embeddings": 16640}, **COLOCATE)
     )
+    by_itself = COLOCATE | {"use_vllm": False}
+    assert ("warning", "context") in found(planned(tmp_path, config=R1 | {"max_position_embeddings": 9}, **by_itself))
     windows = R1 | {"use_sliding_window": True}
     assert ("warning", "sliding_window") in found(planned(tmp_path, config=windows, **COLOCATE))
 

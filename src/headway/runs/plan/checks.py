@@ -18,11 +18,11 @@ class Finding(NamedTuple):
     text: str
 
 
-def of_shape(shape: Shape, load: Load) -> Iterator[Finding]:
-    """What the model says: its context, and windows of attention."""
+def of_shape(shape: Shape, load: Load, *, vllm: bool) -> Iterator[Finding]:
+    """What the model says: its context, which vLLM keeps to, and windows of attention."""
     if shape.context is not None and load.context > shape.context:
         yield Finding(
-            "refused", "context",
+            "refused" if vllm else "warning", "context",
             f"prompt, trace, suffix and answer take {load.context} tokens, and the model's context is "
             f"{shape.context}; allow shorter completions",
         )  # fmt: skip

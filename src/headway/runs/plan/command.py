@@ -77,7 +77,7 @@ def plan_training(config: Path, machine: Machine) -> dict[str, Any]:
         shape, load, _rates(machine, shape, vllm=recipe.use_vllm), sampler, checkpointing=recipe.checkpointing
     )
     findings = [checks.Finding("warning", "recipe", text) for text in misspelled]
-    findings += [*checks.of_shape(shape, load), *checks.of_recipe(recipe, load, machine.gpus)]
+    findings += [*checks.of_shape(shape, load, vllm=recipe.use_vllm), *checks.of_recipe(recipe, load, machine.gpus)]
     if (peak := memory[recipe.layout].peak) > gpu.memory:
         fitting = [layout for layout in LAYOUTS if memory[layout].peak <= gpu.memory]
         advice = f"{' and '.join(fitting)} would fit" if fitting else "take a smaller batch, more GPUs or LoRA"
@@ -115,7 +115,7 @@ def plan_measuring(settings: Settings, machine: Machine) -> dict[str, Any]:
     # proving begins when the samples of its chunk are all there: transformers computes each trace once more
     sampler = Sampler(rows, Numbers(size, size), True, vllm, 0.0)
     found = phases(shape, load, _rates(machine, shape, vllm=vllm), sampler, checkpointing=False)
-    findings = list(checks.of_shape(shape, load))
+    findings = list(checks.of_shape(shape, load, vllm=vllm))
     if machine.gpus > 1 and engine.name != "api":
         text = f"{engine.name} uses one GPU of {machine.gpus}; serve the model on all with vLLM and use --engine api"
         findings.append(checks.Finding("warning", "gpus", text))
