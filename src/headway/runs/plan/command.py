@@ -11,7 +11,7 @@ from headway.runs.plan.machines import CPU, Machine
 from headway.runs.plan.memory import CACHE, GROWTH, LAYOUTS, Held, Memory, Numbers, activations, logits, training
 from headway.runs.plan.phases import Phase, Rates, Sampler, phases
 from headway.runs.plan.recipe import Recipe, read_recipe
-from headway.runs.plan.shapes import BYTES, Shape, read_config, shape_of
+from headway.runs.plan.shapes import BYTES, Number, Shape, read_config, shape_of
 from headway.runs.settings import PARTS, Settings, extra
 from headway.types import HeadwayError
 
@@ -143,7 +143,7 @@ def _numbers(recipe: Recipe, shape: Shape, machine: Machine) -> Numbers:
     return Numbers(size, 2 if recipe.bf16 or (recipe.bf16 is None and machine.gpu != CPU) else size)
 
 
-def _pool(recipe: Recipe, shape: Shape, machine: Machine) -> float | None:
+def _pool(recipe: Recipe, shape: Shape, machine: Machine) -> Number | None:
     """Bytes that vLLM has for keys and values; None without vLLM."""
     if not recipe.use_vllm:
         return None
@@ -151,7 +151,7 @@ def _pool(recipe: Recipe, shape: Shape, machine: Machine) -> float | None:
     return max(0.0, share * machine.each.memory - shape.parameters * HALF.weights - VLLM_OWN)
 
 
-def _cache(recipe: Recipe, load: Load, kv: int, memory: float) -> tuple[float, float]:
+def _cache(recipe: Recipe, load: Load, kv: int, memory: Number) -> tuple[Number, Number]:
     """Bytes for keys and values: while the trainer's own model samples, and always, by vLLM."""
     if recipe.use_vllm:
         return 0.0, recipe.vllm_gpu_memory_utilization * memory if recipe.vllm_mode == "colocate" else 0.0
@@ -165,13 +165,13 @@ def _rates(machine: Machine, shape: Shape, *, vllm: bool) -> Rates:
     return Rates(machine.each.flops * machine.mfu, machine.each.bandwidth * machine.mbu, step)
 
 
-def _residency(pool: float | None, mean: float, most: float) -> dict[str, float] | None:
+def _residency(pool: Number | None, mean: Number, most: Number) -> dict[str, Number] | None:
     if pool is None:
         return None
     return {"pool": pool, "mean": mean, "most": most, "resident": min(1.0, pool / mean)}
 
 
-def _bytes(memory: Memory, there: float) -> dict[str, Any]:
+def _bytes(memory: Memory, there: Number) -> dict[str, Any]:
     parts = {name: getattr(memory, name) for name in memory.__struct_fields__}
     return parts | {"peak": memory.peak, "fits": memory.peak <= there}
 
@@ -181,7 +181,7 @@ def _phases(found: dict[str, Phase]) -> list[dict[str, Any]]:
     return [{"phase": n, **p._asdict(), "share": p.seconds / total} for n, p in found.items()]
 
 
-def _run(found: dict[str, Phase], gpus: int, steps: float, asked: int) -> dict[str, Any]:
+def _run(found: dict[str, Phase], gpus: int, steps: Number, asked: int) -> dict[str, Any]:
     """Seconds of a step, and hours and GPU hours of all where their number is known."""
     seconds = sum(phase.seconds for phase in found.values()) / steps
     hours = seconds * asked / 3600 if asked > 0 else None

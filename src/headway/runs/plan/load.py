@@ -10,6 +10,7 @@ from headway.problems import load_problems
 from headway.problems.hub import PRESETS
 from headway.runs.plan.machines import Machine
 from headway.runs.plan.recipe import Recipe
+from headway.runs.plan.shapes import Number
 from headway.runs.settings import Settings
 from headway.text.prompts import FINAL_ANSWER, TIME_IS_UP
 from headway.types import HeadwayError
@@ -47,7 +48,7 @@ def _tokens(text: str | None) -> int:
     return math.ceil(len(SUFFIX if text is None else text) / LETTERS)
 
 
-def _mean(machine: Machine, longest: int) -> float:
+def _mean(machine: Machine, longest: int) -> Number:
     if machine.mean_tokens is not None and machine.mean_tokens > longest:
         raise HeadwayError(
             f"--mean-tokens is {machine.mean_tokens}, more than the {longest} that a completion may have"
@@ -55,7 +56,7 @@ def _mean(machine: Machine, longest: int) -> float:
     return machine.mean_tokens or MEAN * longest
 
 
-def _boundaries(machine: Machine, most: int | None, size: int, mean: float) -> float:
+def _boundaries(machine: Machine, most: int | None, size: int, mean: Number) -> Number:
     return 1 + (machine.mean_episodes or most or math.ceil(mean / size))
 
 

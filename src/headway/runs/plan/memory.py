@@ -5,7 +5,7 @@ from typing import NamedTuple
 import msgspec
 
 from headway.runs.plan.load import Load
-from headway.runs.plan.shapes import Shape
+from headway.runs.plan.shapes import Number, Shape
 
 LAYOUTS = ("data parallel", "zero2", "fsdp2")
 TILE_TOKENS, TILE_COLUMNS = 4096, 32768  # of TRL's fused output head
@@ -35,12 +35,12 @@ class Memory(msgspec.Struct, frozen=True, kw_only=True):
     learning: float = 0
 
     @property
-    def peak(self) -> float:
+    def peak(self) -> Number:
         """The most at once."""
         return max(self.sampling, self.learning)
 
 
-def activations(shape: Shape, load: Load, n: Numbers, *, checkpointing: bool, flash: bool = False) -> float:
+def activations(shape: Shape, load: Load, n: Numbers, *, checkpointing: bool, flash: bool = False) -> Number:
     """Bytes that a forward with gradients keeps for the backward.
 
     A layer keeps, for each token: of its two norms the input in float32, the normed input, and the output; the
@@ -57,7 +57,7 @@ def activations(shape: Shape, load: Load, n: Numbers, *, checkpointing: bool, fl
     return tokens * kept + mask
 
 
-def logits(shape: Shape, load: Load, n: Numbers, *, triton: bool = True) -> float:
+def logits(shape: Shape, load: Load, n: Numbers, *, triton: bool = True) -> Number:
     """Bytes of the backward of TRL's fused output head: a tile of logits, and two gradients in float32.
 
     The gradients are those of the hidden states and of the head. Triton writes the gradient over the tile; without it,

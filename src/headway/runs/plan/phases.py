@@ -4,7 +4,7 @@ from typing import NamedTuple
 
 from headway.runs.plan.load import Load
 from headway.runs.plan.memory import Numbers
-from headway.runs.plan.shapes import Shape
+from headway.runs.plan.shapes import Number, Shape
 
 
 class Rates(NamedTuple):
@@ -33,13 +33,15 @@ class Phase(NamedTuple):
     seconds: float
 
 
-def _squares(mean: float, most: float) -> tuple[float, float]:
+def _squares(mean: Number, most: Number) -> tuple[Number, Number]:
     """The mean square and the maximum of lengths that are uniform around a mean and at most so long."""
     low, high = max(0.0, 2 * mean - most), min(most, 2 * mean)
     return (low**2 + low * high + high**2) / 3, high
 
 
-def decode(shape: Shape, rates: Rates, sampler: Sampler, n: float, past: float, lengths: tuple[float, float]) -> float:
+def decode(
+    shape: Shape, rates: Rates, sampler: Sampler, n: Number, past: Number, lengths: tuple[Number, Number]
+) -> Number:
     """Seconds to decode `n` completions of a mean and a maximum length after `past` tokens each.
 
     A step reads the weights once, and the keys and values of each row.

@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 from difflib import get_close_matches
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import msgspec
 
@@ -12,6 +12,7 @@ from headway.credit import SCHEMES, Scheme
 from headway.runs.settings import extra
 from headway.types import HeadwayError
 
+Count = Annotated[int, msgspec.Meta(ge=1)]
 Dtype = Literal["auto", "float32", "bfloat16", "float16"]
 
 
@@ -24,19 +25,19 @@ class Recipe(msgspec.Struct, frozen=True, kw_only=True):
     progress_weight: float = 1.0
     values: ValueKind = "branches"
     segment: str = "markers"
-    episode_tokens: int = 128
-    max_episodes: int | None = 6
-    branches: int = 4
-    answer_tokens: int = 32
+    episode_tokens: Count = 128
+    max_episodes: Count | None = 6
+    branches: Count = 4
+    answer_tokens: Count = 32
     suffix: str | None = None
     # TRL's
-    num_generations: int = 8
-    per_device_train_batch_size: int = 8
-    gradient_accumulation_steps: int = 1
-    steps_per_generation: int | None = None
-    generation_batch_size: int | None = None
-    num_iterations: int = 1
-    max_completion_length: int = 512
+    num_generations: Count = 8
+    per_device_train_batch_size: Count = 8
+    gradient_accumulation_steps: Count = 1
+    steps_per_generation: Count | None = None
+    generation_batch_size: Count | None = None
+    num_iterations: Count = 1
+    max_completion_length: Count = 512
     max_steps: int = -1
     beta: float = 0.0
     bf16: bool | None = None
@@ -49,7 +50,7 @@ class Recipe(msgspec.Struct, frozen=True, kw_only=True):
     use_vllm: bool = False
     vllm_mode: Literal["colocate", "server"] = "colocate"
     vllm_enable_sleep_mode: bool = False
-    vllm_tensor_parallel_size: int = 1
+    vllm_tensor_parallel_size: Count = 1
     vllm_gpu_memory_utilization: float = 0.3
     vllm_max_model_length: int | None = None
     vllm_structured_outputs_regex: str | None = None
@@ -59,7 +60,7 @@ class Recipe(msgspec.Struct, frozen=True, kw_only=True):
     dtype: Dtype | None = "float32"
     attn_implementation: str | None = None
     use_peft: bool = False
-    lora_r: int = 16
+    lora_r: Count = 16
     lora_target_modules: list[str] | str | None = None
 
     @property

@@ -10,6 +10,7 @@ from headway.choices import lookup
 from headway.engines.loading import model_path
 from headway.types import HeadwayError
 
+Number = int | float
 BYTES = {"float32": 4, "bfloat16": 2, "float16": 2}
 
 
@@ -80,7 +81,7 @@ class Shape(msgspec.Struct, frozen=True, kw_only=True):
         """Bytes of keys and values of a token, `size` bytes a number."""
         return 2 * self.layers * self.kv_heads * self.head_width * size
 
-    def forward(self, length: float, *, past: float = 0) -> float:
+    def forward(self, length: Number, *, past: Number = 0) -> Number:
         """Operations of a forward over `length` tokens after `past` ones, with causal attention."""
         seen = length * past + length**2 / 2
         attention = 4 * self.layers * self.heads * self.head_width * seen
