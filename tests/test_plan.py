@@ -286,7 +286,7 @@ def test_the_recipes_of_the_package_are_read() -> None:
     for name in ("grpo", "mrt"):
         recipe, misspelled = read_recipe(folder / f"{name}.yaml")
         assert (misspelled, recipe.checkpointing, recipe.layout) == ([], False, "data parallel")
-        assert plan_training(folder / f"{name}.yaml", Machine())["parameters"] == 1_299_520
+        assert plan_training(folder / f"{name}.yaml", Machine())["parameters"] == 1_305_280
 
 
 # -- the command ------------------------------------------------------------------------------------------------------
@@ -337,7 +337,7 @@ def test_the_command_prints_json_and_a_table_without_torch() -> None:
     plan = json.loads(made)
     assert plan["machine"]["memory"] == GPUS["a100"].memory
     assert {"memory", "phases", "context", "findings", "run"} <= set(plan)
-    assert "forward and backward" in shown and "1,299,520 parameters" in shown
+    assert "forward and backward" in shown and "1,305,280 parameters" in shown
 
 
 def test_measure_settings_are_those_of_measure() -> None:
