@@ -15,8 +15,9 @@ from headway.choices import Options, declared
 from headway.procedures.extend import Extension
 from headway.procedures.linearize import Chains
 from headway.runs.importers.rows import ImportOptions
+from headway.runs.plan.machines import Machine
 from headway.runs.settings import PARTS, Settings, extra
-from headway.terminal import console, print_cells, print_report, print_rounds, progress
+from headway.terminal import console, print_cells, print_plan, print_report, print_rounds, progress
 from headway.types import HeadwayError
 
 app = typer.Typer(
@@ -226,6 +227,23 @@ def study(
         typer.echo(asked.report())
     else:
         asked.run(only or [], jobs, lambda line: console.print(line, highlight=False, soft_wrap=True))
+
+
+@app.command()
+@takes({"machine": Machine, **PARTS})
+def plan(
+    config: Annotated[Path | None, typer.Option(help="Recipe of headway train.")] = None,
+    model: Annotated[str | None, typer.Option(help="Model of headway measure, instead of a recipe.")] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print the plan as JSON.")] = False,
+    check: Annotated[bool, typer.Option("--check", help="Also read the recipe as train does here (seconds).")] = False,
+    **options: Any,
+) -> None:
+    """Say what a training (--config) or a measurement (--model and its flags) takes, before anything is loaded."""
+    from headway.runs.plan.command import plan_command
+
+    machine = Machine(**{name: options.pop(name) for name in Machine.__struct_fields__})
+    made = plan_command(config, None if model is None else {"model": model}, options, machine, check=check)
+    print_plan(made, as_json=as_json)
 
 
 @app.callback(invoke_without_command=True)

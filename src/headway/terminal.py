@@ -1,5 +1,6 @@
 """What the command line shows: progress on stderr, a run's main numbers on stdout."""
 
+import json
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
@@ -95,3 +96,45 @@ def print_rounds(rounds: list[dict[str, Any]]) -> None:
     for made in rounds:
         reasons = ", ".join(f"{n} {reason.replace('_', ' ')}" for reason, n in made["left_out"].items())
         out.print(f"round {made['round']}: left out {reasons or 'none'}")
+
+
+def print_plan(plan: dict[str, Any], *, as_json: bool = False) -> None:
+    """What a training or a measurement takes: memory, phases, context and findings."""
+    if as_json:
+        print(json.dumps(plan, indent=2))
+        return
+    out, machine = Console(), plan["machine"]
+    out.print(
+        f"{plan['model']}: {plan['parameters']:,} parameters, {plan['kv_bytes_per_token']:,} bytes of keys and values "
+        f"a token; {machine['gpus']} x {machine['gpu']} of {machine['memory'] / 1e9:.0f} GB", highlight=False,
+    )  # fmt: skip
+    table, layouts = Table(title="GB of a GPU", title_justify="left"), plan["memory"]
+    table.add_column("")
+    for layout in layouts:
+        own = " (this recipe)" if layout == plan["layout"] and len(layouts) > 1 else ""
+        table.add_column(layout + own, justify="right")
+    for part in (name for name in layouts[plan["layout"]] if name != "fits"):
+        if any(memory[part] for memory in layouts.values()):
+            table.add_row(part, *(f"{memory[part] / 1e9:.1f}" for memory in layouts.values()))
+    out.print(table)
+    table = Table(title="a GPU, from one sampling of traces to the next", title_justify="left")
+    for column in ("phase", "tokens", "of them sampled", "seconds", "share"):
+        table.add_column(column, justify="left" if column == "phase" else "right")
+    for p in plan["phases"]:
+        counts = (f"{p['tokens']:,.0f}", f"{p['sampled']:,.0f}", f"{p['seconds']:,.1f}", f"{p['share']:.0%}")
+        table.add_row(p["phase"], *counts)
+    out.print(table)
+    run, context = plan["run"], plan["context"]
+    each = f"{run['seconds_per_step']:,.0f} s a step; " if plan["plan"] == "training" else ""
+    known = "" if run["hours"] is None else f"{run['hours']:,.1f} hours, {run['gpu_hours']:,.1f} GPU hours; "
+    out.print(f"{each}{known}an estimate by the assumptions in docs/scaling.md", highlight=False)
+    out.print(f"smallest context: {context['needed']:,} tokens (the model's: {context['model']})", highlight=False)
+    if cache := plan["cache"]:
+        held = ", ".join(f"{cache[name] / 1e9:.1f}" for name in ("pool", "mean", "most"))
+        out.print(
+            f"vLLM's cache, GB: has, needs at the mean, at most: {held}; {cache['resident']:.0%} stays",
+            highlight=False,
+        )
+    for found in plan["findings"]:
+        color = "red" if found["kind"] == "refused" else "yellow"
+        out.print(f"{found['kind']}: {found['option']}: {found['text']}", style=color, markup=False, soft_wrap=True)

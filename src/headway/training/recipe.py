@@ -98,6 +98,9 @@ def parse(groups: tuple[type, ...], arguments: list[str], command: str) -> tuple
         raise HeadwayError(f"cannot use this recipe: {what}") from error
 
 
+GROUPS = (TrainArguments, MRTConfig, ModelConfig)  # what a recipe of training may name
+
+
 def main(arguments: list[str], *, tell: Callable[[int, int], None] | None = None) -> None:
     """Parses a YAML recipe and the flags that override it, and trains; HeadwayError says which cannot be used."""
-    train(*parse((TrainArguments, MRTConfig, ModelConfig), arguments, "train"), tell=tell)
+    train(*parse(GROUPS, arguments, "train"), tell=tell)
