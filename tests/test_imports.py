@@ -12,7 +12,8 @@ import pytest
 import tiny
 from headway import cli
 from headway.engines.scripted import Characters
-from headway.runs.importers.rows import CompletionRow, ImportOptions, answer_of
+from headway.problems.fields import reference_of
+from headway.runs.importers.rows import CompletionRow, ImportOptions
 from headway.runs.importers.run import Imported, import_traces
 from headway.runs.importers.traces import SplitCompletion, divide, encode
 from headway.runs.measure import Measurement
@@ -131,7 +132,7 @@ def test_a_thought_longer_than_the_budget_is_cut_there() -> None:
     ],
 )
 def test_a_reference_answer_is_taken_from_its_solution(given: Any, answer: str) -> None:
-    assert answer_of(given, "here") == answer
+    assert reference_of(given, "here") == answer
 
 
 # -- a run of it ------------------------------------------------------------------------------------------------------
@@ -354,28 +355,31 @@ def test_a_sample_that_unpacks_to_too_much_is_refused(tmp_path: Path, monkeypatc
     [
         ([], "holds no row"),
         (["", "  "], "holds no row"),
-        ([{"q": "?", "answer": "4"}], "no column for the prompt: it has q, answer, and Headway looks for prompt"),
+        ([{"q": "?", "answer": "4"}], "no column for the prompt (Headway looks for prompt, question"),
         ([{"prompt": "?", "text": "4", "answer": "4"}], "name it with --completion-column"),
-        ([{"prompt": "?", "completion": "4"}], "no column for the answer: it has prompt, completion"),
+        ([{"prompt": "?", "completion": "4"}], "no column for the reference answer (Headway looks for answer"),
         ([ONE, "{"], "f.jsonl, line 2: "),
         ([ONE, "", "[1]"], "f.jsonl, line 3: list; expected a JSON object"),
         ([ONE, "[" * 100_000], "f.jsonl, line 2: "),
-        ([ONE, '{"prompt": "\udcff"}'], "f.jsonl, line 2: 'utf-8' codec can't decode"),
+        ([ONE, '{"prompt": "\udcff"}'], "f.jsonl, line 2: not a JSON object in UTF-8: 'utf-8' codec"),
         ([ONE | {"completion": "\ud800"}], "the completion is no valid Unicode"),
         ([ONE, {"prompt": "?", "answer": "4"}], "f.jsonl, line 2: no 'completion'; it has prompt, answer"),
         ([ONE | {"completion": None}], "f.jsonl, line 1: the completion is missing"),
-        ([ONE | {"completion": {"a": 1}}], "message of role None"),
-        ([ONE | {"completion": []}], "no completion in the list"),
+        ([ONE | {"completion": {"a": 1}}], "line 1: the completion is missing"),
+        ([ONE | {"completion": []}], "the completion is missing: an empty list"),
         ([ONE | {"completion": [{"role": "assistant", "content": [HIDDEN]}]}], "reasoning was hidden"),
         ([ONE | {"answer": None}], "f.jsonl, line 1: the reference answer is missing"),
         ([ONE | {"answer": " "}], "the reference answer is missing"),
-        ([ONE | {"answer": ["4", "5"]}], "2 reference answers"),
+        ([ONE | {"answer": ["4", "5"]}], "several reference answers (2)"),
         ([ONE | {"prompt": " "}], "a problem needs a non-empty 'prompt'"),
         ([ONE | {"prompt": []}], "the prompt is empty"),
         ([ONE | {"prompt": [{"role": "tool", "content": "?"}]}], "has the role 'tool'"),
         ([ONE | {"prompt": [{"role": "user", "content": [{"type": "image"}]}]}], "a part of type 'image'"),
-        ([ONE | {"id": "a"}, ONE | {"id": "a", "prompt": "3?"}], "line 2: problem 'a' has another prompt than"),
-        ([ONE, ONE | {"answer": "5"}], "line 2: problem '1' has another reference answer than"),
+        (
+            [ONE | {"id": "a"}, ONE | {"id": "a", "prompt": "3?"}],
+            "line 2: another prompt than in an earlier row of its problem 'a'",
+        ),
+        ([ONE, ONE | {"answer": "5"}], "line 2: another reference answer than in an earlier row of its problem '1'"),
         ([ONE | {"id": "a"}, ONE | {"id": None}], "line 2: the id is NoneType"),
     ],
 )
@@ -419,8 +423,8 @@ def test_an_author_is_needed_and_a_run_is_never_written_over(tmp_path: Path) -> 
             (LOGS / "inspect_sums.eval").read_bytes().replace(b"PK\x01\x02", b"PK\x01\x03"),
             "expected a whole",
         ),
-        ("f.json", b"", "is empty; expected a log of inspect"),
-        ("f.json", b'[{"prompt": "?"}]', "expected a log of inspect"),
+        ("f.json", b"", "holds no row"),
+        ("f.json", b'[{"prompt": "?"}]', "no column for the completion"),
         ("f.json", b'{"eval": {"model": "m", "task": "t"}}', "holds no sample"),
         ("nowhere", None, "no file"),
     ],

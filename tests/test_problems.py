@@ -39,7 +39,7 @@ def test_a_file_of_problems(tmp_path):
         GOOD + GOOD,
         '{"id": "2", "prompt": "?"}',
         '{"id": "2", "prompt": "?", "answer": null}',
-        '{"id": "2", "prompt": ["?"], "answer": "4"}',
+        '{"id": "2", "prompt": ["?", "!"], "answer": "4"}',
         '{"id": true, "prompt": "?", "answer": "4"}',
         '{"id": "2", "prompt": "?", "answer": " "}',
         '{"id": "2", "prompt": "", "answer": "4"}',
@@ -55,12 +55,21 @@ def test_a_malformed_line_is_named_with_its_file(tmp_path, line):
     with pytest.raises(HeadwayError) as error:
         load_problems(path)
     assert str(error.value).startswith(f"{path}, line 3: ")
-    assert any(what in str(error.value) for what in ("expected a JSON object", "must hold", "no column", "non-empty"))
+    said = (
+        "JSON object",
+        "expected text",
+        "is missing",
+        "no 'answer'",
+        "non-empty",
+        "list of other things",
+        "Unicode",
+    )
+    assert any(what in str(error.value) for what in said)
 
 
 def test_an_id_seen_twice_is_an_error_even_as_text_and_number(tmp_path):
     path = written(tmp_path, GOOD, '{"id": 1, "prompt": "?", "answer": "4"}')
-    with pytest.raises(HeadwayError, match=r"set.jsonl, line 2: the id '1' was seen before"):
+    with pytest.raises(HeadwayError, match=r"set.jsonl, line 2: the id was seen before \('1'\)"):
         load_problems(path)
 
 
@@ -113,7 +122,7 @@ TEXT = st.text(st.characters(codec="utf-8", exclude_characters="\r"), min_size=1
 @given(st.dictionaries(TEXT, st.tuples(TEXT, TEXT), min_size=1), st.sampled_from(FORMATS))
 def test_problems_survive_a_file(tmp_path_factory, made, form):
     suffix, written_as = form
-    problems = [Problem(i, prompt, answer) for i, (prompt, answer) in made.items()]
+    problems = [Problem(i, prompt, answer.strip()) for i, (prompt, answer) in made.items()]
     path = tmp_path_factory.mktemp("sets") / f"set{suffix}"
     path.write_bytes(written_as([{"id": p.id, "prompt": p.prompt, "answer": p.answer} for p in problems]))
     assert load_problems(str(path)).problems == problems
@@ -130,7 +139,7 @@ def test_other_columns_are_named_and_rows_are_numbered(tmp_path, suffix, written
     assert load_problems(str(path), columns=columns, limit=1).problems == made[:1]
     with pytest.raises(HeadwayError) as error:
         load_problems(str(path))
-    for said in (str(path), "no column 'prompt'", "'question', 'n', 'out'", "--prompt-column"):
+    for said in (str(path), "no column for the reference answer", "question, n, out", "--answer-column"):
         assert said in str(error.value)
 
 
@@ -149,16 +158,24 @@ def test_a_whole_number_has_no_point_whatever_the_type_of_its_column(tmp_path):
 @pytest.mark.parametrize(
     ("name", "content", "says"),
     [
-        ("set.csv", b"prompt,answer\n1,2\n1,2,3\n", "line 3: expected 2 cells"),
-        ("set.csv", b"prompt,answer\n1\n", "line 2: expected 2 cells"),
+        ("set.csv", b"prompt,answer\n1,2\n1,2,3\n", "line 3: another number of cells: expected 2"),
+        ("set.csv", b"prompt,answer\n1\n", "line 2: another number of cells: expected 2"),
         ("set.csv", b'prompt,answer\n1,"2\n', "expected CSV in UTF-8"),
         ("set.csv", b"prompt,answer\n\xe4,2\n", "expected CSV in UTF-8"),
         ("set.csv", b"", "holds no problem"),
         ("set.parquet", b"", "expected a Parquet file"),
         ("set.parquet", b"PAR1 no PAR1", "expected a Parquet file"),
-        ("set.parquet", in_parquet([{"prompt": "?", "answer": None}]), "row 1: 'answer' must hold a text or a number"),
-        ("set.parquet", in_parquet([{"prompt": "?", "answer": float("nan")}]), "row 1: 'answer' must hold"),
-        ("set.parquet", in_parquet([{"prompt": {"role": "user"}, "answer": "4"}]), "row 1: 'prompt' must hold a text"),
+        ("set.parquet", in_parquet([{"prompt": "?", "answer": None}]), "row 1: the reference answer is missing"),
+        (
+            "set.parquet",
+            in_parquet([{"prompt": "?", "answer": float("nan")}]),
+            "row 1: the reference answer is float nan",
+        ),
+        (
+            "set.parquet",
+            in_parquet([{"prompt": {"role": "user"}, "answer": "4"}]),
+            "row 1: a problem needs a non-empty 'prompt'",
+        ),
     ],
 )
 def test_a_file_that_cannot_be_read_says_where(tmp_path, name, content, says):

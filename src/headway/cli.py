@@ -34,7 +34,7 @@ Formats = Annotated[
 ]
 Command = Callable[..., None]
 KEYWORD, NONE = inspect.Parameter.KEYWORD_ONLY, inspect.Parameter.empty
-SETTLED_BY_FILE = {"problems", "prompt_template", "limit", "traces", "temperature", "top_p"}  # of an import
+SETTLED_BY_FILE = {"problems", "prompt_template", "traces", "temperature", "top_p"}  # of an import
 
 
 def takes(groups: Mapping[str, type[Options]], *, but: Collection[str] = ()) -> Callable[[Command], Command]:
@@ -83,7 +83,7 @@ def sample(out: Out, **options: Any) -> None:
 @app.command(name="import")
 @takes({"file": ImportOptions, **PARTS}, but=SETTLED_BY_FILE)
 def import_(
-    file: Annotated[Path, typer.Argument(help="JSONL, Parquet, lighteval details (.parquet) or inspect log (.eval).")],
+    file: Annotated[Path, typer.Argument(help="JSONL, JSON, CSV, Parquet, lighteval details or inspect log.")],
     out: Out,
     **options: Any,
 ) -> None:
@@ -93,9 +93,11 @@ def import_(
     reading = ImportOptions(**{name: options.pop(name) for name in ImportOptions.__struct_fields__})
     with progress() as tell:
         made = import_traces(file, out, Settings.of(**options), reading, tell=tell)
-    left_out = f"{made.failed} rows without a completion were left out"
+    failed = f"{made.failed} failed requests were left out"
     thinking = f"{made.without_thinking} without thinking, {made.not_closed} not closed"
-    typer.echo(f"{made.traces} traces of {made.problems} problems by {made.author}: {thinking}; {left_out}")
+    typer.echo(f"{made.traces} traces of {made.problems} problems by {made.author}: {thinking}; {failed}")
+    if made.left_out:
+        console.print(str(made.left_out), style="yellow", markup=False, highlight=False, soft_wrap=True)
     for note in made.notes:
         console.print(note, style="yellow", highlight=False, markup=False)
     if made.changed:

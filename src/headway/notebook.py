@@ -12,6 +12,7 @@ import numpy as np
 from headway.core import progress as pure_progress
 from headway.core import regret as pure_regret
 from headway.problems import Columns, ProblemSet
+from headway.problems.files import Table
 from headway.problems.graders import InPlace
 from headway.problems.rows import to_problems
 from headway.report.files import estimates, trace_rows
@@ -168,7 +169,7 @@ def _problem_set(problems: Any) -> ProblemSet:
         raise HeadwayError(f"problems must be {expected}; got {rows[:1]!r:.80}")
     if not all(isinstance(row, Problem) for row in rows):
         named = ((f"problem {i}", row) for i, row in enumerate(rows))
-        rows = to_problems(named, Columns(), where="the problems")
+        rows = to_problems(Table("the problems", named), Columns())
     return ProblemSet("notebook", rows, "math-verify")
 
 

@@ -1,13 +1,16 @@
 """Sources of problems: files, data sets of the Hugging Face hub, named benchmarks, and generated sets."""
 
-from pathlib import Path
+import logging
 from typing import NamedTuple
 
 import msgspec
 
 from headway.problems import countdown_sets, gym
-from headway.problems.hub import PRESETS, HubSet, Preset, load_hub, read_hub
-from headway.problems.rows import Columns, read_file, to_problems
+from headway.problems.columns import reach, roots
+from headway.problems.fields import LeftOut, refused
+from headway.problems.files import locate, open_file
+from headway.problems.hub import PRESETS, HubSet, Preset, load_hub, open_hub
+from headway.problems.rows import Columns, to_problems
 from headway.types import HeadwayError, Problem
 
 __all__ = ["Columns", "ProblemSet", "load_problems"]
@@ -21,24 +24,28 @@ class ProblemSet(NamedTuple):
     grader: str
 
 
+logger = logging.getLogger(__name__)
 GENERATED = 200  # problems of a generated set without a limit
 HUB, GYM = "hub:", "gym:"
 PLACE = "{problem}"  # in a prompt template
 
 
 def load_problems(
-    spec: str, *, limit: int | None = None, seed: int = 0, columns: Columns | None = None, template: str | None = None
-) -> ProblemSet:
+    spec: str, *, limit: int | None = None, seed: int = 0, columns: Columns | None = None, template: str | None = None,
+    skip_bad: bool = False,
+) -> ProblemSet:  # fmt: skip
     """The first `limit` problems of a set, or all; one that is unknown or cannot be read is a HeadwayError.
 
     Args:
-        spec: A JSONL, CSV or Parquet file; `hub:owner/name[:config][@split]` (or a folder in place of the name); a
-            preset such as `aime24`; `countdown` (held-out problems) and the others of `countdown_sets.SETS`;
-            `gym:TASK` (reasoning-gym).
+        spec: A JSONL, JSON, CSV or Parquet file; `FILE:path` for rows inside a JSON object;
+            `hub:owner/name[:config][@split]` (or a folder in place of the name); a preset such as `aime24`;
+            `countdown` (held-out problems) and the others of `countdown_sets.SETS`; `gym:TASK` (reasoning-gym).
         limit: By default all problems, or the first 200 of a generated set.
         seed: Seed of a `gym:` set.
-        columns: Those of a file or a hub data set; other sets have their own.
+        columns: Those of a file or a hub data set, else found by their usual names; other sets have their own.
         template: The prompt, with `{problem}` in place of the question; a preset or `gym:` set has its own.
+        skip_bad: Whether rows of a file or hub data set that cannot be used are left out, with a warning that counts
+            them, or are a HeadwayError.
     """
     if limit is not None and limit < 1:
         raise HeadwayError(f"--limit must be at least 1, got {limit}")
@@ -56,24 +63,28 @@ def load_problems(
     elif spec in countdown_sets.SETS:
         made = ProblemSet(spec, countdown_sets.problems(spec, limit or GENERATED), "countdown")
     else:
-        made = _read(spec, limit, columns or Columns())
+        made = _read(spec, limit, columns or Columns(), skip_bad=skip_bad)
     asked = own if template is None else template
     problems = [msgspec.structs.replace(p, prompt=asked.replace(PLACE, p.prompt)) for p in made.problems]
     return made._replace(problems=problems)
 
 
-def _read(spec: str, limit: int | None, columns: Columns) -> ProblemSet:
+def _read(spec: str, limit: int | None, columns: Columns, *, skip_bad: bool) -> ProblemSet:
+    bad = LeftOut() if skip_bad else refused
     if spec.startswith(HUB):
         source = HubSet.parse(spec.removeprefix(HUB))
-        name, where, rows = spec.removeprefix(HUB), source.name, read_hub(source, load_hub(source), columns)
-    elif Path(spec).is_file():
-        name, where, rows = Path(spec).stem, spec, read_file(Path(spec))
+        name, table = str(source), open_hub(source, load_hub(source))
+    elif (path := locate(spec)[0]).is_file():
+        name, table = path.stem, open_file(spec, roots(columns), bad)
     else:
         raise HeadwayError(
             f"no problem file or named set '{spec}'; named sets are {', '.join([*countdown_sets.SETS, *PRESETS])}; "
             "hub:owner/name reads a data set of the Hugging Face hub, gym:TASK makes problems with reasoning-gym"
         )
-    return ProblemSet(name, to_problems(rows, columns, where=where, limit=limit), "math-verify")
+    problems = to_problems(table, columns, limit=limit, bad=bad)
+    if isinstance(bad, LeftOut) and bad:
+        logger.warning("%s: %s", spec, bad)
+    return ProblemSet(name, problems, "math-verify")
 
 
 def _of_preset(name: str, preset: Preset, limit: int | None) -> list[Problem]:
@@ -81,8 +92,9 @@ def _of_preset(name: str, preset: Preset, limit: int | None) -> list[Problem]:
     if len(data) != preset.size:
         changed = f"'{preset.source.name}' holds {len(data)} problems, and {name} is known as a set of {preset.size}"
         raise HeadwayError(f"{changed}: the data set has changed; use it as it is with --problems hub:{preset.source}")
-    rows = read_hub(preset.source, data, preset.columns)
+    table = open_hub(preset.source, data)
     if preset.skip_unanswered:
-        rows = ((place, row) for place, row in rows if row.get(preset.columns.answer))
-    problems = to_problems(rows, preset.columns, where=preset.source.name, limit=limit, reference=preset.reference)
+        rows = ((place, row) for place, row in table.rows if reach(row, preset.columns.answer))
+        table = table._replace(rows=rows)
+    problems = to_problems(table, preset.columns, limit=limit, reference=preset.reference)
     return [msgspec.structs.replace(p, id=f"{name}/{p.id}") for p in problems]

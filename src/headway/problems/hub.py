@@ -4,10 +4,11 @@ Their names, splits, columns and sizes were checked against the sources in docs/
 """
 
 import re
-from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
 
-from headway.problems.rows import Columns, Row
+from headway.problems.fields import BadRow, reference_of
+from headway.problems.files import Table
+from headway.problems.rows import Columns, Reference
 from headway.types import HeadwayError
 
 # As the model cards of DeepSeek-R1 and Qwen3 advise. The paper's prompt is the problem: --prompt-template '{problem}'.
@@ -56,22 +57,19 @@ def load_hub(source: HubSet) -> Any:
     return next(iter(loaded.values()))
 
 
-def read_hub(source: HubSet, data: Any, columns: Columns) -> Iterator[Row]:
-    """The rows of a data set, with the needed columns only (others may be images, say)."""
-    wanted = {columns.prompt, columns.answer, columns.id or "id"}
-    there = data.column_names
-    if not {columns.prompt, columns.answer, columns.id or columns.prompt} <= set(there):
-        yield f"the data set '{source}'", dict.fromkeys(there)  # all of its columns, for the error message
-    for number, row in enumerate(data.select_columns([c for c in there if c in wanted])):
-        yield f"the data set '{source}', row {number}", row
+def open_hub(source: HubSet, data: Any) -> Table:
+    """The rows of a data set, without the columns that must be decoded: images, sounds."""
+    read = [name for name, feature in data.features.items() if not getattr(feature, "decode", False)]
+    rows = enumerate(data.select_columns(read))
+    named = ((f"the data set '{source}', row {number}", row) for number, row in rows)
+    return Table(f"the data set '{source}'", named, tuple(name for name in data.column_names if name not in read))
 
 
-def after_hashes(answer: str) -> str:
-    """GSM8K's reference: the number after its solution's `####` (ValueError without), without thousands commas."""
-    _, mark, number = answer.rpartition("####")
-    if not mark:
-        raise ValueError(f"expected a solution that ends with '#### ' and the answer, got {answer[-80:]!r}")
-    return number.strip().replace(",", "")
+def after_hashes(value: object, place: str, *, solution: bool = False) -> str:
+    """GSM8K's reference: the number after its solution's `####`, without thousands commas; a BadRow without."""
+    if "####" not in str(value):
+        raise BadRow(place, "expected a solution that ends with '#### ' and the answer", f", got {str(value)[-80:]!r}")
+    return reference_of(value, place)
 
 
 class Preset(NamedTuple):
@@ -80,19 +78,19 @@ class Preset(NamedTuple):
     source: HubSet
     size: int  # rows
     columns: Columns
-    reference: Callable[[str], str] = str  # extracts the answer from its column
+    reference: Reference = reference_of
     skip_unanswered: bool = False  # leaves out the rows whose answer is empty
     template: str = BOXED
 
 
-_PROBLEM, _QUESTION = Columns("problem"), Columns("question")
+_PROBLEM, _QUESTION = Columns("problem", "answer"), Columns("question", "answer")
 
 PRESETS = {
     "aime24": Preset(HubSet("HuggingFaceH4/aime_2024", split="train"), 30, _PROBLEM),
     "aime25": Preset(HubSet("math-ai/aime25", split="test"), 30, _PROBLEM),
     "amc": Preset(HubSet("AI-MO/aimo-validation-amc", split="train"), 83, _PROBLEM),
-    "math500": Preset(HubSet("HuggingFaceH4/MATH-500", split="test"), 500, Columns("problem", id="unique_id")),
+    "math500": Preset(HubSet("HuggingFaceH4/MATH-500", split="test"), 500, Columns("problem", "answer", "unique_id")),
     "minerva": Preset(HubSet("math-ai/minervamath", split="test"), 272, _QUESTION),
-    "gsm8k": Preset(HubSet("openai/gsm8k", "main", "test"), 1319, _QUESTION, reference=after_hashes),
+    "gsm8k": Preset(HubSet("openai/gsm8k", "main", "test"), 1319, _QUESTION, after_hashes),
     "omni-math": Preset(HubSet("KbsdJames/Omni-MATH", split="test"), 4428, _PROBLEM, skip_unanswered=True),
 }

@@ -80,9 +80,10 @@ class ProblemOptions(Options, frozen=True):
 
     problems: Annotated[str, Option(SETS)] = "countdown"
     limit: Annotated[int | None, Option("Number of problems, from the first; default: all.", least=1)] = None
-    prompt_column: Annotated[str | None, Option("Column of the question, if not prompt.")] = None
-    answer_column: Annotated[str | None, Option("Column of the reference answer, if not answer.")] = None
-    id_column: Annotated[str | None, Option("Column of the id, if not id or the row's number.")] = None
+    prompt_column: Annotated[str | None, Option("Column of the question; default: found by its name.")] = None
+    answer_column: Annotated[str | None, Option("Column of the reference answer; default: found by its name.")] = None
+    id_column: Annotated[str | None, Option("Column of the id; default: found, else the row's number.")] = None
+    skip_bad: Annotated[bool, Option("Leave out rows of a file that cannot be used, and count them.")] = False
     prompt_template: Annotated[str | None, Option("Prompt, with {problem} in place of the question.")] = None
     grader: Annotated[str, Option(f"auto (depends on the problems), {', '.join(GRADERS)}.")] = "auto"
 
@@ -208,16 +209,18 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
 _KINDS = get_type_hints(Settings)
 PARTS: dict[str, type[Options]] = {n: k for n, k in _KINDS.items() if isinstance(k, type) and issubclass(k, Options)}
 PART_OF = {name: part for part, kind in PARTS.items() for name in kind.__struct_fields__}
-WERE = {"branch_temperature": 1.0, "branch_top_p": 1.0}  # options that run.json of older versions does not have
+# options that run.json of older versions does not have
+WERE = {"branch_temperature": 1.0, "branch_top_p": 1.0, "skip_bad": False}
 MAY_CHANGE = (*Connection.__struct_fields__, "cache")  # options that change how samples are obtained, not the samples
 
 
 def problems_of(settings: Settings) -> ProblemSet:
     """The problems that settings name."""
-    p, default = settings.problems, Columns()
-    columns = Columns(p.prompt_column or default.prompt, p.answer_column or default.answer, p.id_column)
-    named, seed = None if columns == default else columns, settings.sampling.seed
-    return load_problems(p.problems, limit=p.limit, seed=seed, columns=named, template=p.prompt_template)
+    p = settings.problems
+    columns = Columns(p.prompt_column, p.answer_column, p.id_column)
+    named = None if columns == Columns() else columns
+    options: dict[str, Any] = {"template": p.prompt_template, "skip_bad": p.skip_bad}
+    return load_problems(p.problems, limit=p.limit, seed=settings.sampling.seed, columns=named, **options)
 
 
 def open_engine(settings: Settings, problems: ProblemSet) -> Engine:

@@ -28,7 +28,8 @@ def decode_with_offsets(tokenizer: Tokenizer, token_ids: Sequence[int]) -> Decod
     Tokens that share one character (bytes of it) begin where it begins; offsets never decrease.
     """
     text = tokenizer.decode(token_ids, skip_special_tokens=False)
-    pieces = [tokenizer.decode([t], skip_special_tokens=False) for t in token_ids]
+    alone = {t: tokenizer.decode([t], skip_special_tokens=False) for t in set(token_ids)}
+    pieces = [alone[t] for t in token_ids]
     if "".join(pieces) != text:
         return _decode_in_context(tokenizer, token_ids)
     return Decoded(text, tuple(itertools.accumulate((len(p) for p in pieces[:-1]), initial=0)) if pieces else ())

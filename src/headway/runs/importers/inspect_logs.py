@@ -2,6 +2,7 @@
 
 import json
 import mmap
+import re
 import sys
 import zlib
 from collections.abc import Iterator
@@ -11,7 +12,8 @@ from typing import Any, TypeVar
 
 import msgspec
 
-from headway.runs.importers.rows import CompletionRow, Source, answer_of, content_of, conversation_of, stop_of, text_of
+from headway.problems.fields import Bad, BadRow, content_of, conversation_of, reference_of, refused, text_of
+from headway.runs.importers.rows import CompletionRow, Source, stop_of
 from headway.types import HeadwayError
 
 if sys.version_info >= (3, 14):
@@ -56,12 +58,19 @@ class _Sample(msgspec.Struct):
     attachments: dict[str, str] = {}
 
 
-def open_log(path: Path) -> Source:
-    """The rows of a log: one for each sample, epoch and choice; malformed content is a HeadwayError."""
+def is_json_log(path: Path) -> bool:
+    """Whether a file is a `.json` log: an object that begins with what was evaluated."""
+    with path.open("rb") as file:
+        head = file.read(READ_BYTES)
+    return path.suffix == ".json" and re.match(rb'\s*\{.*"eval"\s*:\s*\{', head, re.DOTALL) is not None
+
+
+def open_log(path: Path, bad: Bad = refused) -> Source:
+    """The rows of a log: one for each sample, epoch and choice; a sample that cannot be used goes to `bad`."""
     log, samples = _open_eval(path) if path.suffix == ".eval" else _open_json(path)
     if (first := next(samples, None)) is None:
         raise HeadwayError(f"{path} holds no sample; expected a log of inspect with its samples")
-    rows = (row for place, sample in chain([first], samples) for row in _of_sample(place, sample))
+    rows = (row for place, sample in chain([first], samples) for row in _usable(place, sample, bad))
     return Source(log.eval.task, log.eval.model, rows)
 
 
@@ -113,11 +122,20 @@ def _member(archive: zipfile.ZipFile, name: str, kind: type[T]) -> T:
     return _decode(content, kind, place)
 
 
+def _usable(place: str, sample: _Sample, bad: Bad) -> Iterator[CompletionRow]:
+    try:
+        yield from list(_of_sample(place, sample))
+    except BadRow as error:
+        bad(error)
+    except RecursionError:
+        bad(BadRow(place, "objects nested too deep"))
+
+
 def _of_sample(place: str, sample: _Sample) -> Iterator[CompletionRow]:
     """A row for each choice, or one without a completion where the request failed."""
     last = max((i for i, m in enumerate(sample.messages) if m.get("role") == "assistant"), default=None)
     conversation = conversation_of(_resolved(sample.messages[:last] or sample.input, sample.attachments), place)
-    identity, answer = text_of(sample.id, "the id", place), answer_of(sample.target, place)
+    identity, answer = text_of(sample.id, "the id", place), reference_of(sample.target, place)
     if not sample.output.choices:
         yield CompletionRow(place, identity, conversation, answer, None)
     for choice in sample.output.choices:

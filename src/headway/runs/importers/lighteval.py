@@ -7,8 +7,9 @@ from typing import Any
 
 import msgspec
 
-from headway.problems.rows import read_parquet
-from headway.runs.importers.rows import CompletionRow, Source, answer_of, conversation_of, text_of
+from headway.problems.fields import Bad, BadRow, conversation_of, reference_of, refused, text_of
+from headway.problems.files import read_parquet
+from headway.runs.importers.rows import CompletionRow, Source
 from headway.types import HeadwayError
 
 COLUMNS = {"doc", "model_response"}
@@ -50,15 +51,15 @@ class _Detail(msgspec.Struct):
     model_response: _Response
 
 
-def open_details(path: Path) -> Source:
-    """The rows of a details file, whose folders name the model: `details/MODEL/TIME`; malformed ones are an error."""
+def open_details(path: Path, bad: Bad = refused) -> Source:
+    """The rows of a details file, whose folders name the model: `details/MODEL/TIME`; a bad one goes to `bad`."""
     records = read_parquet(path, columns=sorted(COLUMNS))
     details = ((place, _converted(place, record)) for place, record in records)
     if (first := next(details, None)) is None:
         raise HeadwayError(f"{path} holds no row; expected a file that lighteval writes with --save-details")
     folders = path.resolve().parts[:-2]
     author = "/".join(folders[folders.index("details") + 1 :]) if "details" in folders else ""
-    rows = (row for place, detail in itertools.chain([first], details) for row in _rows(place, detail))
+    rows = (row for place, detail in itertools.chain([first], details) for row in _usable(place, detail, bad))
     return Source(first[1].doc.task_name or path.stem, author or None, rows)
 
 
@@ -69,12 +70,19 @@ def _converted(place: str, record: Mapping[str, object]) -> _Detail:
         raise HeadwayError(f"{place}: {error}; expected details as lighteval 0.13 writes them") from error
 
 
+def _usable(place: str, detail: _Detail, bad: Bad) -> Iterator[CompletionRow]:
+    try:
+        yield from list(_rows(place, detail))
+    except BadRow as error:
+        bad(error)
+
+
 def _rows(place: str, detail: _Detail) -> Iterator[CompletionRow]:
     doc, response = detail.doc, detail.model_response
     if not response.text:
-        raise HeadwayError(f"{place}: no text was generated; this task scores given choices, so there is no trace")
+        raise BadRow(place, "no text was generated", "; this task scores given choices, so there is no trace")
     try:
-        answer, messages = answer_of(doc.golds(), place), doc.messages()
+        answer, messages = reference_of(doc.golds(), place), doc.messages()
     except IndexError as error:
         raise HeadwayError(f"{place}: 'gold_index' is none of the choices; the details are damaged") from error
     conversation = conversation_of(response.input if isinstance(response.input, list) else messages, place)

@@ -1,92 +1,76 @@
-"""Tables of completions: JSONL and Parquet, with usual column names or those that a user gives."""
+"""Tables of completions, one record a row: files of results as tools and data sets write them."""
 
-from collections.abc import Iterable, Iterator
-from itertools import chain
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from headway.problems.rows import Row, read_file
-from headway.runs.importers import rows
-from headway.runs.importers.rows import CompletionRow, ImportOptions, Source, content_of, text_of
-from headway.types import HeadwayError
+from headway.problems.columns import MISSING, NAMES, SOLUTIONS, find_columns, reach, roots
+from headway.problems.fields import Bad, BadRow, conversation_of, reference_of, refused, text_of
+from headway.problems.files import Row, Table, locate, open_file
+from headway.problems.rows import peek
+from headway.runs.importers.rows import CompletionRow, ImportOptions, Source, stop_of
+from headway.runs.importers.said import completions_in, said
+from headway.types import HeadwayError, Message
 
-# usual names of each column, the likeliest first; `messages` last, since it often holds the completion as well
-NAMES = {
-    "prompt": ("prompt", "question", "problem", "query", "input", "messages"),
-    "completion": ("completion", "completions", "response", "responses", "generation", "generations", "output"),
-    "answer": ("answer", "reference", "reference_answer", "gold", "target", "ground_truth", "solution"),
-    "id": ("id", "problem_id", "question_id"),
-    "reasoning": ("reasoning_content", "reasoning", "thinking"),
-    "finish": ("finish_reason", "finish_reasons", "stop_reason"),
-}
 NEEDED = ("prompt", "completion", "answer")
-ColumnNames = dict[str, str | None]  # the column of each kind in NAMES, where there is one
 
 
-def open_table(path: Path, options: ImportOptions) -> Source:
-    """The rows of a JSONL or Parquet file; no row, a missing column and a malformed row are each a HeadwayError."""
-    records = read_file(path)
-    if (first := next(records, None)) is None:
+def open_table(path: Path, options: ImportOptions, bad: Bad = refused) -> Source:
+    """The rows of a file; no row, and columns that are missing or unclear, are a HeadwayError."""
+    given = {kind: getattr(options, f"{kind}_column", None) for kind in NAMES}
+    sample, table = peek(open_file(path, roots(given.values()), bad), options.limit)
+    if not sample:
         raise HeadwayError(f"{path} holds no row; expected completions, one a row, with their prompts and answers")
-    found = find_columns(options, list(first[1]), path)
-    return Source(path.stem, None, read_rows(chain([first], records), found))
+    advice = ""
+    if any("custom_id" in row for row in sample):
+        advice = " (a batch output has neither prompts nor references: join it with its requests by custom_id)"
+    columns = find_columns(given, sample, where=f"{path}{advice}", unread=table.unread, needed=NEEDED)
+    return Source(locate(path)[0].stem, None, read_rows(table, columns, bad))
 
 
-def find_columns(options: ImportOptions, there: list[str], path: Path) -> ColumnNames:
-    """The columns to read, as named or else found by their names; a missing one is an error."""
-    found: ColumnNames = {}
-    for kind, names in NAMES.items():
-        name = getattr(options, f"{kind}_column", None)
-        if name is not None and name not in there:
-            raise HeadwayError(f"{path} has no column '{name}'; it has {', '.join(there)}")
-        found[kind] = name or next((usual for usual in names if usual in there), None)
-    if found["completion"] is None and found["prompt"] == "messages":
-        found["completion"] = "messages"
-    for kind in NEEDED:
-        if found[kind] is None:
-            known = f"it has {', '.join(there)}, and Headway looks for {', '.join(NAMES[kind])}"
-            raise HeadwayError(f"{path} has no column for the {kind}: {known}; name it with --{kind}-column")
-    return found
+def read_rows(table: Table, columns: Mapping[str, str | None], bad: Bad = refused) -> Iterator[CompletionRow]:
+    """The rows of records: one for each completion. lm-eval writes a record for each of its filters: one is read."""
+    of_filter = None
+    for place, record in table.rows:
+        if "filtered_resps" in record and "filter" in record:
+            of_filter = record["filter"] if of_filter is None else of_filter
+            if record["filter"] != of_filter:
+                continue
+        try:
+            yield from list(_read((place, record), columns))
+        except BadRow as error:
+            bad(error)
 
 
-def read_rows(records: Iterable[Row], columns: ColumnNames) -> Iterator[CompletionRow]:
-    """The rows of records: one for each completion; a malformed record is an error."""
-    needed = [columns[kind] for kind in (*NEEDED, "id") if columns[kind] is not None]
-    for place, record in records:
-        if missing := [name for name in needed if name not in record]:
-            raise HeadwayError(f"{place}: no '{missing[0]}'; it has {', '.join(record) or 'nothing'}")
-        of: dict[str, Any] = {kind: None if name is None else record.get(name) for kind, name in columns.items()}
-        conversation, completion = rows.conversation_of(of["prompt"], place), of["completion"]
-        if conversation and conversation[-1]["role"] == "assistant":  # the completion, or a copy of it
-            conversation = conversation[:-1]
-        if isinstance(completion, list) and completion and isinstance(completion[-1], dict):
-            completion = completion[-1]  # messages, of which the last is the completion
-        if not conversation:
-            raise HeadwayError(f"{place}: the prompt is empty; expected text or messages, a user's among them")
-        texts = completion if isinstance(completion, list) else [completion]
-        if not texts:
-            raise HeadwayError(f"{place}: no completion in the list")
-        problem = None if columns["id"] is None else text_of(of["id"], "the id", place)
-        answer = rows.answer_of(of["answer"], place)
-        for i, text in enumerate(texts):
-            thinking, content = completion_of(text, _at(of["reasoning"], i, len(texts)), place)
-            stop = rows.stop_of(_at(of["finish"], i, len(texts)))
-            yield CompletionRow(place, problem, conversation, answer, content, thinking, stop)
+def _read(row: Row, columns: Mapping[str, str | None]) -> Iterator[CompletionRow]:
+    place, record = row
+    of = {kind: reach(record, path) for kind, path in columns.items()}
+    if missing := [columns[kind] for kind in (*NEEDED, "id") if columns[kind] is not None and of[kind] is MISSING]:
+        raise BadRow(place, f"no '{missing[0]}'", f"; it has {', '.join(record) or 'nothing'}")
+    of = {kind: None if value is MISSING else value for kind, value in of.items()}
+    conversation = conversation_of(of["prompt"], place)
+    if conversation[-1]["role"] == "assistant":  # the completion, or a copy of it
+        conversation = conversation[:-1]
+    if of["system"] and all(m["role"] != "system" for m in conversation):
+        system = text_of(of["system"], "the system prompt", place)
+        conversation = ({"role": "system", "content": system}, *conversation)
+    problem = None if columns["id"] is None else text_of(of["id"], "the id", place)
+    answer = reference_of(of["answer"], place, solution=columns["answer"] in SOLUTIONS)
+    completions = list(completions_in(of["completion"], place))
+    if not completions:
+        raise BadRow(place, "the completion is missing", ": an empty list; expected text (it may be empty)")
+    for i, completion in enumerate(completions):
+        earlier, thinking, text, stop = said(completion, _at(of["reasoning"], i, len(completions)), place)
+        asked = conversation if columns["completion"] == columns["prompt"] else _before(conversation, earlier)
+        if not asked:
+            raise BadRow(place, "the prompt is empty", "; expected text or messages, a user's among them")
+        stop = stop_of(_at(of["finish"], i, len(completions)) if stop is None else stop)
+        yield CompletionRow(place, problem, asked, answer, text, thinking, stop)
 
 
-def completion_of(value: Any, reasoning: Any, place: str) -> tuple[str | None, str | None]:
-    """The thinking (if it is in a separate field) and the text of a completion: text, or an assistant's message."""
-    if isinstance(value, dict):
-        if value.get("role") != "assistant":
-            raise HeadwayError(f"{place}: the completion is a message of role {value.get('role')!r}, not assistant's")
-        reasoning = next((value[k] for k in NAMES["reasoning"] if value.get(k) is not None), reasoning)
-        value = value.get("content")
-    thinking, text = content_of(value, "the completion", place)
-    if reasoning is not None:
-        thinking = text_of(reasoning, "the reasoning", place)
-    if thinking is None and text is None:
-        raise HeadwayError(f"{place}: the completion is missing; expected text (it may be empty)")
-    return thinking, text or ""
+def _before(conversation: tuple[Message, ...], earlier: tuple[Message, ...]) -> tuple[Message, ...]:
+    """What was said before a completion: its own earlier turns, after the prompt if they do not begin with it."""
+    return earlier if earlier and earlier[0]["role"] != "assistant" else conversation + earlier
 
 
 def _at(value: Any, i: int, n: int) -> Any:

@@ -6,6 +6,7 @@ from typing import NamedTuple
 
 import jinja2
 
+from headway.problems.fields import BadRow
 from headway.procedures.sample import TraceKey
 from headway.runs.importers.rows import CompletionRow, Untagged
 from headway.text.offsets import decode_with_offsets
@@ -156,11 +157,11 @@ class Problems:
         try:
             problem = Problem(name, prompt, row.answer)
         except ValueError as error:
-            raise HeadwayError(f"{row.place}: {error}") from error
+            raise BadRow(row.place, str(error)) from error
         known = self.by_id.setdefault(name, problem)
         for what, field in (("prompt", "prompt"), ("reference answer", "answer")):
             if (before := getattr(known, field)) != (now := getattr(problem, field)):
-                differ = f"another {what} than in an earlier row ({now[:60]!r}, before {before[:60]!r})"
-                raise HeadwayError(f"{row.place}: problem '{name}' has {differ}; give it another id (--id-column)")
+                differ = f" '{name}' ({now[:60]!r}, before {before[:60]!r}); give it another id (--id-column)"
+                raise BadRow(row.place, f"another {what} than in an earlier row of its problem", differ)
         self.traces[name] += 1
         return name, self.traces[name] - 1
