@@ -180,7 +180,7 @@ def test_columns_and_template_reach_the_problems_and_stay_with_the_run(
     assert run("prove", "--out", str(tmp_path / "r"), monkeypatch=monkeypatch) == 0
     capsys.readouterr()
     assert run(*arguments[:-8], "--out", str(tmp_path / "n"), monkeypatch=monkeypatch) == 2
-    assert "no column 'answer'; the columns are 'question', 'out', 'nr'" in " ".join(capsys.readouterr().err.split())
+    assert "--answer-column. It has question, out, nr" in " ".join(capsys.readouterr().err.split())
 
 
 def test_other_settings_are_refused_and_named(

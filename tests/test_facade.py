@@ -94,7 +94,7 @@ def test_what_cannot_be_measured_is_one_message() -> None:
         headway.measure("scripted", trace=3)
     with pytest.raises(HeadwayError, match="Problems, dicts or a frame"):
         headway.measure("scripted", ["What is 1 + 1?"])
-    with pytest.raises(HeadwayError, match="no column 'answer'"):
+    with pytest.raises(HeadwayError, match="no column for the reference answer"):
         headway.measure("scripted", [{"prompt": "What is 1 + 1?"}])
 
 

@@ -161,7 +161,7 @@ def test_a_known_set_of_another_size_is_refused() -> None:
 
 def test_a_known_set_with_other_columns_is_refused() -> None:
     put(PRESETS["aime24"].source, [{"question": "?", "answer": "1"}] * 30)
-    with pytest.raises(HeadwayError, match="no column 'problem' .*It has question, answer"):
+    with pytest.raises(HeadwayError, match=r"no column 'problem' .*It has question, answer"):
         load_problems("aime24")
 
 

@@ -377,9 +377,9 @@ def test_a_sample_that_unpacks_to_too_much_is_refused(tmp_path: Path, monkeypatc
         ([ONE | {"prompt": [{"role": "user", "content": [{"type": "image"}]}]}], "a part of type 'image'"),
         (
             [ONE | {"id": "a"}, ONE | {"id": "a", "prompt": "3?"}],
-            "line 2: another prompt than in an earlier row of its problem 'a'",
+            "line 2: another prompt than in an earlier row of its problem",
         ),
-        ([ONE, ONE | {"answer": "5"}], "line 2: another reference answer than in an earlier row of its problem '1'"),
+        ([ONE, ONE | {"answer": "5"}], "line 2: another reference answer than in an earlier row of its problem"),
         ([ONE | {"id": "a"}, ONE | {"id": None}], "line 2: the id is NoneType"),
     ],
 )

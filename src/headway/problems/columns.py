@@ -99,7 +99,7 @@ def _candidates(kind: str, sample: Sequence[Mapping[str, Any]]) -> list[str]:
 
 
 def _spelled(row: Mapping[str, Any], name: str, *, empty: bool) -> str | None:
-    """A path as a row spells it (`Problem` for `problem`), if it leads to a value, or to null and that is asked for."""
+    """A path as a row spells it (`Problem` for `problem`), if it leads to a value or, if asked, to null."""
     if name in row:
         return name if row[name] is not None or empty else None
     path: list[str] = []

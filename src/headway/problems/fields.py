@@ -9,6 +9,7 @@ from collections.abc import Callable
 from contextlib import suppress
 from typing import Any
 
+from headway.problems.rendered import turns_in
 from headway.text.answers import BOX, extract_answer
 from headway.types import HeadwayError, Message
 
@@ -103,7 +104,7 @@ def said_in(message: dict[str, Any]) -> object:
 
 
 def conversation_of(value: object, place: str) -> tuple[Message, ...]:
-    """A prompt (the user's turn) or a list of messages, also one written as JSON; without calls of tools."""
+    """A prompt (the user's turn) or a list of messages, also as JSON or in a chat template; without calls of tools."""
     if isinstance(value, list) and len(value) == 1 and isinstance(value[0], str):
         [value] = value
     if isinstance(value, str) and value.startswith("[{") and len(value) <= MAX_TEXT:
@@ -115,7 +116,12 @@ def conversation_of(value: object, place: str) -> tuple[Message, ...]:
     if is_message(value):
         value = [value]
     if not isinstance(value, list):
-        return ({"role": "user", "content": text_of(value, "the prompt", place)},)
+        asked = text_of(value, "the prompt", place)
+        try:
+            value = turns_in(asked) or [{"role": "user", "content": asked}]
+        except ValueError as error:
+            advice = "; name the column of the bare question with --prompt-column"
+            raise BadRow(place, str(error), f" that Headway does not read: {asked[:60]!r}{advice}") from error
     messages: list[Message] = []
     for message in value:
         if not is_message(message):

@@ -16,7 +16,7 @@ from headway.problems.fields import MAX_TEXT, Bad, BadRow, refused
 from headway.types import HeadwayError
 
 Row = tuple[str, Mapping[str, Any]]  # its place (a line of a file, a row of a data set), and its columns
-MAX_ROW_BYTES = 2**26  # far more than a row needs, far less than the memory
+MAX_ROW_BYTES = 2**25  # far more than a row needs, far less than the memory
 MAX_OBJECT_BYTES = 2**28  # of a file that is one JSON object, which is decoded whole
 MAX_ROW_VALUES = 2**20  # in the lists of a Parquet row, on average over a row group
 ROWS_AT_ONCE = 64  # of a Parquet file
@@ -208,7 +208,7 @@ def read_parquet(path: Path, columns: list[str]) -> Iterator[Row]:
             for group in range(file.num_row_groups):
                 rows = _rows_at_once(file.metadata.row_group(group), columns, f"{path}, row {number + 1} and on")
                 for batch in file.iter_batches(batch_size=rows, row_groups=[group], columns=columns):
-                    if batch.nbytes > MAX_ROW_BYTES * batch.num_rows:
+                    if sum(map(_decoded_bytes, batch.columns)) > MAX_ROW_BYTES * batch.num_rows:
                         raise HeadwayError(f"{path}, row {number + 1} and on: more than {MAX_ROW_BYTES} bytes a row")
                     for row in batch.to_pylist():
                         number += 1
@@ -220,6 +220,10 @@ def read_parquet(path: Path, columns: list[str]) -> Iterator[Row]:
         raise HeadwayError(f"{path}, after row {number}: {said}; expected a Parquet file of texts in UTF-8") from error
 
 
+def _decoded_bytes(column: Any) -> int:
+    return int(column.dictionary.nbytes * len(column) if hasattr(column, "dictionary") else column.nbytes)
+
+
 def _rows_at_once(group: Any, columns: list[str], place: str) -> int:
     """How many rows of a row group to decode at once: no value can be larger than all of its column together."""
     chunks = [c for i in range(group.num_columns) if (c := group.column(i)).path_in_schema.split(".")[0] in columns]
@@ -228,4 +232,4 @@ def _rows_at_once(group: Any, columns: list[str], place: str) -> int:
         raise HeadwayError(f"{place}: more than {MAX_ROW_BYTES} bytes a row")
     if values > group.num_rows * MAX_ROW_VALUES:
         raise HeadwayError(f"{place}: more than {MAX_ROW_VALUES} values a row")
-    return max(1, min(ROWS_AT_ONCE, MAX_OBJECT_BYTES // max(size, 1)))
+    return max(1, min(ROWS_AT_ONCE, 4 * MAX_ROW_BYTES // max(size, 1)))

@@ -66,10 +66,12 @@ def _problem(at: Row, found: Mapping[str, str | None], number: int, reference: R
     for kind in ("prompt", "answer"):
         if reach(row, found[kind]) is MISSING:
             raise BadRow(place, f"no '{found[kind]}'", f"; it has {', '.join(row) or 'nothing'}")
-    turns = conversation_of(reach(row, found["prompt"]), place)
+    prompt = reach(row, found["prompt"])
+    turns = conversation_of(prompt, place)
     turns = turns[:-1] if len(turns) > 1 and turns[-1]["role"] == "assistant" else turns  # it was answered
     if [turn["role"] for turn in turns] != ["user"]:
-        one = f"; a problem is one user's turn, such as --prompt-column {found['prompt']}.{len(turns) - 1}.content"
+        path = f"{found['prompt']}.{len(turns) - 1}.content" if isinstance(prompt, list) else "with the question alone"
+        one = f"; a problem is one user's turn: --prompt-column {path}"
         raise BadRow(place, "the prompt is a conversation", f" ({', '.join(t['role'] for t in turns)}){one}")
     identity = reach(row, found["id"])
     name = str(number) if identity is MISSING else text_of(identity, "the id", place)
