@@ -16,11 +16,11 @@ TEMPLATES = tuple(
         r"<\|(system|user|assistant)\|>\n?(.*?)(?=<\|end|<\|system\||<\|user\||<\|assistant\||\Z)",  # Phi, GLM, Zephyr
     )
 )
-WITHOUT_TOKENS = re.compile(
-    r"(?:system\n(.*?)\n)?user\n(.*)\nassistant\n(?:<think>\s*)?", re.DOTALL
-)  # ChatML, as verl
+# ChatML without its special tokens, as verl writes it
+WITHOUT_TOKENS = re.compile(r"(?:system\n(.*?)\n)?user\n(.*)\nassistant\n(?:<think>\s*)?", re.DOTALL)
+OPEN = re.compile(r"\nassistant\n(?:<think>\s*)?\Z")
 OTHERS = re.compile(r"<\|start\|>(?:system|developer|user)|\A(?:<s>)?\s*\[INST\]|\[/INST\]\s*\Z")
-BEGIN = re.compile(r"<[^<>]*begin[^<>]*>|<s>|<bos>|\[gMASK\]|<sop>")
+BEGIN = re.compile(r"<[^<>\s]{0,30}begin[^<>\s]{0,30}>|<s>|<bos>|\[gMASK\]|<sop>")
 
 
 def turns_in(text: str) -> list[dict[str, str]] | None:
