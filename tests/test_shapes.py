@@ -244,7 +244,15 @@ def test_what_is_unclear_is_asked_all_at_once(tmp_path: Path, row: Row, asks: li
 
 @pytest.mark.parametrize(
     "more",
-    [{"solution": "no"}, {"question": "2"}, {"messages": [USER]}, {"gold": None}, {"response": SAID}, {"id": 3}],
+    [
+        {"solution": "no"},
+        {"question": "2"},
+        {"messages": [USER]},
+        {"gold": None},
+        {"response": SAID},
+        {"id": 3},
+        {"thinking": True, "system": 3},
+    ],
 )
 def test_what_is_clear_is_not_asked(tmp_path: Path, more: Row) -> None:
     assert read(jsonl(tmp_path / "f.jsonl", ONE | more), tmp_path / "r") == [RIGHT]
@@ -302,7 +310,7 @@ def test_problems_as_people_have_them(tmp_path: Path, row: Row) -> None:
     ("row", "says"),
     [
         ({"problem": ASKED, "answer": "4", "ground_truth": "4"}, "'answer' or 'ground_truth'"),
-        ({"problem": ASKED, "solution": "First add.\nThen it is four."}, "neither a box nor ####"),
+        ({"Problem": ASKED, "Solution": "First add.\nThen it is four."}, "neither a box nor ####"),
         ({"problem": ASKED, "solution": "We add the two and the two. " * 5}, "neither a box nor ####"),
         (
             {"prompt": [{"role": "system", "content": "Be short."}, USER], "answer": "4"},

@@ -1,6 +1,7 @@
 """Which column holds what: by its usual names, as a flag says, or asked. A dotted path reaches inside a column."""
 
 from collections.abc import Collection, Iterable, Mapping, Sequence
+from itertools import islice
 from typing import Any
 
 from headway.types import HeadwayError
@@ -30,7 +31,7 @@ NAMES: dict[str, tuple[tuple[str, ...], ...]] = {
     "finish": (("finish_reason", "finish_reasons", "stop_reason", "is_truncated"),),
     "system": (("system", "system_prompt"),),
 }  # fmt: skip
-SOLUTIONS = NAMES["answer"][1]
+SOLUTIONS = (*NAMES["answer"][1], "doc.solution")
 SAYS = {"prompt": "the prompt", "completion": "the completion", "answer": "the reference answer", "id": "the id"}
 MISSING = object()
 MOST_NAMED, MOST_USUAL = 30, 7  # columns in a message
@@ -131,5 +132,10 @@ def _there(sample: Sequence[Mapping[str, Any]], unread: Collection[str]) -> str:
         for key, value in row.items():
             inner = [f"{key}.{k}" for k in value] if isinstance(value, dict) else []
             names |= dict.fromkeys(inner or [str(key)])
-    listed = [*names, *unread]
-    return ", ".join(listed[:MOST_NAMED]) + (", …" if len(listed) > MOST_NAMED else "") if listed else "none"
+    return listed([*names, *unread])
+
+
+def listed(names: Iterable[str]) -> str:
+    """Names of columns for a message, not too many and none too long."""
+    shown = [name[:60] for name in islice(names, MOST_NAMED + 1)]
+    return ", ".join([*shown[:MOST_NAMED], *(["…"] if len(shown) > MOST_NAMED else [])]) or "nothing"

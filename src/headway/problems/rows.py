@@ -4,7 +4,7 @@ import itertools
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
-from headway.problems.columns import MISSING, SOLUTIONS, find_columns, reach
+from headway.problems.columns import MISSING, SOLUTIONS, find_columns, listed, reach
 from headway.problems.fields import Bad, BadRow, conversation_of, reference_of, refused, text_of
 from headway.problems.files import Row, Table
 from headway.types import HeadwayError, Problem
@@ -49,7 +49,7 @@ def to_problems(
         try:
             problem = _problem((place, row), found, number, reference)
             if problem.id in problems:
-                again = f" ('{problem.id}'); ids must differ, --id-column names another column"
+                again = f" ('{problem.id:.60}'); ids must differ, --id-column names another column"
                 raise BadRow(place, "the id was seen before", again)
             problems[problem.id] = problem
         except BadRow as error:
@@ -65,7 +65,7 @@ def _problem(at: Row, found: Mapping[str, str | None], number: int, reference: R
     place, row = at
     for kind in ("prompt", "answer"):
         if reach(row, found[kind]) is MISSING:
-            raise BadRow(place, f"no '{found[kind]}'", f"; it has {', '.join(row) or 'nothing'}")
+            raise BadRow(place, f"no '{found[kind]}'", f"; it has {listed(row)}")
     prompt = reach(row, found["prompt"])
     turns = conversation_of(prompt, place)
     turns = turns[:-1] if len(turns) > 1 and turns[-1]["role"] == "assistant" else turns  # it was answered
@@ -75,7 +75,7 @@ def _problem(at: Row, found: Mapping[str, str | None], number: int, reference: R
         raise BadRow(place, "the prompt is a conversation", f" ({', '.join(t['role'] for t in turns)}){one}")
     identity = reach(row, found["id"])
     name = str(number) if identity is MISSING else text_of(identity, "the id", place)
-    answer = reference(reach(row, found["answer"]), place, solution=found["answer"] in SOLUTIONS)
+    answer = reference(reach(row, found["answer"]), place, solution=str(found["answer"]).lower() in SOLUTIONS)
     try:
         return Problem(name, turns[0]["content"], answer)
     except ValueError as error:

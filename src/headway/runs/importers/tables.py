@@ -4,7 +4,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from headway.problems.columns import MISSING, NAMES, SOLUTIONS, find_columns, reach, roots
+from headway.problems.columns import MISSING, NAMES, SOLUTIONS, find_columns, listed, reach, roots
 from headway.problems.fields import Bad, BadRow, conversation_of, reference_of, refused, text_of
 from headway.problems.files import Row, Table, locate, open_file
 from headway.problems.rows import peek
@@ -46,16 +46,18 @@ def _read(row: Row, columns: Mapping[str, str | None]) -> Iterator[CompletionRow
     place, record = row
     of = {kind: reach(record, path) for kind, path in columns.items()}
     if missing := [columns[kind] for kind in (*NEEDED, "id") if columns[kind] is not None and of[kind] is MISSING]:
-        raise BadRow(place, f"no '{missing[0]}'", f"; it has {', '.join(record) or 'nothing'}")
+        raise BadRow(place, f"no '{missing[0]}'", f"; it has {listed(record)}")
     of = {kind: None if value is MISSING else value for kind, value in of.items()}
+    if not isinstance(of["reasoning"], str | list):  # a switch, say: `"thinking": true`
+        of["reasoning"] = None
     conversation = conversation_of(of["prompt"], place)
     if conversation[-1]["role"] == "assistant":  # the completion, or a copy of it
         conversation = conversation[:-1]
-    if of["system"] and all(m["role"] != "system" for m in conversation):
+    if isinstance(of["system"], str) and of["system"].strip() and all(m["role"] != "system" for m in conversation):
         system = text_of(of["system"], "the system prompt", place)
         conversation = ({"role": "system", "content": system}, *conversation)
     problem = None if columns["id"] is None else text_of(of["id"], "the id", place)
-    answer = reference_of(of["answer"], place, solution=columns["answer"] in SOLUTIONS)
+    answer = reference_of(of["answer"], place, solution=str(columns["answer"]).lower() in SOLUTIONS)
     completions = list(completions_in(of["completion"], place))
     if not completions:
         raise BadRow(place, "the completion is missing", ": an empty list; expected text (it may be empty)")

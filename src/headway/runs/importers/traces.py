@@ -161,7 +161,7 @@ class Problems:
         known = self.by_id.setdefault(name, problem)
         for what, field in (("prompt", "prompt"), ("reference answer", "answer")):
             if (before := getattr(known, field)) != (now := getattr(problem, field)):
-                differ = f" '{name}' ({now[:60]!r}, before {before[:60]!r}); give it another id (--id-column)"
+                differ = f" '{name:.60}' ({now[:60]!r}, before {before[:60]!r}); give it another id (--id-column)"
                 raise BadRow(row.place, f"another {what} than in an earlier row of its problem", differ)
         self.traces[name] += 1
         return name, self.traces[name] - 1
