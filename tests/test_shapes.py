@@ -452,6 +452,19 @@ def test_a_long_completion_is_one_message(tmp_path: Path, form: str) -> None:
     assert (made.traces, made.left_out) == (2, LeftOut({f"longer than {MAX_ROW_BYTES} bytes": 1}))
 
 
+@pytest.mark.parametrize("deep", ['{"body":', "[", '{"a":', '[{"type": "thinking", "text":'])
+def test_what_is_nested_deep_is_read_or_one_message(tmp_path: Path, deep: str) -> None:
+    ends = "".join({"{": "}", "[": "]"}[c] for c in reversed(deep) if c in "{[")
+    for depth in (100, 430, 900, 5000):
+        value = deep * depth + "1" + ends * depth
+        for text in (f'{{"prompt": "?", "answer": "4", "completion": {value}}}', value, f'{{"x": {value}, "y": 1}}'):
+            (tmp_path / "f.json").write_text(text)
+            with pytest.raises(HeadwayError):
+                imported(tmp_path / "f.json", tmp_path / "r")
+            with pytest.raises(HeadwayError):
+                load_problems(str(tmp_path / "f.json"), columns=Columns("completion", "answer"))
+
+
 def test_a_long_cell_of_csv_is_read(tmp_path: Path) -> None:
     long = "x " * 100_000  # more than the csv module's own limit of 131,072
     (tmp_path / "f.csv").write_text(f'prompt,completion,answer\n{ASKED},"<think>{long}</think>4",4\n')

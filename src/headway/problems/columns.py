@@ -119,7 +119,11 @@ def _unclear(kind: str, candidates: list[str], sample: Sequence[Mapping[str, Any
     if kind == "answer" and len(candidates) > 1 and any(path.lower() == "answer" for path in candidates):
         return True
     for row in sample:
-        there = [str(v) for v in (reach(row, path) for path in candidates) if v is not MISSING and v is not None]
+        values = [v for v in (reach(row, path) for path in candidates) if v is not MISSING and v is not None]
+        try:
+            there = [str(v) for v in values]
+        except RecursionError:
+            return len(values) > 1
         if any(other != there[0] and not (kind == "prompt" and other in there[0]) for other in there[1:]):
             return True
     return False

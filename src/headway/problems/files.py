@@ -20,6 +20,7 @@ MAX_ROW_BYTES = 2**25  # far more than a row needs, far less than the memory
 MAX_OBJECT_BYTES = 2**28  # of a file that is one JSON object, which is decoded whole
 MAX_ROW_VALUES = 2**20  # in the lists of a Parquet row, on average over a row group
 ROWS_AT_ONCE = 64  # of a Parquet file
+MOST_NESTED = 8  # objects around rows
 BOM = b"\xef\xbb\xbf"
 
 
@@ -157,7 +158,7 @@ def _lists(value: Mapping[str, Any], at: str, wanted: Collection[str]) -> Iterat
     if value and all(_is_row(v, wanted) for v in value.values()):
         yield at, list(value.values())  # numbered objects, as OpenCompass writes
         return
-    for key, inner in value.items():
+    for key, inner in value.items() if at.count(".") < MOST_NESTED else ():
         path = f"{at}.{key}" if at else key
         if isinstance(inner, list) and inner and _is_row(inner[0], wanted):
             yield path, inner
@@ -213,7 +214,7 @@ def read_parquet(path: Path, columns: list[str]) -> Iterator[Row]:
                     for row in batch.to_pylist():
                         number += 1
                         yield f"{path}, row {number}", row
-    except (pa.ArrowException, OSError, ValueError, OverflowError) as error:
+    except (pa.ArrowException, OSError, ValueError, OverflowError, RecursionError) as error:
         if isinstance(error, HeadwayError):
             raise
         said = " ".join(str(error).split())

@@ -66,7 +66,7 @@ def open_details(path: Path, bad: Bad = refused) -> Source:
 def _converted(place: str, record: Mapping[str, object]) -> _Detail:
     try:
         return msgspec.convert(record, _Detail)
-    except msgspec.ValidationError as error:
+    except (msgspec.ValidationError, RecursionError) as error:
         raise HeadwayError(f"{place}: {error}; expected details as lighteval 0.13 writes them") from error
 
 

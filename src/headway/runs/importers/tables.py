@@ -40,6 +40,8 @@ def read_rows(table: Table, columns: Mapping[str, str | None], bad: Bad = refuse
             yield from list(_read((place, record), columns))
         except BadRow as error:
             bad(error)
+        except RecursionError:
+            bad(BadRow(place, "objects nested too deep"))
 
 
 def _read(row: Row, columns: Mapping[str, str | None]) -> Iterator[CompletionRow]:
