@@ -3,9 +3,6 @@
 import csv
 import io
 import json
-import os
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -469,23 +466,3 @@ def test_a_long_cell_of_csv_is_read(tmp_path: Path) -> None:
     long = "x " * 100_000  # more than the csv module's own limit of 131,072
     (tmp_path / "f.csv").write_text(f'prompt,completion,answer\n{ASKED},"<think>{long}</think>4",4\n')
     assert read(tmp_path / "f.csv", tmp_path / "r") == [(ASKED, long, "4", 1.0)]
-
-
-# -- killed imports ---------------------------------------------------------------------------------------------------
-
-
-def test_what_a_killed_import_left_is_removed_by_the_next(tmp_path: Path) -> None:
-    (tmp_path / ".r.abcd1234").mkdir()
-    (tmp_path / ".r.abcd1234" / "traces.jsonl").write_text("half")
-    (tmp_path / ".other.abcd1234").mkdir()
-    held = ".r.held1234"
-    (tmp_path / held).mkdir()
-    script = (
-        "import fcntl, os, sys; fcntl.flock(os.open(sys.argv[1], 0), 2); print('held', flush=True); sys.stdin.read()"
-    )
-    with subprocess.Popen([sys.executable, "-c", script, str(tmp_path / held)], stdin=-1, stdout=-1) as other:
-        assert other.stdout is not None and other.stdin is not None
-        other.stdout.readline()
-        imported(jsonl(tmp_path / "f.jsonl", ONE), tmp_path / "r")
-        assert sorted(os.listdir(tmp_path)) == [".other.abcd1234", held, "f.jsonl", "r"]
-        other.stdin.close()
