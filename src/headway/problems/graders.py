@@ -19,8 +19,9 @@ from pathlib import Path
 from pebble import ProcessPool
 
 from headway.choices import lookup
-from headway.problems import countdown, countdown_text, gym
+from headway.problems import countdown, countdown_text, deepscaler, gym
 from headway.problems.math_rules import judge_math
+from headway.text.answers import last_box
 from headway.text.known_answers import Candidates, written
 from headway.types import Grader, HeadwayError, Problem
 
@@ -141,6 +142,12 @@ class Pooled(AbstractContextManager["Pooled"]):
                 rewards[key] = None
 
 
+class Boxed(Pooled):
+    """A pooled grader whose answers are in the last box of a text, or nowhere."""
+
+    extract = staticmethod(last_box)
+
+
 def _start_worker(judge: Judge) -> None:
     import resource
 
@@ -175,5 +182,6 @@ GRADERS: dict[str, Callable[[], Grader]] = {
         competence=countdown_text.competence,
     ),
     "math-verify": lambda: Pooled(judge_math, compares=True),
+    "deepscaler": lambda: Boxed(deepscaler.judge, compares=True),
     "gym": _gym,
 }

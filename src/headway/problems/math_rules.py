@@ -18,12 +18,16 @@ MOST_DECIMALS = 10_000
 _WORDS = re.compile(r"[A-Za-z]{2,}(?:[ ,]+[A-Za-z]{2,}|:)|\d\s+[A-Za-z]{2,}\W*$|\$|\\[(\[]|\n")
 _SPACES = re.compile(r"^\s+|\s+$|(?<!\w)\s+|\s+(?!\w)")
 _COMMAND = re.compile(r"\\(?:text|textbf|mbox|mathrm|operatorname|begin|end)\s*\{[^{}]*\}|\\[A-Za-z]+")
-_STATED = re.compile(r"\b(?:answer|result|value|solution)\b[^\n.]{0,60}?(?:\bis\b|\bare\b|:|=)[:\s]*([^\n]+?)[.\s]*$", re.I | re.M)
+_STATED = re.compile(
+    r"\b(?:answer|result|value|solution)\b[^\n.]{0,60}?(?:\bis\b|\bare\b|:|=)[:\s]*([^\n]+?)[.\s]*$", re.I | re.M
+)
 _TEXT = r"\\(?:text|textrm|mathrm|mbox|rm|mathsf)\s*\{\s*(?!(?:and|or)\b|million|billion|base|dots)~?[^{}]*\}"
 _POWER = r"(?:\^\s*(?:\{-?\d\}|-?\d))?"
 _GAP = r"(?:\\[ ,;:!]|~|[\s/*]|\\cdot|\\times)*"
 _SET_UNIT = re.compile(rf"(?<=[\d)}}!]){_GAP}{_TEXT}{_POWER}(?:{_GAP}{_TEXT}{_POWER})*\s*\.?$")
-_NUMERAL = re.compile(r"(?<![\w\\])\(?([\dA-F]*\d[\dA-F]*|[A-F]+(?=_\{?16))\)?_\s*(?:\{([^{}]*(?:\{[^{}]*\})?)\}|(\d))")
+_NUMERAL = re.compile(
+    r"(?<![\w\\])\(?([\dA-F]*\d[\dA-F]*|[A-F]+(?=_\{?16))\)?_\s*(?:\{([^{}]*(?:\{[^{}]*\})?)\}|(\d))"
+)
 _GREATER = r"\s*(>=?|\\g(?:eq?|t)(?:slant)?(?![a-z]))\s*"
 _FALLING = re.compile(rf"([^<>=]+?){_GREATER}([^<>=]+?){_GREATER}([^<>=]+)")  # 3 > x > 1
 _RELATION = re.compile(r"[<>]|\\(?:[lg](?:eq?|t)|neq?)(?:slant)?(?![a-z])")
@@ -51,9 +55,8 @@ def judge_math(answer: str, reference: str) -> bool | None:
         return True
     if not _WORDS.search(_COMMAND.sub(" ", answer)):
         return False
-    if stated := _STATED.findall(answer):
-        if _equal(gold, _expression(stated[-1], both)):
-            return True
+    if (stated := _STATED.findall(answer)) and _equal(gold, _expression(stated[-1], both)):
+        return True
     return _equal(gold, _in_words(answer))
 
 
