@@ -1,24 +1,29 @@
 """The rule by which DeepScaleR and MRT grade mathematics: stricter than math-verify, so that their tables can be met.
 
-The rule is that of `rllm/rewards/math_utils/utils.py` (rllm-org/rllm, `grade_answer_mathd or grade_answer_sympy`), which
-has its parts from Hendrycks' MATH and from OpenAI's PRM800K: an answer is right if its text equals the reference after
-a normalization of its LaTeX, or if SymPy simplifies their difference to 0. Written anew from its description; where
-it may differ stands in `docs/measuring.md`.
+The rule is public: `grade_answer_mathd or grade_answer_sympy` of `rllm/rewards/math_utils/utils.py` (rllm-org/rllm),
+whose parts come from Hendrycks' MATH and from OpenAI's PRM800K. An answer is right if its text equals the reference
+after a normalization of its LaTeX, or if SymPy simplifies their difference to 0. Only the rule is taken from there;
+docs/measuring.md says where this one may differ.
 """
 
 import re
+import unicodedata
+from contextlib import suppress
 
 _UNITS = (
     "degree|cm|centimeter|meter|mile|second|minute|hour|day|week|month|year|foot|feet|inch|yard"  # this order
 ).split("|")
 _SYMBOLS = {
-    "pi": "pi", "infty": "inf", "cup": "u", "cdot": "*", "times": "*", "theta": "θ", "alpha": "α", "beta": "β",
+    "pi": "pi", "infty": "inf", "cup": "u", "cdot": "*", "times": "*",
     "le": "≤", "leq": "≤", "ge": "≥", "geq": "≥", "ne": "≠", "neq": "≠", "pm": "±", "in": "∈", "circ": "∘",
 }  # fmt: skip
+_FUNCTIONS = frozenset("sin cos tan ln log exp max min".split())
+DOUBLE = "\\\\"
 _BRACED = r"\{([^{}]*)\}"
 _FRAC = re.compile(rf"\s*\\frac\s*{_BRACED}\s*{_BRACED}")
 _ROOT = re.compile(rf"\\sqrt\s*(?:\[([^\]]*)\])?{_BRACED}")
-_STYLE = re.compile(rf"\\(?:text|mathrm|mathbf|textbf|mbox|operatorname|mathit|textit)\s*{_BRACED}")
+_COMMAND = re.compile(rf"\\(?!frac|sqrt|begin|end)[A-Za-z]+\s*{_BRACED}|(?<=[\^_]){_BRACED}")
+_MATRIX = re.compile(r"\\begin\{[a-z]*matrix\}(.*?)\\end\{[a-z]*matrix\}", re.DOTALL)
 _EVALUATED = re.compile(r"[\w.+\-*/^()!,]*")  # what is given to SymPy's parser, which evaluates
 _FORBIDDEN = re.compile(r"\^\{|\^\(|\^[0-9]+\^|\^[0-9][0-9]+|__")
 _BRACKETS = "()[]"
@@ -77,25 +82,27 @@ def _normal(text: str) -> str:
 
 
 def _plain(text: str) -> str:
-    """LaTeX as plain text: `a/b`, `sqrt(a)`, names of symbols; other commands vanish."""
+    """LaTeX as plain text: `a/b`, `sqrt(a)`, `[a b; c d]`, letters and signs; other commands vanish."""
     text = text.replace("\\tfrac", "\\frac").replace("\\dfrac", "\\frac")
-    text = re.sub(r"\\frac\s*(\w)\s*(\w)", r"\\frac{\1}{\2}", re.sub(r"\\sqrt\s*(\w)", r"\\sqrt{\1}", text))
-    for _ in range(20):
-        inner = _STYLE.sub(r"\1", text)
-        inner = _ROOT.sub(lambda m: f"{m[1] or ''}sqrt({m[2]})", _FRAC.sub(r" \1/\2", inner))
-        inner = re.sub(r"\{([^{}\\]*)\}", r"\1", inner) if inner == text else inner
-        if inner == text:
-            break
-        text = inner
-    text = re.sub(r"\\([,;:! ])", lambda m: "" if m[1] == "!" else " ", re.sub(r"\\(?:left|right)(?![a-z])", "", text))
-    return re.sub(
-        r"\\([A-Za-z]+)\s*|\\(.)",
-        lambda m: _SYMBOLS.get(m[1], m[1] if m[1] in _FUNCTIONS else "") if m[1] else m[2],
-        text,
-    ).strip()
+    text = _MATRIX.sub(lambda m: f"[{m[1].replace('&', ' ').replace(DOUBLE, ';')}]", text)
+    text = re.sub(
+        r"\\frac\s*(\w)\s*(?:(\w)|(?=\{))", lambda m: f"\\frac{{{m[1]}}}" + (f"{{{m[2]}}}" if m[2] else ""), text
+    )
+    text = re.sub(r"\\sqrt\s*(\w)", r"\\sqrt{\1}", text)
+    before = ""
+    while text != before:
+        before, text = text, _COMMAND.sub(lambda m: m[1] or m[2] or "", text)
+        text = _ROOT.sub(lambda m: f"{m[1] or ''}sqrt({m[2]})", _FRAC.sub(r" \1/\2", text))
+    text = re.sub(r"\\!|\\(?:left|right)(?![a-z])", "", re.sub(r"\\[,;: ]", " ", text))
+    return re.sub(r"\\([A-Za-z]+)\s*|\\(.)", lambda m: m[2] or _sign(m[1]), text).strip()
 
 
-_FUNCTIONS = frozenset("sin cos tan ln log exp max min".split())
+def _sign(name: str) -> str:
+    if name in _SYMBOLS or name in _FUNCTIONS:
+        return _SYMBOLS.get(name, name)
+    with suppress(KeyError):
+        return unicodedata.lookup(f"Greek small letter {name}")
+    return ""
 
 
 def _equal(reference: str, answer: str) -> bool:

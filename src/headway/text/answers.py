@@ -13,7 +13,7 @@ _BRACE = re.compile(r"(?<!\\)[{}]")
 _CLOSES = re.compile(r"<\|end_of_box\|>")
 _TAGGED = re.compile(r"<(?:final_)?answer>", re.IGNORECASE)
 _UNTAGGED = re.compile(r"</(?:final_)?answer>", re.IGNORECASE)
-# special tokens that a model's family leaves in a text: `<|im_end|>`, `<｜end▁of▁sentence｜>`, `</s>`, `[|endofturn|]`, ...
+# special tokens of any family: `<|im_end|>`, `<｜end▁of▁sentence｜>`, `</s>`, `[|endofturn|]`, `<end_of_turn>`, ...
 _SPECIAL = re.compile(
     r"<[|｜]/?[A-Za-z][\w▁ :.-]+[|｜]>|\[\|[a-z]+\|\]|<(?:start|end)_of_(?:turn|utterance)>|<\|turn>|<turn\|>"
     r"|</?(?:s|bos|eos|pad|seed:eos)>|\[/?INST\]|\[E(?:OS|OT)\]"
@@ -47,7 +47,8 @@ def last_box(text: str) -> str | None:
 
 
 def _in_boxes(text: str) -> str | None:
-    found, rest, last = [], "", 0
+    found: list[str] = []
+    rest, last = "", 0
     for start, stop in _boxes(text):
         content = text[start:stop]
         closed = stop < len(text)
@@ -68,7 +69,7 @@ def _in_boxes(text: str) -> str | None:
 
 
 def _boxes(text: str) -> list[tuple[int, int]]:
-    """Where the contents of a text's boxes are, those within another box aside; a box that is not closed is the last."""
+    """Where the contents of a text's boxes are, without those in another box; one that is not closed is the last."""
     found, start = [], text.find(BOX)
     while start >= 0:
         start, depth = start + len(BOX), 1

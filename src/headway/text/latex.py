@@ -4,11 +4,12 @@ import re
 import unicodedata
 from fractions import Fraction
 
-_RAISED = dict(zip("⁰¹²³⁴⁵⁶⁷⁸⁹⁺⁻ⁿ", "0123456789+-n", strict=True))
-_LOWERED = dict(zip("₀₁₂₃₄₅₆₇₈₉", "0123456789", strict=True))
+_RAISED, _LOWERED = "⁰¹²³⁴⁵⁶⁷⁸⁹⁺⁻ⁿ", "₀₁₂₃₄₅₆₇₈₉"
+_LEVEL = str.maketrans(_RAISED + _LOWERED, "0123456789+-n0123456789")
 _SIGNS = {
-    **dict.fromkeys("−–—‐‑‒", "-"), "×": r"\times ", "·": r"\cdot ", "⋅": r"\cdot ", "∙": r"\cdot ", "÷": "/", "⁄": "/",
-    "∕": "/", "≤": r"\le ", "≥": r"\ge ", "≠": r"\ne ", "±": r"\pm ", "∞": r"\infty ", "°": r"^{\circ}", "∪": r"\cup ",
+    **dict.fromkeys("−–—‐‑‒", "-"), "×": r"\times ", "·": r"\cdot ", "⋅": r"\cdot ", "∙": r"\cdot ", "÷": "/",
+    "⁄": "/", "∕": "/",
+    "≤": r"\le ", "≥": r"\ge ", "≠": r"\ne ", "±": r"\pm ", "∞": r"\infty ", "°": r"^{\circ}", "∪": r"\cup ",
     "∩": r"\cap ", "∈": r"\in ", "∅": r"\emptyset ", "√": "sqrt", "∛": "cbrt", "∖": r"\setminus ", "ℝ": r"\mathbb{R}",
 }  # fmt: skip
 _NAMES = "pi|theta|alpha|beta|phi|exp|ln|log|sinh|cosh|tanh|(?:arc)?(?:sin|cos|tan)|sec|csc|cot|infty|gcd|lcm"
@@ -41,8 +42,8 @@ def as_latex(text: str) -> str:
     `3√7`, `x²`, `pi/3`, `exp(4)`, `2**3`, `–6`, `∞`, `30°`; `1.2e-5` and `1.2x10^-5`; repeating decimals
     (`0.\overline{3}`, `0.(3)`, `0.333...`), mixed numbers (`1 2/3`), thousands after a thin space.
     """
-    for shifted, mark in ((_RAISED, "^"), (_LOWERED, "_")):
-        text = re.sub(f"[{''.join(shifted)}]+", lambda m: f"{mark}{{{''.join(map(shifted.get, m[0]))}}}", text)  # noqa: B023
+    text = re.sub(f"[{_RAISED}]+", lambda m: f"^{{{m[0].translate(_LEVEL)}}}", text)
+    text = re.sub(f"[{_LOWERED}]+", lambda m: f"_{{{m[0].translate(_LEVEL)}}}", text)
     text = re.sub("[¼-¾⅐-⅞]", lambda m: f" {unicodedata.normalize('NFKC', m[0])}", text)
     text = unicodedata.normalize("NFKC", "".join(_SIGNS.get(c, c) for c in text)).replace("⁄", "/")
     text = re.sub("[α-ω]", lambda m: f"\\{unicodedata.name(m[0]).split()[-1].lower()} ", text)

@@ -52,8 +52,4 @@ def _plain(text: str) -> str:
     while (inner := _WRAPPED.sub(r" \1 ", text)) != text:
         text = inner
     lines = _NO_TEXT.sub(" ", text).strip().splitlines()
-    return (
-        "\n".join(" ".join(line.split()) for line in lines).strip(" .")
-        if len(lines) != 1
-        else " ".join(lines[0].split())
-    )
+    return "\n".join(" ".join(line.split()) for line in lines)
