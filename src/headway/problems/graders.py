@@ -155,7 +155,7 @@ def _start_worker(judge: Judge) -> None:
     logging.disable(logging.WARNING)  # math-verify warns in each worker that its own timeouts are off
     # A judge imports at its first call; here that time does not count against an answer's deadline.
     with suppress(Exception):
-        judge("1", "1")
+        judge("x + 1", "1 + x")  # not equal as texts, which needs no import
     # beyond what is in use: a worker imports the script that started it, and torch maps gigabytes of addresses
     most = WORKER_MEMORY_BYTES
     with suppress(OSError, ValueError):  # not every system says what is in use

@@ -1,7 +1,7 @@
 """When an answer is mathematically equal to a reference: the rule of the grader `math-verify`."""
 
 import re
-from functools import lru_cache
+from functools import cache, lru_cache
 from math import floor
 from typing import Any
 
@@ -24,7 +24,7 @@ _STATED = re.compile(
 _TEXT = r"\\(?:text|textrm|mathrm|mbox|rm|mathsf)\s*\{\s*(?!(?:and|or)\b|million|billion|base|dots)~?[^{}]*\}"
 _POWER = r"(?:\^\s*(?:\{-?\d\}|-?\d))?"
 _GAP = r"(?:\\[ ,;:!]|~|[\s/*]|\\cdot|\\times)*"
-_SET_UNIT = re.compile(rf"(?<=[\d)}}!]){_GAP}{_TEXT}{_POWER}(?:{_GAP}{_TEXT}{_POWER})*\s*\.?$")
+_SET_UNIT = re.compile(rf"(?<=[\w)}}!\]]){_GAP}{_TEXT}{_POWER}(?:{_GAP}{_TEXT}{_POWER})*\s*\.?$")
 _NUMERAL = re.compile(
     r"(?<![\w\\])\(?([\dA-F]*\d[\dA-F]*|[A-F]+(?=_\{?16))\)?_\s*(?:\{([^{}]*(?:\{[^{}]*\})?)\}|(\d))"
 )
@@ -110,11 +110,17 @@ def _in_words(text: str) -> list[Any]:
 
 
 def _without_unit(text: str) -> str:
+    return _bare_unit().sub("", _SET_UNIT.sub("", text.strip().strip("$")))
+
+
+@cache
+def _bare_unit() -> re.Pattern[str]:
+    """Math-verify's units of three letters and more, after a number or a lone letter, and a few shorter ones."""
     from latex2sympy2_extended.math_normalization import units
 
-    words = "|".join(sorted((re.escape(u) for u in units if u.isalpha() and len(u) > 2), key=len, reverse=True))
-    text = _SET_UNIT.sub("", text.strip().strip("$"))
-    return re.sub(rf"(?<=[\d)}}])\s*(?:(?:{words}|cm|mm|km|kg|mg|ft|hr|lb|dollar)s?|inches|feet)\s*\.?$", "", text)
+    words = "|".join(sorted((u for u in units if u.isalpha() and len(u) > 2), key=len, reverse=True))
+    after = r"(?:(?<=[\d)}\]])\s*|(?<=[^A-Za-z\\][A-Za-z])\s+)"
+    return re.compile(rf"{after}(?:(?:{words}|cm|mm|km|kg|mg|ft|hr|lb|dollar)s?|inches|feet)\s*\.?$")
 
 
 def _rising(sign: str) -> str:
