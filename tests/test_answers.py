@@ -61,6 +61,24 @@ def test_an_end_token_of_any_family_ends_the_answer(text, end):
     assert extract_answer(text + end) == extract_answer(text + " " + end) == extract_answer(text)
 
 
+@pytest.mark.parametrize(
+    "text",
+    [
+        "\\boxed{" * 3000 + "}" * 3000,
+        "\\boxed{1}" + " $,;" * 50_000 + "x\\boxed{2}",
+        "\\boxed{" + "$. {}" * 50_000 + "x}",
+        "\\boxed{x}" * 20_000,
+        "<answer>" * 20_000,
+        "<|" + "a" * 200_000,
+        "\\boxed{1}\\text{" + " " * 100_000 + "\\boxed{2}",
+        "\\boxed{1}" + "a_{" * 50_000 + "\\boxed{2}",
+    ],
+)
+def test_a_long_hostile_text_is_read(text):
+    extract_answer(text)
+    last_box(text)
+
+
 @pytest.mark.parametrize("text", ["1 < |x| > 2", "a<b|c>d", "<x|y>", "{s : s > 1}", "x</sin", "f<|x|>g"])
 def test_what_looks_like_a_token_stays(text):
     assert extract_answer(text) == text

@@ -5,6 +5,8 @@ from collections.abc import Callable
 
 BOX = "\\boxed{"
 TAG = "<answer>"
+FAR = 80  # characters between two boxes of one answer
+NESTED = 8  # boxes in boxes that are opened
 
 Extract = Callable[[str], str | None]
 
@@ -46,7 +48,7 @@ def last_box(text: str) -> str | None:
     return closed[-1] if closed else None
 
 
-def _in_boxes(text: str) -> str | None:
+def _in_boxes(text: str, nested: int = 0) -> str | None:
     found: list[str] = []
     rest, last = "", 0
     for start, stop in _boxes(text):
@@ -60,8 +62,8 @@ def _in_boxes(text: str) -> str | None:
         rest += between
         if _BLANK.fullmatch(content):
             continue
-        content = (_in_boxes(content) or "") if BOX in content else content.strip()
-        if found and (content == found[-1] or not _BETWEEN.fullmatch(rest)):
+        content = (_in_boxes(content, nested + 1) or "") if BOX in content and nested < NESTED else content.strip()
+        if found and (content == found[-1] or len(rest) > FAR or not _BETWEEN.fullmatch(rest)):
             found = []
         found.append(content)
         rest = ""
