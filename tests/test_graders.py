@@ -35,14 +35,14 @@ def asked(*answers, reference="42"):
         ("\\boxed{1} no, \\boxed{2}", "2"),
         ("\\boxed{7", "7"),
         ("\\boxed{7\nand then {", "7"),
-        ("\\boxed{\\frac{1}{4}\nmore}", "\\frac{1}{4}"),
+        ("\\boxed{\\frac{1}{4}\nmore}", "\\frac{1}{4}\nmore"),
         ("\\boxed{ 4 2 }", "4 2"),
         ("  42 \n", "42"),
         ("4}2", "4}2"),
         ("\\boxed{}", None),
-        ("\\boxed{1} \\boxed{}", None),
+        ("\\boxed{1} \\boxed{}", "1"),
         ("\\boxed{", None),
-        ("\\boxed{\n42}", None),
+        ("\\boxed{\n42}", "42"),
         ("", None),
         (" \n", None),
     ],
@@ -157,7 +157,7 @@ def test_an_answer_too_long_is_wrong():
     assert InPlace(exact).grade(asked("42", long)) == [1.0, 0.0]
 
 
-@pytest.mark.parametrize("name", ["exact", "numeric", "countdown", "math-verify"])
+@pytest.mark.parametrize("name", ["exact", "numeric", "countdown", "math-verify", "deepscaler"])
 def test_graders_have_names(name):
     assert isinstance(load_grader(name), Grader)
 

@@ -62,7 +62,9 @@ def print_report(report: dict[str, Any], run: Path) -> None:
     out = Console()
     out.print(table)
     counts = ", ".join(f"{n} {outcome.replace('_', ' ')}" for outcome, n in report["counts"].items())
-    out.print(f"{report['n_traces']} traces of {report['n_problems']} problems: {counts}")
+    grader = report.get("settings", {}).get("grader")
+    graded = f", graded by {grader}" if grader else ""
+    out.print(f"{report['n_traces']} traces of {report['n_problems']} problems{graded}: {counts}")
     for caution in cautions(report):
         out.print(f"Caution: {caution}", highlight=False)
     branches, added = report["branches"]["branches"], report["precision"]["regret"]

@@ -19,8 +19,9 @@ from pathlib import Path
 from pebble import ProcessPool
 
 from headway.choices import lookup
-from headway.problems import countdown, countdown_text, gym
-from headway.text.answers import BOX
+from headway.problems import countdown, countdown_text, deepscaler, gym
+from headway.problems.math_rules import judge_math
+from headway.text.answers import last_box
 from headway.text.known_answers import Candidates, written
 from headway.types import Grader, HeadwayError, Problem
 
@@ -32,11 +33,6 @@ DEADLINE_S = 5.0
 WORKER_MEMORY_BYTES = 2 * 2**30
 ATTEMPTS = 4
 
-# Adjacent words or a word before a colon, a unit after a number, a delimited formula, more than one line.
-_WORDS = re.compile(r"[A-Za-z]{2,}(?:[ ,]+[A-Za-z]{2,}|:)|\d\s+[A-Za-z]{2,}\W*$|\$|\\[(\[]|\n")
-_COMMAND = re.compile(r"\\(?:text|textbf|mbox|mathrm|operatorname)\s*\{[^{}]*\}|\\[A-Za-z]+")
-_E_NOTATION = re.compile(r"(?<![\w.])(\d+\.?\d*|\.\d+)[eE]([-+]?\d{1,4})(?![\w.^])")
-_POWER = r"\1 \\times 10^{\2}"
 _NUMBER = re.compile(r"[-+]?(?:\d[\d,]*)?\.?\d+(?:[eE][-+]?\d{1,3})?")
 
 
@@ -146,6 +142,12 @@ class Pooled(AbstractContextManager["Pooled"]):
                 rewards[key] = None
 
 
+class Boxed(Pooled):
+    """A pooled grader whose answers are in the last box of a text, or nowhere."""
+
+    extract = staticmethod(last_box)
+
+
 def _start_worker(judge: Judge) -> None:
     import resource
 
@@ -153,31 +155,12 @@ def _start_worker(judge: Judge) -> None:
     logging.disable(logging.WARNING)  # math-verify warns in each worker that its own timeouts are off
     # A judge imports at its first call; here that time does not count against an answer's deadline.
     with suppress(Exception):
-        judge("1", "1")
+        judge("x + 1", "1 + x")  # not equal as texts, which needs no import
     # beyond what is in use: a worker imports the script that started it, and torch maps gigabytes of addresses
     most = WORKER_MEMORY_BYTES
     with suppress(OSError, ValueError):  # not every system says what is in use
         most += int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
     resource.setrlimit(resource.RLIMIT_AS, (most, most))
-
-
-def judge_math(answer: str, reference: str) -> bool | None:
-    """Whether math-verify finds the answer equal to the reference; None if it cannot read the reference.
-
-    Both are parsed as expressions; `4.5e33` is a number. An answer in words is also searched for its number or
-    formula; an expression is not, since the last number of `8n^2 + 1` is no answer. Math-verify's own timeouts are
-    off: they use signals, and here the process is killed instead.
-    """
-    from math_verify import parse, verify
-
-    gold = parse(f"{BOX}{_E_NOTATION.sub(_POWER, reference)}}}", parsing_timeout=None)
-    if not gold:
-        return None
-    texts = [f"{BOX}{_E_NOTATION.sub(_POWER, answer)}}}"]
-    if _WORDS.search(_COMMAND.sub(" ", answer)):
-        texts.append(_E_NOTATION.sub(f"${_POWER}$", answer))
-    found = (parse(text, parsing_timeout=None) for text in texts)
-    return any(verify(gold, f, timeout_seconds=None) for f in found if f)
 
 
 def load_grader(name: str) -> Grader:
@@ -199,5 +182,6 @@ GRADERS: dict[str, Callable[[], Grader]] = {
         competence=countdown_text.competence,
     ),
     "math-verify": lambda: Pooled(judge_math, compares=True),
+    "deepscaler": lambda: Boxed(deepscaler.judge, compares=True),
     "gym": _gym,
 }

@@ -12,7 +12,7 @@ from headway.engines.streaming import Parts, at_once, in_parts
 from headway.engines.window import counting
 from headway.procedures.forced import Forced, Segmenter, end_of, forced_answers
 from headway.procedures.sample import TraceKey, derive_seed, grade_traces
-from headway.text.answers import answer_after
+from headway.text.answers import answer_after, extract_answer
 from headway.text.known_answers import Forms, KnownAnswers
 from headway.text.offsets import decode_with_offsets
 from headway.types import (
@@ -164,10 +164,11 @@ class Prover:
         """A completion as a branch without its reward."""
         ids, tokenizer = completion.token_ids, self.engine.tokenizer
         text = tokenizer.decode(ids, skip_special_tokens=True)
+        extract = getattr(self.grader, "extract", extract_answer)
         known = mark_known and self.forms(forced).wrote(ids, decode_with_offsets(tokenizer, ids))
         return Branch(
             *forced.key, forced.boundary, number, text, forced.tokens + len(ids), len(ids),
-            answer_after(forced.text, text), logprob=completion.logprob, token_ids=ids, known=known,
+            answer_after(forced.text, text, extract), logprob=completion.logprob, token_ids=ids, known=known,
             end=end_of(forced.text, completion, tokenizer.decode(ids, skip_special_tokens=False)),
         )  # fmt: skip
 

@@ -9,11 +9,13 @@ from msgspec import structs
 
 from headway.choices import Option, Options
 from headway.engines.streaming import in_parts
+from headway.text.answers import Extract
 from headway.text.offsets import decode_with_offsets, token_at
 from headway.text.prompts import prompt_ids
 from headway.text.tags import ThinkTags
 from headway.text.thoughts import read_answer, read_thought
 from headway.types import (
+    Branch,
     Completion,
     Engine,
     Graded,
@@ -139,9 +141,22 @@ def shortened(trace: Trace, end: int) -> Trace:
 
 
 def grade_traces(traces: Sequence[Graded], problems: dict[str, Problem], grader: Grader) -> list[Graded]:
-    """Traces, branches or attempts with their rewards. No answer is a reward of 0."""
+    """Traces, branches or attempts with their rewards. No answer is a reward of 0.
+
+    A grader with an `extract` of its own (text after the thinking -> answer or None) finds the answers by it.
+    """
+    if extract := getattr(grader, "extract", None):
+        traces = [_reread(t, extract) for t in traces]
     rewards = grade_answers([t.problem_id for t in traces], [t.answer for t in traces], problems, grader)
     return [structs.replace(t, reward=reward) for t, reward in zip(traces, rewards, strict=True)]
+
+
+def _reread(graded: Graded, extract: Extract) -> Graded:
+    """A trace or an attempt with its answer by another rule; a branch has had it since it was made."""
+    if graded.answer is None or isinstance(graded, Branch):
+        return graded
+    text = graded.text[len(graded.thought) :] if isinstance(graded, Trace) else graded.text
+    return structs.replace(graded, answer=extract(text))
 
 
 def grade_answers(

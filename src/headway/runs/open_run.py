@@ -71,10 +71,13 @@ class OpenRun(ExitStack):
     @cached_property
     def grader(self) -> Grader:
         """The grader: that of the settings, or of the problems."""
-        if self._given is not None:
-            return self._given
-        named = self.settings.problems.grader
-        return self._closing(load_grader(self.problems.grader if named == "auto" else named))
+        return self._given if self._given is not None else self._closing(load_grader(self.grader_name))
+
+    @property
+    def grader_name(self) -> str:
+        """Which grader makes the run's numbers: its name, or that of a Python function."""
+        named = self.settings.functions.get("grader", self.settings.problems.grader)
+        return self.problems.grader if named == "auto" else named
 
     def _closing(self, opened: T) -> T:
         if hasattr(opened, "close"):

@@ -36,7 +36,7 @@ def page_run(run: OpenRun, label: str | None = None) -> PageRun:
     report["settings"] = {
         "engine": s.engine.name, "dtype": s.engine.dtype, "temperature": s.sampling.temperature,
         "top_p": s.sampling.top_p, "seed": s.sampling.seed, "traces": s.sampling.traces,
-        "grader": run.problems.grader if s.problems.grader == "auto" else s.problems.grader,
+        "grader": run.grader_name,
         "values": s.proving.values, "branches": s.proving.branches, "segment": s.cutting.segment,
     }  # fmt: skip
     report["branches"] = branch_counts(made)

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from functools import cache
 from typing import NamedTuple
 
-from headway.text.answers import extract_answer
+from headway.text.answers import Extract, extract_answer
 from headway.text.tags import FORMATS, ThinkTags, opening_of
 
 # gpt-oss as its tokenizer decodes it without special tokens; no model is prompted so
@@ -80,9 +80,9 @@ def read_thought(text: str, tags: ThinkTags) -> Thought:
     return Thought(start, first.start(), _answers(text, tags, first.end()))
 
 
-def read_answer(text: str, thought: Thought) -> str | None:
+def read_answer(text: str, thought: Thought, extract: Extract = extract_answer) -> str | None:
     """The answer in the text after the thinking; None if there is none or the thinking is not closed."""
-    return None if thought.answer is None else extract_answer(bare(text[thought.answer :]))
+    return None if thought.answer is None else extract(bare(text[thought.answer :]))
 
 
 def read_written(text: str, formats: Sequence[ThinkTags]) -> Written | None:

@@ -4,6 +4,7 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any
 
 from headway.procedures.sample import grade_answers
+from headway.text.answers import extract_answer
 from headway.text.prompts import question_of
 from headway.text.tags import ThinkTags
 from headway.text.thoughts import read_answer, read_thought
@@ -45,7 +46,8 @@ def outcome_reward(
             sampled = [[t for t in ids if t not in omitted] for ids in completion_ids]
             texts = [tokenizer.decode(ids, skip_special_tokens=False) for ids in sampled]
             read = [read_thought(text, tags) for text in texts]
-            answers = [read_answer(text, thought) for text, thought in zip(texts, read, strict=True)]
+            extract = getattr(grader, "extract", extract_answer)
+            answers = [read_answer(text, thought, extract) for text, thought in zip(texts, read, strict=True)]
             rows = ({"id": i, "prompt": p, "answer": a} for i, p, a in zip(id, prompts, answer, strict=True))
             rewards = grade_answers(id, answers, {row["id"]: problem_of(row) for row in rows}, grader)
             thoughts = [text[thought.start : thought.stop] for text, thought in zip(texts, read, strict=True)]
