@@ -288,7 +288,7 @@ def main() -> None:
         code = INTERRUPTED if isinstance(ended, KeyboardInterrupt) else ended.code
         if code in (INTERRUPTED, TERMINATED):
             signal.signal(signal.SIGINT, signal.SIG_DFL)  # a second Ctrl-C does not wait for requests in flight
-            print_message(f"stopped; {CONTINUES.get(next(iter(arguments), ""), KEPT)}")
+            print_message(f"stopped; {CONTINUES.get(next(iter(arguments), ''), KEPT)}")
         sys.exit(code)
     except Exception as error:
         print_error(error, whole=TRACEBACK in sys.argv)
