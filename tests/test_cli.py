@@ -288,7 +288,9 @@ def test_all_of_an_errors_traceback_is_shown_if_asked_for_with_any_command(
     for arguments in (["--traceback", "report", "--out", "nowhere"], ["report", "--out", "nowhere", "--traceback"]):
         assert run(*arguments, monkeypatch=monkeypatch) == 2
         error = capsys.readouterr().err
-        assert "Traceback (most recent call last)" in error and error.splitlines()[-1].startswith("headway: nowhere is")
+        assert "Traceback (most recent call last)" in error and error.splitlines()[-1].startswith(
+            "headway: nowhere is"
+        )
 
 
 def test_a_message_of_the_operating_system_is_one_line(

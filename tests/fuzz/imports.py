@@ -134,13 +134,26 @@ def _sizes() -> Iterator[Case]:
         yield case(f"prompt-{megabytes}", "rows.jsonl", _jsonl([{**ROWS[0], "prompt": "x " * (megabytes << 19)}]))
         yield case(f"parquet-bomb-{megabytes}", "rows.parquet", bomb(one, "completion", megabytes))
         yield case(f"parquet-bomb-aside-{megabytes}", "rows.parquet", bomb(one, "other", megabytes))
-    yield case("completion-20-builtin", "rows.jsonl", _jsonl([{**ROWS[0], "completion": "7 " * (10 << 20)}]), model="builtin:countdown")
+    yield case(
+        "completion-20-builtin",
+        "rows.jsonl",
+        _jsonl([{**ROWS[0], "completion": "7 " * (10 << 20)}]),
+        model="builtin:countdown",
+    )
     yield case("parquet-rows", "rows.parquet", rows_bomb({k: v[0] for k, v in one.items()}, 5000))
     yield case("many-completions", "rows.jsonl", _jsonl([{**ROWS[0], "completion": ["<think>a</think>4"] * 3000}]))
-    yield case("many-tags", "rows.jsonl", _jsonl([{**ROWS[0], "completion": "<think>" * 20_000 + "</think>" * 20_000}]))
-    yield case("open-boxes", "rows.jsonl", _jsonl([{**ROWS[0], "completion": "<think>a</think>" + "\\boxed{" * 50_000}]))
+    yield case(
+        "many-tags", "rows.jsonl", _jsonl([{**ROWS[0], "completion": "<think>" * 20_000 + "</think>" * 20_000}])
+    )
+    yield case(
+        "open-boxes", "rows.jsonl", _jsonl([{**ROWS[0], "completion": "<think>a</think>" + "\\boxed{" * 50_000}])
+    )
     yield case("boxed-reference", "rows.jsonl", _jsonl([{**ROWS[0], "answer": "\\boxed{" * 20_000 + "4"}]))
-    for kind, text in {"power": "9^{9^{9^{9}}}", "factorial": "\\boxed{99999999!}", "frac": "\\frac{" * 3000 + "1"}.items():
+    for kind, text in {
+        "power": "9^{9^{9^{9}}}",
+        "factorial": "\\boxed{99999999!}",
+        "frac": "\\frac{" * 3000 + "1",
+    }.items():
         bombs = [{**ROWS[0], "completion": f"<think>a</think>\\boxed{{{text}}}"}]
         yield case(f"math-{kind}", "rows.jsonl", _jsonl(bombs), "--grader", "math-verify")
 
@@ -162,8 +175,18 @@ def _options() -> Iterator[Case]:
     yield case("jsonl-as-eval", "log.eval", data, must="stop")
     yield case("rows-as-json", "rows.json", data)
     yield case("empty", file, b"", must="stop")
-    for kind, identity in (("traversal", "../../../x"), ("absolute", "/etc/x"), ("nul", "a\0b"), ("long", "i" * 10_000)):
+    for kind, identity in (
+        ("traversal", "../../../x"),
+        ("absolute", "/etc/x"),
+        ("nul", "a\0b"),
+        ("long", "i" * 10_000),
+    ):
         yield case(f"id-{kind}", file, _jsonl([{**ROWS[0], "id": identity}]))
-    gym = {"id": "n_queens/0/0", "prompt": "q", "completion": '<think>x</think>\\boxed{[open("PWN","w").write("x")]}', "answer": "1"}
+    gym = {
+        "id": "n_queens/0/0",
+        "prompt": "q",
+        "completion": '<think>x</think>\\boxed{[open("PWN","w").write("x")]}',
+        "answer": "1",
+    }
     for task in ("n_queens", "binary_matrix", "sudoku"):
         yield case(f"gym-{task}", file, _jsonl([{**gym, "id": f"{task}/0/0"}]), "--grader", "gym", must="stop")

@@ -8,13 +8,25 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-from headway.engines.loading import model_path
-
 from fuzz.mutate import damaged
 from fuzz.runner import Case
+from headway.engines.loading import model_path
 
 SOURCE = Path(model_path("builtin:countdown"))
-ASKED = ("--model", "model", "--problems", "countdown", "--limit", "1", "--traces", "1", "--budget", "16", "--out", "out")
+ASKED = (
+    "--model",
+    "model",
+    "--problems",
+    "countdown",
+    "--limit",
+    "1",
+    "--traces",
+    "1",
+    "--budget",
+    "16",
+    "--out",
+    "out",
+)
 MEASURED = (*ASKED, "--branches", "1", "--answer-tokens", "8")
 CONFIGS: dict[str, Any] = {
     "hidden_size": (0, -160, 161, 160.5, "160", None, 10**9), "num_hidden_layers": (0, -1, 5, 10**7, "x"),
@@ -40,7 +52,9 @@ TEMPLATES = {
 }  # fmt: skip
 
 
-def case(name: str, change: Callable[[Path], None], command: str = "sample", *options: str, must: Any = "either") -> Case:
+def case(
+    name: str, change: Callable[[Path], None], command: str = "sample", *options: str, must: Any = "either"
+) -> Case:
     """Samples from a changed copy of the built-in model; or measures, imports, trains with it."""
 
     def make(folder: Path) -> None:
@@ -107,9 +121,16 @@ def cases() -> Iterator[Case]:
         yield case(f"weight-reshaped-{command}", _weights(_reshaped), command, must="stop")
         for file in SOURCE.iterdir():
             if command == "sample" or file.name in ("model.safetensors", "config.json"):
-                yield case(f"without-{file.name}-{command}", lambda model, name=file.name: (model / name).unlink(), command)
+                yield case(
+                    f"without-{file.name}-{command}", lambda model, name=file.name: (model / name).unlink(), command
+                )
                 yield case(f"empty-{file.name}-{command}", _bytes(file.name, lambda data: b""), command)
-                yield case(f"half-{file.name}-{command}", _bytes(file.name, lambda data: data[: len(data) // 2]), command, must="stop")
+                yield case(
+                    f"half-{file.name}-{command}",
+                    _bytes(file.name, lambda data: data[: len(data) // 2]),
+                    command,
+                    must="stop",
+                )
     for name, made in {
         "header-huge": lambda data: struct.pack("<Q", 2**63) + data[8:], "header-zero": lambda data: struct.pack("<Q", 0) + data[8:],
         "header-long": lambda data: struct.pack("<Q", 10**8) + data[8:], "text": lambda data: b"version https://git-lfs.github.com/spec/v1\n",
@@ -130,24 +151,45 @@ def cases() -> Iterator[Case]:
         yield case(f"template-{name}", _bytes("chat_template.jinja", lambda data, text=text: text.encode()), "sample")
     for name in ("syntax", "zero", "loops"):
         template = TEMPLATES[name]
-        yield case(f"template-{name}-train", _bytes("chat_template.jinja", lambda data, t=template: t.encode()), "train", must="stop")
+        yield case(
+            f"template-{name}-train",
+            _bytes("chat_template.jinja", lambda data, t=template: t.encode()),
+            "train",
+            must="stop",
+        )
     for field, value in (("tokenizer_class", "Evil"), ("tokenizer_class", 3), ("eos_token", None), ("eos_token", 5), ("pad_token", None),
                          ("model_max_length", -1), ("extra_special_tokens", {"a": 1}), ("auto_map", {"AutoTokenizer": ["evil.T", None]}),
                          ("chat_template", {"a": 1}), ("backend", "x")):  # fmt: skip
-        yield case(f"tokenizer-{field}-{value!r:.6}".replace("/", ""), _json("tokenizer_config.json", **{field: value}))
-    for field, value in (("eos_token_id", "x"), ("eos_token_id", [[1]]), ("temperature", -1), ("do_sample", "x"), ("max_length", -5)):
+        yield case(
+            f"tokenizer-{field}-{value!r:.6}".replace("/", ""), _json("tokenizer_config.json", **{field: value})
+        )
+    for field, value in (
+        ("eos_token_id", "x"),
+        ("eos_token_id", [[1]]),
+        ("temperature", -1),
+        ("do_sample", "x"),
+        ("max_length", -5),
+    ):
         yield case(f"generation-{field}-{value!r:.4}", _json("generation_config.json", **{field: value}))
     for file in ("config.json", "tokenizer.json", "tokenizer_config.json", "model.safetensors"):
         for i in range(6):
-            yield case(f"damaged-{i}-{file}", _bytes(file, lambda data, seed=f"models {file} {i}": damaged(data, seed)))
+            yield case(
+                f"damaged-{i}-{file}", _bytes(file, lambda data, seed=f"models {file} {i}": damaged(data, seed))
+            )
     for dtype in ("evil", "float8_e4m3fn", "bfloat16", "int8", "Tensor", "nn", "", "auto"):
         yield case(f"dtype-{dtype}", lambda model: None, "sample", "--dtype", dtype)
     yield case("no-folder", shutil.rmtree, must="stop")
     yield case("file-instead", lambda model: (shutil.rmtree(model), model.write_text("x")), must="stop")
     yield case("shards-missing", _sharded, must="stop")
     yield case("pickle", _pickled, must="stop")
-    yield case("template-missing-thoughts", _bytes("chat_template.jinja", lambda d: d.replace(b"<think>", b"")), "measure")
-    yield case("loop-link", lambda model: ((model / "config.json").unlink(), (model / "config.json").symlink_to("config.json")), must="stop")
+    yield case(
+        "template-missing-thoughts", _bytes("chat_template.jinja", lambda d: d.replace(b"<think>", b"")), "measure"
+    )
+    yield case(
+        "loop-link",
+        lambda model: ((model / "config.json").unlink(), (model / "config.json").symlink_to("config.json")),
+        must="stop",
+    )
     yield case("pipe", lambda model: ((model / "config.json").unlink(), os.mkfifo(model / "config.json")), must="stop")
 
 

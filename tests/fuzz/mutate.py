@@ -92,7 +92,9 @@ def damaged(data: bytes, seed: str) -> bytes:
                 for spot in (rng.randrange(len(data)) for _ in range(20) if data):
                     data = data[:spot] + bytes([data[spot] ^ (1 << rng.randrange(8))]) + data[spot + 1 :]
             case 7:
-                data = data.replace(rng.choice((b'"', b",", b"{", b"}", b"\n", b":")), rng.choice((b"", b" ", b"[")), 3)
+                data = data.replace(
+                    rng.choice((b'"', b",", b"{", b"}", b"\n", b":")), rng.choice((b"", b" ", b"[")), 3
+                )
             case 8:
                 data = data[at:] + data[:at]
     return data

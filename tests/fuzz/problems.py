@@ -26,7 +26,17 @@ VERL = [
     for i, row in enumerate(ROWS)
 ]  # fmt: skip
 SHORT = ("--model", "scripted", "--traces", "1", "--budget", "64", "--out", "out")
-TEMPLATES = ("{problem}", "", "{}", "{problem!r}", "{problem.__class__}", "{{problem}}", "{problem}{problem}", "x", "\n")
+TEMPLATES = (
+    "{problem}",
+    "",
+    "{}",
+    "{problem!r}",
+    "{problem.__class__}",
+    "{{problem}}",
+    "{problem}{problem}",
+    "x",
+    "\n",
+)
 
 
 def _jsonl(rows: list[dict[str, Any]]) -> bytes:
@@ -113,14 +123,18 @@ def _shapes() -> Iterator[Case]:
     yield case("csv-formula", "rows.csv", b"id,prompt,answer\n=1+1,a?,1\n@x,b?,2\n")
     yield case("csv-ragged", "rows.csv", b"prompt,answer\na?\n", must="stop")
     yield case("csv-semicolons", "rows.csv", b"prompt;answer\na?;1\n", must="stop")
-    yield case("parquet-no-rows", "rows.parquet", table({"prompt": COLUMNS["text"][:0], "answer": COLUMNS["text"][:0]}))
+    yield case(
+        "parquet-no-rows", "rows.parquet", table({"prompt": COLUMNS["text"][:0], "answer": COLUMNS["text"][:0]})
+    )
     yield case("parquet-no-columns", "rows.parquet", table({}), must="stop")
     for megabytes in (3, 100, 300):
         data = bomb({"prompt": ["2 + 2?"], "answer": ["4"]}, "prompt", megabytes)
         yield case(f"parquet-bomb-{megabytes}", "rows.parquet", data)
         data = bomb({"prompt": ["2 + 2?"], "answer": ["4"]}, "level", megabytes)
         yield case(f"parquet-bomb-aside-{megabytes}", "rows.parquet", data)
-    yield case("parquet-rows-bomb", "rows.parquet", rows_bomb({"prompt": "2?", "answer": "4"}, 20_000_000), "--limit", "2")
+    yield case(
+        "parquet-rows-bomb", "rows.parquet", rows_bomb({"prompt": "2?", "answer": "4"}, 20_000_000), "--limit", "2"
+    )
     yield case("array-of-arrays", "rows.json", b"[[1, 2], [3, 4]]", must="stop")
     yield case("array-empty", "rows.json", b"[]", must="stop")
     yield case("object-of-rows", "rows.json", json.dumps({"data": ROWS}).encode())
@@ -152,5 +166,7 @@ def _options() -> Iterator[Case]:
         yield case(f"template-{i}", file, data, "--prompt-template", template)
     for i, limit in enumerate(("0", "-1", "1", "1e9", "99999999999999999999", "nan", "")):
         yield case(f"limit-{i}", file, data, "--limit", limit)
-    for i, spec in enumerate(("", ".", "/", "hub:", "hub:a", "hub:a/b:c@d@e", "gym:", "gym:../x", "gym:nowhere", "\0x")):
+    for i, spec in enumerate(
+        ("", ".", "/", "hub:", "hub:a", "hub:a/b:c@d@e", "gym:", "gym:../x", "gym:nowhere", "\0x")
+    ):
         yield Case(f"spec-{i}", ("sample", "--problems", spec, *SHORT), lambda folder: None, "stop")

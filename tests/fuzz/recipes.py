@@ -57,12 +57,17 @@ PLAUSIBLE: dict[str, tuple[str, ...]] = {  # values that are written by people, 
 def case(name: str, data: bytes | str, *flags: str, must: Any = "either") -> Case:
     """Trains by a recipe."""
     text = data if isinstance(data, bytes) else data.encode("utf-8", "surrogatepass")
-    return Case(name, ("train", "--config", "r.yaml", *flags), lambda folder: (folder / "r.yaml").write_bytes(text) and None, must)
+    return Case(
+        name,
+        ("train", "--config", "r.yaml", *flags),
+        lambda folder: (folder / "r.yaml").write_bytes(text) and None,
+        must,
+    )
 
 
-def changed(key: str, value: str) -> str:
+def changed(key: str, value: str, recipe: str = TEXT) -> str:
     """The recipe with a value, as YAML text, of a key."""
-    lines = [line for line in TEXT.splitlines() if not line.startswith(f"{key}:")]
+    lines = [line for line in recipe.splitlines() if not line.startswith(f"{key}:")]
     return "\n".join([*lines, f"{key}: {value}"]) + "\n"
 
 
@@ -129,10 +134,9 @@ def _writes_recipe(folder: Path) -> None:
 def _pairs() -> Iterator[Case]:
     """Two accidents at once: keys and values drawn at random."""
     rng = random.Random("recipes")
-    keys, values = (*OURS, *THEIRS), list(VALUES.items())
+    keys, values = (*OURS, *THEIRS), list(VALUES.values())
     for i in range(60):
         text = TEXT
         for key in rng.sample(keys, 2):
-            kind, value = rng.choice(values)
-            text = "\n".join([line for line in text.splitlines() if not line.startswith(f"{key}:")] + [f"{key}: {value}"]) + "\n"
+            text = changed(key, rng.choice(values), text)
         yield case(f"pair-{i}", text)

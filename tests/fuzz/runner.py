@@ -4,6 +4,7 @@ A case is right if it works, or if it ends with one message and exit code 2 and 
 paid once, before the first fork.
 """
 
+import contextlib
 import json
 import os
 import resource
@@ -81,12 +82,11 @@ def run(case: Case, folder: Path) -> Outcome:
     start = time.monotonic()
     if (child := os.fork()) == 0:
         _become(case, folder, log)
-    code = _wait(child, start + SECONDS)
+    ended = _ends(child, start + SECONDS)
     _, status, used = os.wait4(child, 0)
     seconds = time.monotonic() - start
     _end_session(child)
-    code = code and os.waitstatus_to_exitcode(status)
-    code = None if code is None else os.waitstatus_to_exitcode(status)
+    code = os.waitstatus_to_exitcode(status) if ended else None
     said = log.read_text(errors="replace")
     memory = max(0, used.ru_maxrss * 1024 - own)
     wrong = judge(case, folder, before, code, memory, said)
@@ -168,23 +168,19 @@ def _become(case: Case, folder: Path, log: Path) -> None:
         os._exit(code)
 
 
-def _wait(child: int, until: float) -> int | None:
-    """1 once the process has ended by itself, None if it was killed at this time."""
+def _ends(child: int, until: float) -> bool:
+    """Waits for the process until this time and then kills it; returns whether it ended by itself."""
     handle = os.pidfd_open(child)
-    try:
-        ended, _, _ = select.select([handle], [], [], max(0.0, until - time.monotonic()))
-    finally:
-        os.close(handle)
+    ended, _, _ = select.select([handle], [], [], max(0.0, until - time.monotonic()))
+    os.close(handle)
     if not ended:
         os.kill(child, signal.SIGKILL)
-    return 1 if ended else None
+    return bool(ended)
 
 
 def _end_session(leader: int) -> None:
-    try:
+    with contextlib.suppress(ProcessLookupError):
         os.killpg(leader, signal.SIGKILL)
-    except ProcessLookupError:
-        pass
 
 
 def _resident() -> int:

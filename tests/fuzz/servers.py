@@ -28,7 +28,20 @@ class Request(NamedTuple):
 
 Behaviour = Callable[[Request], Iterator[bytes | float]]
 IDS = [40, 41, 42, 43]
-OPTIONS = ("--retries", "1", "--timeout", "2", "--concurrency", "2", "--traces", "1", "--branches", "1", "--answer-tokens", "8")
+OPTIONS = (
+    "--retries",
+    "1",
+    "--timeout",
+    "2",
+    "--concurrency",
+    "2",
+    "--traces",
+    "1",
+    "--branches",
+    "1",
+    "--answer-tokens",
+    "8",
+)
 ASKED = ("measure", "--model", "m", "--engine", "api", "--tokenizer", "builtin:countdown", "--problems", "countdown",
          "--limit", "1", "--budget", "16", *OPTIONS, "--out", "out")  # fmt: skip
 
@@ -37,13 +50,24 @@ def answer(request: Request) -> dict[str, Any]:
     """A right answer: as many completions as asked for."""
     count = min(int(request.body.get("n") or 1), 64)
     each = {"text": "1+2</think>3", "finish_reason": "stop", "token_ids": None, "logprobs": None, "stop_reason": None}
-    return {"id": "c", "object": "text_completion", "model": "m", "choices": [{"index": i, **each} for i in range(count)], "usage": {}}
+    return {
+        "id": "c",
+        "object": "text_completion",
+        "model": "m",
+        "choices": [{"index": i, **each} for i in range(count)],
+        "usage": {},
+    }
 
 
 def http(body: bytes, status: str = "200 OK", *headers: str, length: int | None = None) -> bytes:
     """A whole response."""
     size = len(body) if length is None else length
-    lines = [f"HTTP/1.1 {status}", f"Content-Length: {size}", *(headers or ("Content-Type: application/json",)), "Connection: close"]
+    lines = [
+        f"HTTP/1.1 {status}",
+        f"Content-Length: {size}",
+        *(headers or ("Content-Type: application/json",)),
+        "Connection: close",
+    ]
     return "\r\n".join(lines).encode("latin-1") + b"\r\n\r\n" + body
 
 
@@ -101,12 +125,44 @@ MEGABYTE = b" " * 2**20
 
 def _statuses() -> Iterator[tuple[str, Behaviour]]:
     said = json.dumps({"error": {"message": "no\x1b[31m\n" * 20}}).encode()
-    for code in (201, 204, 206, 299, 300, 304, 400, 401, 402, 403, 404, 405, 408, 409, 413, 418, 422, 429, 451, 500, 501, 502, 503, 504, 529, 599, 600, 999):
+    for code in (
+        201,
+        204,
+        206,
+        299,
+        300,
+        304,
+        400,
+        401,
+        402,
+        403,
+        404,
+        405,
+        408,
+        409,
+        413,
+        418,
+        422,
+        429,
+        451,
+        500,
+        501,
+        502,
+        503,
+        504,
+        529,
+        599,
+        600,
+        999,
+    ):
         yield f"status-{code}", of(lambda r, code=code: http(said, f"{code} X"))
     for code in (400, 401, 404, 422, 429, 500):
         echo = json.dumps({"error": {"message": f"bad header Authorization: Bearer {SECRET}"}}).encode()
         yield f"echo-key-{code}", of(lambda r, code=code, echo=echo: http(echo, f"{code} X"))
-        yield f"echo-key-plain-{code}", of(lambda r, code=code: http(f"token {SECRET} refused".encode(), f"{code} X", "Content-Type: text/plain"))
+        yield (
+            f"echo-key-plain-{code}",
+            of(lambda r, code=code: http(f"token {SECRET} refused".encode(), f"{code} X", "Content-Type: text/plain")),
+        )
     for name, body in {"html": b"<html>" + b"x" * 5000, "empty": b"", "null": b"null", "list": b"[1]", "number": b"4", "text": b'"no"',
                        "nested": b"[" * 100_000, "message-list": b'{"error": {"message": [1, {}]}}', "error-text": b'{"error": "no"}',
                        "detail": b'{"detail": [{"msg": "x", "loc": []}]}', "bytes": bytes(range(256))}.items():  # fmt: skip
@@ -115,7 +171,10 @@ def _statuses() -> Iterator[tuple[str, Behaviour]]:
     for charset in ("base64", "x", "utf-16", "rot13", "", "idna", "hex", "zlib", "undefined"):
         for code in ("400 X", "200 OK"):
             header = f"Content-Type: application/json; charset={charset}"
-            yield f"charset-{charset}-{code[:3]}", of(lambda r, h=header, c=code: http(json.dumps(answer(r)).encode(), c, h))
+            yield (
+                f"charset-{charset}-{code[:3]}",
+                of(lambda r, h=header, c=code: http(json.dumps(answer(r)).encode(), c, h)),
+            )
     yield "error-50MB", of(lambda r: http(b'{"error": {"message": "' + b"x" * (50 << 20) + b'"}}', "400 X"))
     for after in ("1", "99999999", "-1", "x", "Wed, 21 Oct 2099 07:28:00 GMT", "nan", "1e400"):
         yield f"retry-after-{after[:8]}", of(lambda r, a=after: http(b"{}", "429 X", f"Retry-After: {a}"))
@@ -123,7 +182,10 @@ def _statuses() -> Iterator[tuple[str, Behaviour]]:
 
 def _redirects() -> Iterator[tuple[str, Behaviour]]:
     for code in (301, 302, 303, 307, 308):
-        yield f"redirect-{code}", of(lambda r, c=code: http(b"", f"{c} X", f"Location: http://localhost:{PORT[0]}/good/v1/completions"))
+        yield (
+            f"redirect-{code}",
+            of(lambda r, c=code: http(b"", f"{c} X", f"Location: http://localhost:{PORT[0]}/good/v1/completions")),
+        )
     for name, target in {"itself": "", "nowhere": "http://127.0.0.1:9/", "file": "file:///etc/passwd", "bad": "http://[", "user": "http://u:p@localhost/",
                          "bytes": "/\xff\xfe"}.items():  # fmt: skip
         yield f"redirect-to-{name}", of(lambda r, t=target: http(b"", "307 X", f"Location: {t or r.path}"))
@@ -142,11 +204,30 @@ def _bodies() -> Iterator[tuple[str, Behaviour]]:
     for name, ids in {"far": [10**6], "edge": [2**31 - 1], "past": [2**31], "negative": [-1], "bool": [True], "many": [5] * 4000, "none": [],
                       "float": [1.0], "text": ["a"], "half": IDS}.items():  # fmt: skip
         yield f"ids-{name}", each(token_ids=ids)
-    for name, words in {"none": None, "list": ["stop"], "abort": "abort", "tool": "tool_calls", "filter": "content_filter", "long": "x" * 10**6}.items():
+    for name, words in {
+        "none": None,
+        "list": ["stop"],
+        "abort": "abort",
+        "tool": "tool_calls",
+        "filter": "content_filter",
+        "long": "x" * 10**6,
+    }.items():
         yield f"finish-{name}", each(finish_reason=words)
-    for name, text in {"long": "7 " * 400_000, "nul": "a\0b", "tags": "</think>" * 3000, "control": "\x1b[2J" * 30, "empty": ""}.items():
+    for name, text in {
+        "long": "7 " * 400_000,
+        "nul": "a\0b",
+        "tags": "</think>" * 3000,
+        "control": "\x1b[2J" * 30,
+        "empty": "",
+    }.items():
         yield f"text-{name}", each(text=text)
-    for name, logprobs in {"nan": [float("nan")], "positive": [5.0], "short": [], "text": ["x"], "null": [None]}.items():
+    for name, logprobs in {
+        "nan": [float("nan")],
+        "positive": [5.0],
+        "short": [],
+        "text": ["x"],
+        "null": [None],
+    }.items():
         yield f"logprobs-{name}", each(token_ids=IDS[:1], logprobs={"token_logprobs": logprobs})
     yield "too-few", body_of(lambda said: said | {"choices": []})
     yield "too-many", body_of(lambda said: said | {"choices": said["choices"] * 300})
@@ -155,7 +236,14 @@ def _bodies() -> Iterator[tuple[str, Behaviour]]:
     yield "bom", body_of(lambda said: b"\xef\xbb\xbf" + json.dumps(said).encode())
     yield "utf-16", body_of(lambda said: json.dumps(said).encode("utf-16"))
     yield "two-bodies", body_of(lambda said: json.dumps(said).encode() * 2)
-    yield "stream", body_of(lambda said: b"data: " + json.dumps(said).encode() + b"\n\ndata: [DONE]\n\n", "200 OK", "Content-Type: text/event-stream")
+    yield (
+        "stream",
+        body_of(
+            lambda said: b"data: " + json.dumps(said).encode() + b"\n\ndata: [DONE]\n\n",
+            "200 OK",
+            "Content-Type: text/event-stream",
+        ),
+    )
     yield "html", body_of(lambda said: b"<html>login</html>", "200 OK", "Content-Type: text/html")
     yield "gzip", body_of(lambda said: gzip.compress(json.dumps(said).encode()), "200 OK", "Content-Encoding: gzip")
     yield "gzip-bomb", body_of(lambda said: gzip.compress(bytes(200 << 20)), "200 OK", "Content-Encoding: gzip")
@@ -193,12 +281,21 @@ def _wires() -> Iterator[tuple[str, Behaviour]]:
     yield "cookie", body_of(lambda said: said, "200 OK", "Content-Type: application/json", "Set-Cookie: a=b; Domain=.")
     yield "body-400MB", _flood(MEGABYTE, 400, ENDLESS)
     yield "error-400MB", _flood(MEGABYTE, 400, ENDLESS.replace(b"200 OK", b"400 Bad"))
-    yield "text-100MB", of(lambda r: http(b'{"choices": [{"index": 0, "finish_reason": "stop", "text": "' + b"x" * (100 << 20) + b'"}]}'))
+    yield (
+        "text-100MB",
+        of(
+            lambda r: http(
+                b'{"choices": [{"index": 0, "finish_reason": "stop", "text": "' + b"x" * (100 << 20) + b'"}]}'
+            )
+        ),
+    )
 
 
 def behaviours() -> dict[str, Behaviour]:
     """All, by their paths."""
-    return {"good": of(good)} | dict(pair for kind in (_statuses(), _redirects(), _bodies(), _wires()) for pair in kind)
+    return {"good": of(good)} | dict(
+        pair for kind in (_statuses(), _redirects(), _bodies(), _wires()) for pair in kind
+    )
 
 
 PORT: list[int] = []
@@ -215,7 +312,18 @@ def cases() -> Iterator[Case]:
         stops = name in ids_far or (name.startswith("redirect-") and name != "redirect-to-itself")
         must = "work" if name == "good" else "stop" if stops else "either"
         yield _case(name, f"http://127.0.0.1:{PORT[0]}/{name.replace(' ', '%20')}/v1", must)
-    for name in ("good", "closes", "garbage", "redirect-307", "header-drip", "error-400MB", "body-400MB", "chunk-bad", "never", "echo-key-401"):
+    for name in (
+        "good",
+        "closes",
+        "garbage",
+        "redirect-307",
+        "header-drip",
+        "error-400MB",
+        "body-400MB",
+        "chunk-bad",
+        "never",
+        "echo-key-401",
+    ):
         yield _case(f"{name}{NO_LIST}", f"http://127.0.0.1:{PORT[0]}/{name}{NO_LIST}/v1", "either")
     for i, url in enumerate(("http://127.0.0.1:9/v1", "http://nowhere.invalid/v1", "http://[::1]:9/v1", "ftp://x/v1", "http://", "x", "http://a b/v1",
                              "http://127.0.0.1:99999/v1", "http://u:p@127.0.0.1/v1", "https://127.0.0.1:%d/good/v1", "http://\udcff/v1",
@@ -264,7 +372,7 @@ def _handle(client: socket.socket, known: dict[str, Behaviour]) -> None:
             if name == "closes":  # resets the connection
                 client.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
     except (OSError, KeyError, IndexError, ValueError):
-        pass
+        """A client that hung up, or asks for nothing that is there."""
 
 
 def _read(client: socket.socket) -> Request:
@@ -276,7 +384,9 @@ def _read(client: socket.socket) -> Request:
         data += part
     head, _, body = data.partition(b"\r\n\r\n")
     headers = head.decode("latin-1")
-    sizes = [int(line.partition(":")[2]) for line in headers.splitlines() if line.lower().startswith("content-length:")]
+    sizes = [
+        int(line.partition(":")[2]) for line in headers.splitlines() if line.lower().startswith("content-length:")
+    ]
     while sizes and len(body) < sizes[0]:
         body += client.recv(65536)
     return Request(headers.split(" ")[1], headers, json.loads(body or b"{}"))
