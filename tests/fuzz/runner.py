@@ -12,6 +12,7 @@ import select
 import shutil
 import signal
 import sys
+import tempfile
 import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
@@ -98,7 +99,7 @@ def run(case: Case, folder: Path) -> Outcome:
     return Outcome(code, seconds, memory, said, wrong)
 
 
-def judge(case: Case, folder: Path, before: set[str], code: int | None, memory: int, said: str) -> str:
+def judge(case: Case, folder: Path, before: set[str], code: int | None, memory: float, said: str) -> str:
     """What is wrong with an outcome; an empty text if nothing is."""
     lines = said.splitlines()
     if code is None:
@@ -154,7 +155,8 @@ def _become(case: Case, folder: Path, log: Path) -> None:
             os.dup2(said, stream)
         pages = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
         resource.setrlimit(resource.RLIMIT_AS, (pages + ADDRESSES,) * 2)
-        os.environ |= {"HF_HUB_OFFLINE": "1", "OPENAI_API_KEY": SECRET, "TMPDIR": str(folder.parent)}
+        tempfile.tempdir = str(folder.parent)
+        os.environ |= {"HF_HUB_OFFLINE": "1", "OPENAI_API_KEY": SECRET}
         os.chdir(folder)
         sys.argv = ["headway", *case.arguments]
         try:
