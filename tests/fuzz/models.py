@@ -39,6 +39,7 @@ CONFIGS: dict[str, Any] = {
     "auto_map": ({"AutoConfig": "evil.C"}, {"AutoModelForCausalLM": "evil.M"}), "tie_word_embeddings": (False,),
     "attn_implementation": ("flash_attention_2", "x"), "use_cache": (False,),
 }  # fmt: skip
+UNLIKE = (("num_hidden_layers", 5), ("vocab_size", 300), ("model_type", "bert"), ("head_dim", 41))  # other weights
 TEMPLATES = {
     "empty": "", "no-thought": "{{ messages[0]['content'] }}", "syntax": "{% for", "undefined": "{{ nothing.at.all }}",
     "zero": "{{ 1 // 0 }}", "raises": "{{ raise_exception('no') }}", "type": "{{ 'a' + 1 }}", "none": "{{ None.x }}",
@@ -139,7 +140,8 @@ def cases() -> Iterator[Case]:
         yield case(f"weights-{name}", _weights(edit), must="stop")
     for field, values in CONFIGS.items():
         for i, value in enumerate(values):
-            yield case(f"config-{field}-{i}", _json("config.json", **{field: value}), "sample")
+            must = "stop" if (field, value) in UNLIKE else "either"
+            yield case(f"config-{field}-{i}", _json("config.json", **{field: value}), "sample", must=must)
     for name, template in TEMPLATES.items():
         text = template if isinstance(template, str) else json.dumps(template)
         yield case(f"template-{name}", _bytes("chat_template.jinja", lambda data, text=text: text.encode()), "sample")
