@@ -2,6 +2,7 @@
 
 import json
 import signal
+import socket
 import subprocess
 import sys
 import tempfile
@@ -261,6 +262,21 @@ def test_a_stopped_process_says_how_to_continue_and_ends_with_the_signals_code(
         said = process.stderr.read()
     assert process.returncode == code
     assert said == "stopped; finished work is saved, and the same command continues it\n"
+
+
+def test_a_stopped_process_does_not_wait_for_a_server_that_hangs(tmp_path: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as hangs:
+        address = f"http://127.0.0.1:{hangs.getsockname()[1]}/v1"
+        api = ["--model", "m", "--engine", "api", "--tokenizer", "builtin:countdown", "--base-url", address]
+        command = [sys.executable, "-m", "headway", "sample", *api, "--problems", "countdown", "--out", tmp_path / "r"]
+        with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as process:
+            listed, _ = hangs.accept()  # is it there? it is
+            listed.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\nConnection: close\r\n\r\n{}")
+            listed.close()
+            asked, _ = hangs.accept()
+            process.send_signal(signal.SIGINT)
+            assert process.wait(timeout=60) == 130  # a request may take 600
+            asked.close()
 
 
 def test_an_error_that_was_not_foreseen_is_one_line_and_its_traceback_is_in_a_file(

@@ -4,6 +4,7 @@ import inspect
 import os
 import signal
 import sys
+import threading
 from collections.abc import Callable, Collection, Mapping
 from pathlib import Path
 from typing import Annotated, Any, get_type_hints
@@ -287,8 +288,10 @@ def main() -> None:
     except (KeyboardInterrupt, SystemExit) as ended:  # typer makes the one the other
         code = INTERRUPTED if isinstance(ended, KeyboardInterrupt) else ended.code
         if code in (INTERRUPTED, TERMINATED):
-            signal.signal(signal.SIGINT, signal.SIG_DFL)  # a second Ctrl-C does not wait for requests in flight
             print_message(f"stopped; {CONTINUES.get(next(iter(arguments), ''), KEPT)}")
+            sys.stdout.flush()
+            if any(not thread.daemon for thread in threading.enumerate() if thread is not threading.main_thread()):
+                os._exit(code)  # Python would wait for the requests in flight
         sys.exit(code)
     except Exception as error:
         print_error(error, whole=TRACEBACK in sys.argv)

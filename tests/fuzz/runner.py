@@ -116,10 +116,15 @@ def judge(case: Case, folder: Path, before: set[str], code: int | None, memory: 
         return f"must work: {lines[-1][:300] if lines else ''}"
     if case.must == "stop" and code == 0:
         return "must not be accepted"
-    return _worked(case, folder) if code == 0 else _stopped(case, folder, before, said)
+    made = {"out"} if code == 0 or case.arguments[0] != "import" else set()
+    strange = sorted(set(os.listdir(folder)) - before - made)
+    strange += [file.name for file in _files(folder / "out") if file.suffix in (".partial", ".tmp")]
+    if strange:
+        return f"left over: {', '.join(strange)}"
+    return _worked(case, folder) if code == 0 else _stopped(said)
 
 
-def _stopped(case: Case, folder: Path, before: set[str], said: str) -> str:
+def _stopped(said: str) -> str:
     messages = [line for line in said.splitlines() if line.startswith("headway: ")]
     usage = "Usage:" in said or "usage:" in said  # typer's and argparse's own
     if len(messages) != 1 and not usage:
@@ -127,10 +132,7 @@ def _stopped(case: Case, folder: Path, before: set[str], said: str) -> str:
     after = said[said.index(messages[0]) :] if messages else ""
     if len(after.splitlines()) > LINES or len(after) > CHARACTERS:
         return f"a message of {len(after.splitlines())} lines and {len(after)} characters"
-    there = set(os.listdir(folder)) - before
-    allowed = set() if case.arguments[0] == "import" else {"out"}
-    torn = sorted(there - allowed) + [str(f) for f in _files(folder / "out") if f.name.endswith((".partial", ".tmp"))]
-    return f"left over: {', '.join(torn)}" if torn else ""
+    return ""
 
 
 def _worked(case: Case, folder: Path) -> str:
