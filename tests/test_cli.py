@@ -6,6 +6,8 @@ import socket
 import subprocess
 import sys
 import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -250,26 +252,36 @@ def test_train_refuses_an_unknown_key_and_a_missing_recipe(
     assert "--problems" in capsys.readouterr().err
 
 
+@contextmanager
+def started(*arguments: str) -> Iterator[subprocess.Popen[str]]:
+    """The command in a process that heeds SIGINT, also where this one runs in the background and does not."""
+    command = [sys.executable, "-m", "headway", *arguments]
+    heeds = lambda: signal.signal(signal.SIGINT, signal.SIG_DFL)  # noqa: E731
+    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True, preexec_fn=heeds) as process:
+        try:
+            yield process
+        finally:
+            process.kill()
+
+
 @pytest.mark.parametrize(("sent", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
 def test_a_stopped_process_says_how_to_continue_and_ends_with_the_signals_code(
     tmp_path: Path, sent: signal.Signals, code: int
 ) -> None:
-    command = [sys.executable, "-m", "headway", "sample", *SCRIPTED, "--limit", "5000", "--traces", "8"]
-    with subprocess.Popen([*command, "--out", tmp_path / "r"], stderr=subprocess.PIPE, text=True) as process:
-        assert process.stderr is not None
-        assert process.stderr.readline() == "sample: 0 of 40000\n"
+    many = ["--limit", "5000", "--traces", "8", "--out", str(tmp_path / "r")]
+    with started("sample", *SCRIPTED, *many) as process:
+        assert process.stderr is not None and process.stderr.readline() == "sample: 0 of 40000\n"
         process.send_signal(sent)
-        said = process.stderr.read()
-    assert process.returncode == code
-    assert said == "stopped; finished work is saved, and the same command continues it\n"
+        assert process.stderr.read() == "stopped; finished work is saved, and the same command continues it\n"
+        assert process.wait() == code
 
 
 def test_a_stopped_process_does_not_wait_for_a_server_that_hangs(tmp_path: Path) -> None:
     with socket.create_server(("127.0.0.1", 0)) as hangs:
+        hangs.settimeout(60)
         address = f"http://127.0.0.1:{hangs.getsockname()[1]}/v1"
         api = ["--model", "m", "--engine", "api", "--tokenizer", "builtin:countdown", "--base-url", address]
-        command = [sys.executable, "-m", "headway", "sample", *api, "--problems", "countdown", "--out", tmp_path / "r"]
-        with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as process:
+        with started("sample", *api, "--problems", "countdown", "--out", str(tmp_path / "r")) as process:
             listed, _ = hangs.accept()  # is it there? it is
             listed.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\nConnection: close\r\n\r\n{}")
             listed.close()

@@ -11,14 +11,7 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).parent.parent))
 os.environ |= {"OMP_NUM_THREADS": "1", "TOKENIZERS_PARALLELISM": "false", "HF_HUB_OFFLINE": "1"}
 
-# what is imported before the first fork
-AREAS = {
-    "problems": ("headway.runs.measure",),
-    "imports": ("headway.runs.importers.run", "transformers"),
-    "servers": ("headway.runs.measure", "headway.engines.api", "transformers"),
-    "models": ("headway.runs.measure", "headway.engines.hf", "headway.runs.importers.run"),
-    "recipes": ("headway.training",),
-}
+AREAS = ("problems", "imports", "servers", "models", "recipes")  # those with torch come last
 
 
 def main() -> int:
@@ -33,11 +26,11 @@ def main() -> int:
     part, of = map(int, asked.part.split("/"))
     keep, failed = (asked.keep or Path(tempfile.mkdtemp(prefix="fuzz-"))).resolve(), 0
     for area in asked.areas or AREAS:
-        from fuzz.runner import cut, run_all
+        from fuzz.runner import cut, run_all, warm
 
-        for module in AREAS[area]:
-            importlib.import_module(module)
-        made = cut(importlib.import_module(f"fuzz.{area}").cases(), part, of)
+        cases = importlib.import_module(f"fuzz.{area}").cases
+        warm((case for case in cases() if case.must == "work"), keep / area)
+        made = cut(cases(), part, of)
         print(f"{area}:", flush=True)
         chosen = islice((case for case in made if asked.only in case.name), asked.most)
         failed += len(run_all(chosen, keep / area, tell=lambda line: print(f"  {line}", flush=True)))

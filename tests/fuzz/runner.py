@@ -5,6 +5,7 @@ paid once, before the first fork.
 """
 
 import contextlib
+import importlib
 import json
 import os
 import resource
@@ -75,14 +76,27 @@ def run_all(cases: Iterable[Case], folder: Path, *, tell: Callable[[str], None] 
     return wrong
 
 
-def run(case: Case, folder: Path) -> Outcome:
-    """Runs one case in a forked process of a session of its own, which ends with it."""
+def warm(cases: Iterable[Case], folder: Path) -> None:
+    """Imports what these cases do, which are run for that: forked processes find it imported, and start no threads."""
+    for case in cases:
+        place, names = folder / case.name, folder / "modules.json"
+        place.mkdir(parents=True, exist_ok=True)
+        case.make(place)
+        run(case, place, modules=names)
+        for name in json.loads(names.read_text()):
+            with contextlib.suppress(Exception):
+                importlib.import_module(name)
+        shutil.rmtree(place)
+
+
+def run(case: Case, folder: Path, *, modules: Path | None = None) -> Outcome:
+    """Runs one case in a forked process of a session of its own, which ends with it; `modules` takes its imports."""
     before, own = set(os.listdir(folder)), _resident()
     log = folder.parent / f"{folder.name}.log"
     sys.stdout.flush()
     start = time.monotonic()
     if (child := os.fork()) == 0:
-        _become(case, folder, log)
+        _become(case, folder, log, modules)
     ended = _ends(child, start + SECONDS)
     _, status, used = os.wait4(child, 0)
     seconds = time.monotonic() - start
@@ -147,7 +161,7 @@ def _files(folder: Path) -> list[Path]:
     return [path for path in folder.rglob("*") if path.is_file()] if folder.is_dir() else []
 
 
-def _become(case: Case, folder: Path, log: Path) -> None:
+def _become(case: Case, folder: Path, log: Path, modules: Path | None) -> None:
     """The forked process: never returns."""
     code = 70
     try:
@@ -168,6 +182,8 @@ def _become(case: Case, folder: Path, log: Path) -> None:
             code = ended.code if isinstance(ended.code, int) else int(ended.code is not None)
         sys.stdout.flush()
         sys.stderr.flush()
+        if modules is not None:
+            modules.write_text(json.dumps(list(sys.modules)))
     finally:
         os._exit(code)
 
