@@ -122,7 +122,7 @@ def _flags() -> Iterator[Case]:
         (*base, "--resume_from_checkpoint", "/nonexistent"), (*base, "--output_dir", "r.yaml"), (*base, "--output_dir", "/proc/x"), (*base, "--output_dir", ""),
         (*base, "--model_name_or_path", ""), (*base, "--model_name_or_path", "a/b/c"), (*base, "--model_name_or_path", "builtin:x"), (*base, "--dtype", "evil"),
         (*base, "--max_steps", "0"), (*base, "--lr_scheduler_kwargs", "{"), (*base, "--model_init_kwargs", "[]"), (*base, "--deepspeed", "{"), (*base, "extra"),
-        (*base, "--limit=2"), (*base, "--limi", "2"), (*base, "-h"), (*base, "--problems", ""), (*base, "--seed", "x"), (*base, "\x1b[31m"), (*base, "--"),
+        (*base, "--limit=2"), (*base, "--limi", "2"), (*base, "--problems", ""), (*base, "--seed", "x"), (*base, "\x1b[31m"), (*base, "--"),
     )):  # fmt: skip
         yield Case(f"flags-{i}", flags, _writes_recipe)
 
