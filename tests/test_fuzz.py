@@ -12,6 +12,7 @@ from fuzz.runner import MEMORY, SECRET, Case, judge
 FUZZ = Path(__file__).parent / "fuzz"
 
 
+@pytest.mark.skipif(sys.platform != "linux", reason="forks, and reads /proc")
 @pytest.mark.parametrize(
     ("area", "part"),
     [
