@@ -29,7 +29,7 @@ THEIRS = (
     "model_name_or_path", "dtype", "temperature", "top_p", "num_generations", "per_device_train_batch_size", "gradient_accumulation_steps",
     "max_completion_length", "learning_rate", "lr_scheduler_type", "optim", "warmup_steps", "max_steps", "save_strategy", "save_steps",
     "logging_steps", "report_to", "loss_type", "seed", "beta", "epsilon", "use_peft", "lora_r", "resume_from_checkpoint", "eval_strategy",
-    "output_dir", "model_init_kwargs", "lr_scheduler_kwargs", "max_grad_norm", "bf16", "use_cpu", "deepspeed", "fsdp", "use_vllm",
+    "model_init_kwargs", "lr_scheduler_kwargs", "max_grad_norm", "bf16", "use_cpu", "deepspeed", "fsdp", "use_vllm",
 )  # fmt: skip
 SOME = ("empty", "list", "map", "text", "nan", "huge", "minus", "half", "date")
 PLAUSIBLE: dict[str, tuple[str, ...]] = {  # values that are written by people, right and wrong
