@@ -103,7 +103,7 @@ def _texts() -> Iterator[Case]:
         "env-list": TEXT + "env: [a]\n", "bomb": "\n".join(["a0: &a0 [x, x, x, x, x, x, x, x, x]"] + [f"a{i}: &a{i} [{', '.join([f'*a{i - 1}'] * 9)}]" for i in range(1, 10)]),
         "bomb-of-option": TEXT + "env: {A: &a0 [x, x, x, x, x, x, x, x, x]" + "".join(f", B{i}: &a{i} [{', '.join([f'*a{i - 1}'] * 9)}]" for i in range(1, 10)) + "}\n",
         "long-key": TEXT + "k" * 100_000 + ": 1\n", "many-keys": TEXT + "".join(f"k{i}: 1\n" for i in range(5000)), "directive": "%YAML 9.9\n---\n" + TEXT,
-        "percent": changed("output_dir", '"out%s"'), "escape": TEXT + '"\\e[31m": 1\n', "crlf-mixed": TEXT.replace("\n", "\r\n", 3), "value-only": ": 1\n",
+        "percent": changed("grader", '"exact%s"'), "escape": TEXT + '"\\e[31m": 1\n', "crlf-mixed": TEXT.replace("\n", "\r\n", 3), "value-only": ": 1\n",
     }.items():  # fmt: skip
         yield case(f"yaml-{name}", text)
     for name, data in encodings(TEXT):
