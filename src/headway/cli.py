@@ -20,14 +20,13 @@ from headway.runs.importers.rows import ImportOptions
 from headway.runs.plan.machines import Machine
 from headway.runs.settings import PARTS, Settings, extra
 from headway.terminal import (
-    KEPT,
     console,
     print_cells,
     print_error,
-    print_message,
     print_plan,
     print_report,
     print_rounds,
+    print_stopped,
     progress,
 )
 
@@ -46,10 +45,6 @@ Formats = Annotated[
 Command = Callable[..., None]
 TRACEBACK = "--traceback"
 INTERRUPTED, TERMINATED = 130, 143  # exit codes of SIGINT and SIGTERM
-CONTINUES = {  # after a stop; other commands continue when they are given again
-    "import": "nothing was written: give the same command again",
-    "train": "--resume_from_checkpoint true continues from the newest checkpoint in output_dir",
-}
 KEYWORD, NONE = inspect.Parameter.KEYWORD_ONLY, inspect.Parameter.empty
 SETTLED_BY_FILE = {"problems", "prompt_template", "traces", "temperature", "top_p"}  # of an import
 
@@ -288,7 +283,7 @@ def main() -> None:
     except (KeyboardInterrupt, SystemExit) as ended:  # typer makes the one the other
         code = INTERRUPTED if isinstance(ended, KeyboardInterrupt) else ended.code
         if code in (INTERRUPTED, TERMINATED):
-            print_message(f"stopped; {CONTINUES.get(next(iter(arguments), ''), KEPT)}")
+            print_stopped(next(iter(arguments), ""))
             sys.stdout.flush()
             if any(not thread.daemon for thread in threading.enumerate() if thread is not threading.main_thread()):
                 os._exit(code)  # Python would wait for the requests in flight

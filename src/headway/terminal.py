@@ -22,6 +22,10 @@ from headway.types import HeadwayError
 
 console = Console(stderr=True)
 KEPT = "finished work is saved, and the same command continues it"
+CONTINUES = {  # after a stop; other commands continue when they are given again
+    "import": "nothing was written: give the same command again",
+    "train": "--resume_from_checkpoint true continues from the newest checkpoint in output_dir",
+}
 NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO)
 UNFORESEEN = "unexpected error,"
 MESSAGE = 2000  # characters
@@ -44,6 +48,11 @@ def print_error(error: Exception, *, whole: bool) -> None:
     elif not isinstance(error, HeadwayError | OSError):
         said = f"{UNFORESEEN} {type(error).__name__}: {said[:500]}; {_logged(error)}"
     print_message(f"headway: {said}")
+
+
+def print_stopped(command: str) -> None:
+    """How to continue after a stop."""
+    print_message(f"stopped; {CONTINUES.get(command, KEPT)}")
 
 
 def _logged(error: Exception) -> str:
