@@ -39,7 +39,7 @@ def print_message(text: str) -> None:
 
 
 def print_error(error: Exception, *, whole: bool) -> None:
-    """An error as one line; one that nobody foresaw says where its traceback is, and so does `whole`, on stderr."""
+    """An error as one line; one that nobody foresaw names the file with its traceback. `whole` prints that first."""
     if whole:
         traceback.print_exception(error)
     said = str(error) or type(error).__name__
