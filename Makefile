@@ -9,7 +9,7 @@ RUN := $(VENV)/.installed
 DEV := $(VENV)/.installed-dev
 CODE := src tests recipes benchmarks examples docs
 
-.PHONY: help quickstart test lint types imports docs docs-check lock clean
+.PHONY: help quickstart test fuzz lint types imports docs docs-check lock clean
 .DEFAULT_GOAL := help
 
 help:  ## what there is
@@ -20,6 +20,9 @@ quickstart: $(RUN)  ## measure the built-in model, train it two ways, compare; A
 
 test: $(DEV)  ## the test suite
 	$(VENV)/bin/pytest $(ARGS)
+
+fuzz: $(DEV)  ## hostile inputs, all of them, 20 minutes of one core; ARGS="imports --only parquet" for some
+	$(VENV)/bin/python tests/fuzz $(ARGS)
 
 lint: $(DEV)  ## ruff: rules and format
 	$(VENV)/bin/ruff check $(CODE)

@@ -1,6 +1,13 @@
 """The command line on the scripted engine and the built-in model; bad input is one message and exit 2."""
 
 import json
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -8,6 +15,8 @@ import pytest
 
 import tiny
 from headway import cli
+from headway.runs.report import compare_runs
+from headway.types import HeadwayError
 
 EXTRAS = pytest.mark.extras  # what needs more than the minimal install
 MINIMAL = pytest.mark.skipif(find_spec("torch") is not None, reason="is about an install without torch")
@@ -241,3 +250,88 @@ def test_train_refuses_an_unknown_key_and_a_missing_recipe(
     assert "none.yaml" in capsys.readouterr().err
     assert run("train", monkeypatch=monkeypatch) == 2
     assert "--problems" in capsys.readouterr().err
+
+
+@contextmanager
+def started(*arguments: str) -> Iterator[subprocess.Popen[str]]:
+    """The command in a process that heeds SIGINT, also where this one runs in the background and does not."""
+    command = [sys.executable, "-m", "headway", *arguments]
+    heeds = lambda: signal.signal(signal.SIGINT, signal.SIG_DFL)  # noqa: E731
+    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True, preexec_fn=heeds) as process:
+        try:
+            yield process
+        finally:
+            process.kill()
+
+
+@pytest.mark.parametrize(("sent", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_a_stopped_process_says_how_to_continue_and_ends_with_the_signals_code(
+    tmp_path: Path, sent: signal.Signals, code: int
+) -> None:
+    many = ["--limit", "2000", "--traces", "8", "--out", str(tmp_path / "r")]
+    with started("sample", *SCRIPTED, *many) as process:
+        assert process.stderr is not None and process.stderr.readline() == "sample: 0 of 16000\n"
+        process.send_signal(sent)
+        *shown, last = process.stderr.read().splitlines()
+        assert last == "stopped; finished work is saved, and the same command continues it"
+        assert all(line.startswith("sample: ") for line in shown) and process.wait() == code
+
+
+def test_a_stopped_process_does_not_wait_for_a_server_that_hangs(tmp_path: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as hangs:
+        hangs.settimeout(60)
+        address = f"http://127.0.0.1:{hangs.getsockname()[1]}/v1"
+        api = ["--model", "m", "--engine", "api", "--tokenizer", "builtin:countdown", "--base-url", address]
+        with started("sample", *api, "--problems", "countdown", "--out", str(tmp_path / "r")) as process:
+            listed, _ = hangs.accept()  # is it there? it is
+            listed.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\nConnection: close\r\n\r\n{}")
+            listed.close()
+            asked, _ = hangs.accept()
+            process.send_signal(signal.SIGINT)
+            assert process.wait(timeout=60) == 130  # a request may take 600
+            asked.close()
+
+
+def test_an_error_that_was_not_foreseen_is_one_line_and_its_traceback_is_in_a_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def broken(arguments: list[str]) -> None:
+        raise ZeroDivisionError("a\nb\x1b[31m" + "x" * 9000)
+
+    monkeypatch.setattr(cli, "app", broken)
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    assert run("report", monkeypatch=monkeypatch) == 2
+    [line] = capsys.readouterr().err.splitlines()
+    [log] = tmp_path.iterdir()
+    assert line.startswith("headway: unexpected error, ZeroDivisionError: a b\N{REPLACEMENT CHARACTER}[31mxxx")
+    assert len(line) < 1000 and f"the traceback in {log} (--traceback prints it)" in line
+    assert "in broken" in log.read_text() and "x" * 9000 in log.read_text()
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "nowhere"))
+    assert run("report", "--traceback", monkeypatch=monkeypatch) == 2
+    assert "in broken" in capsys.readouterr().err
+
+
+def test_all_of_an_errors_traceback_is_shown_if_asked_for_with_any_command(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for arguments in (["--traceback", "report", "--out", "nowhere"], ["report", "--out", "nowhere", "--traceback"]):
+        assert run(*arguments, monkeypatch=monkeypatch) == 2
+        error = capsys.readouterr().err
+        assert "Traceback (most recent call last)" in error and error.splitlines()[-1].startswith(
+            "headway: nowhere is"
+        )
+
+
+def test_a_message_of_the_operating_system_is_one_line(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "file").touch()
+    out = tmp_path / "file" / ("long name " * 20).strip()
+    assert run("sample", *SCRIPTED, "--out", str(out), monkeypatch=monkeypatch) == 2
+    [line] = capsys.readouterr().err.splitlines()
+    assert line == f"headway: [Errno 20] Not a directory: '{tmp_path / 'file'}'" or str(out) in line
+
+
+def test_a_comparison_with_a_label_that_no_page_has_room_for_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(HeadwayError, match=r"a label of 200000 characters \(x+…\); give labels of at most 255"):
+        compare_runs([("a", tmp_path), ("x" * 200_000, tmp_path)], tmp_path / "c")

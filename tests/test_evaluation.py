@@ -18,8 +18,10 @@ from headway.report.numbers.evaluation import (
     BEST_STOP,
     PERFECT,
     VOTING,
+    Votes,
     boundary_votes,
     direct_votes,
+    envelope,
     evaluate,
     maj_by_episode_binned,
     trace_votes,
@@ -268,3 +270,8 @@ def test_votes_know_no_order(rising):
     expected = maj_at_k(rising.classes[own[::-1]], right[own[::-1]])
     row = trace_votes(rising).problems.index("p7")
     assert trace_votes(rising).maj_at[row] == pytest.approx(expected)
+
+
+def test_completions_without_a_token_give_a_vote_of_no_accuracy():
+    votes = Votes(["a"], np.array([2]), np.zeros((1, 2)), np.zeros((1, 2)), np.zeros((1, 2)))
+    assert envelope(votes, np.array([0.5, 2.0])).tolist() == [0.0, 0.0]

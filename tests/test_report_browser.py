@@ -224,6 +224,15 @@ def test_the_page_opens_on_the_most_overthought_trace_and_keys_turn_pages(page: 
     assert page.complaints == []
 
 
+def test_a_long_label_without_a_space_does_not_widen_the_page(page: Page, tmp_path: Path) -> None:
+    runs = [shown(HOSTILE[:2], label=letter * 255, model="m" * 255) for letter in "ab"]
+    comparison = compare([(r.label, r.table, r.report) for r in runs], (100,))
+    for html in (page_of(runs[0]), render_compare(comparison, [(r.label, r.report) for r in runs], runs)):
+        opened(page, html, tmp_path)
+        page.run("document.querySelectorAll('details').forEach((d) => { d.open = true; })")
+        assert page.run("document.documentElement.scrollWidth - document.documentElement.clientWidth") == 0
+
+
 def test_a_page_can_be_read_without_seeing_it(page: Page, tmp_path: Path) -> None:
     run = shown(HOSTILE[:5])
     opened(page, page_of(run), tmp_path)

@@ -2,7 +2,9 @@
 
 import inspect
 import os
+import signal
 import sys
+import threading
 from collections.abc import Callable, Collection, Mapping
 from pathlib import Path
 from typing import Annotated, Any, get_type_hints
@@ -17,8 +19,16 @@ from headway.procedures.linearize import Chains
 from headway.runs.importers.rows import ImportOptions
 from headway.runs.plan.machines import Machine
 from headway.runs.settings import PARTS, Settings, extra
-from headway.terminal import console, print_cells, print_plan, print_report, print_rounds, progress
-from headway.types import HeadwayError
+from headway.terminal import (
+    console,
+    print_cells,
+    print_error,
+    print_plan,
+    print_report,
+    print_rounds,
+    print_stopped,
+    progress,
+)
 
 app = typer.Typer(
     help="Make every thinking token count: measure how a reasoning model uses test-time compute, and train it.",
@@ -33,6 +43,8 @@ Formats = Annotated[
     typer.Option("--format", help="Also write csv, parquet, md, png, svg or pdf; separate several by commas."),
 ]
 Command = Callable[..., None]
+TRACEBACK = "--traceback"
+INTERRUPTED, TERMINATED = 130, 143  # exit codes of SIGINT and SIGTERM
 KEYWORD, NONE = inspect.Parameter.KEYWORD_ONLY, inspect.Parameter.empty
 SETTLED_BY_FILE = {"problems", "prompt_template", "traces", "temperature", "top_p"}  # of an import
 
@@ -249,7 +261,10 @@ def plan(
 
 
 @app.callback(invoke_without_command=True)
-def version(show: Annotated[bool, typer.Option("--version", help="Print the version.")] = False) -> None:
+def common(
+    show: Annotated[bool, typer.Option("--version", help="Print the version.")] = False,
+    traceback: Annotated[bool, typer.Option(TRACEBACK, help="Print the traceback of an error, all of it.")] = False,
+) -> None:
     """Print the version, if asked."""
     if show:
         typer.echo(f"headway {__version__}")
@@ -257,20 +272,25 @@ def version(show: Annotated[bool, typer.Option("--version", help="Print the vers
 
 
 def main() -> None:
-    """Runs the command; bad input is one message and exit code 2."""
+    """Runs the command; an error is one message and exit code 2, SIGINT and SIGTERM are one and 130 or 143."""
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
     os.environ.setdefault("VLLM_LOGGING_LEVEL", "WARNING")
     os.environ.setdefault("VLLM_LOGGING_STREAM", "ext://sys.stderr")  # results are on stdout
+    arguments = [argument for argument in sys.argv[1:] if argument != TRACEBACK]  # anywhere: train passes flags on
+    before = signal.signal(signal.SIGTERM, lambda *_: sys.exit(TERMINATED))
     try:
-        app()
-    except HeadwayError as error:
-        console.print(f"headway: {error}", style="red", markup=False, highlight=False, soft_wrap=True)
-        sys.exit(2)
-    except KeyboardInterrupt:
-        console.print("stopped; finished work is saved, and the same command continues it")
-        sys.exit(130)
-    except OSError as error:
-        console.print(f"headway: {error}; finished work is saved, and the same command continues it", markup=False)
+        app(arguments)
+    except (KeyboardInterrupt, SystemExit) as ended:  # typer makes the one the other
+        code = INTERRUPTED if isinstance(ended, KeyboardInterrupt) else ended.code
+        if code in (INTERRUPTED, TERMINATED):
+            print_stopped(next(iter(arguments), ""))
+            sys.stdout.flush()
+            if any(not thread.daemon for thread in threading.enumerate() if thread is not threading.main_thread()):
+                os._exit(code)  # Python would wait for the requests in flight
+        sys.exit(code)
+    except Exception as error:
+        print_error(error, whole=TRACEBACK in sys.argv)
         sys.exit(2)
     finally:
+        signal.signal(signal.SIGTERM, before)
         sys.stdout.flush()

@@ -1,11 +1,14 @@
 """What the command line shows: progress on stderr, a run's main numbers on stdout."""
 
+import errno
 import json
 import time
+import traceback
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from tempfile import NamedTemporaryFile
 from typing import Any
 
 from rich.console import Console
@@ -15,8 +18,50 @@ from rich.table import Table
 from headway.report.numbers.findings import cautions
 from headway.report.quantities import headline
 from headway.report.text import UNKNOWN, interval, number
+from headway.types import HeadwayError
 
 console = Console(stderr=True)
+KEPT = "finished work is saved, and the same command continues it"
+CONTINUES = {  # after a stop; other commands continue when they are given again
+    "import": "nothing was written: give the same command again",
+    "train": "--resume_from_checkpoint true continues from the newest checkpoint in output_dir",
+}
+NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO)
+UNFORESEEN = "unexpected error,"
+MESSAGE = 2000  # characters
+
+
+def print_message(text: str) -> None:
+    """One line on stderr, whatever the text holds: files and servers are quoted in it."""
+    line = "".join(c if c.isprintable() else "\N{REPLACEMENT CHARACTER}" for c in " ".join(text.split()))
+    cut = line if len(line) <= MESSAGE else f"{line[:MESSAGE]}…"
+    console.print(cut, style="red", markup=False, highlight=False, soft_wrap=True)
+
+
+def print_error(error: Exception, *, whole: bool) -> None:
+    """An error as one line; one that nobody foresaw names the file with its traceback. `whole` prints that first."""
+    if whole:
+        traceback.print_exception(error)
+    said = str(error) or type(error).__name__
+    if isinstance(error, OSError) and error.errno in NO_ROOM:
+        said = f"{said}; {KEPT}"
+    elif not isinstance(error, HeadwayError | OSError):
+        said = f"{UNFORESEEN} {type(error).__name__}: {said[:500]}; {_logged(error)}"
+    print_message(f"headway: {said}")
+
+
+def print_stopped(command: str) -> None:
+    """How to continue after a stop."""
+    print_message(f"stopped; {CONTINUES.get(command, KEPT)}")
+
+
+def _logged(error: Exception) -> str:
+    try:
+        with NamedTemporaryFile("w", prefix="headway-", suffix=".log", delete=False, errors="replace") as log:
+            traceback.print_exception(error, file=log)
+    except OSError:
+        return "--traceback prints where"
+    return f"please report it with the traceback in {log.name} (--traceback prints it)"
 
 
 @contextmanager

@@ -18,6 +18,7 @@ from headway.runs.open_run import OpenRun
 from headway.runs.store import Run
 from headway.types import HeadwayError
 
+LABEL = 255  # characters, as a folder name has
 Labelled = Sequence[tuple[str, Path | PageRun]]
 
 
@@ -56,9 +57,12 @@ def compare_runs(
 ) -> str:
     """Puts labelled runs (or run folders) side by side into `out`: compare.json, report.html, other formats.
 
-    Budgets are by default half and all of the smallest of the runs'. Runs that share no problem are a HeadwayError.
+    Budgets are by default half and all of the smallest of the runs'. A label of more than 255
+    characters, and runs that share no problem, are a HeadwayError.
     """
     made = []
+    if long := max((label for label, _ in runs if len(label) > LABEL), key=len, default=None):
+        raise HeadwayError(f"a label of {len(long)} characters ({long[:40]}…); give labels of at most {LABEL}")
     for label, one in runs:
         if isinstance(one, PageRun):
             made.append(one._replace(label=label))

@@ -198,4 +198,4 @@ def envelope(votes: Votes, budgets: Float[np.ndarray, " C"]) -> Float[np.ndarray
     if not whole.any():
         return np.zeros(len(budgets))
     tokens, accuracy = votes.tokens[whole].mean(axis=0), votes.maj_at[whole].mean(axis=0)
-    return budget_curve(tokens, best_so_far(accuracy), budgets)
+    return budget_curve(np.maximum(tokens, 1.0), best_so_far(accuracy), budgets)  # empty completions have no token
