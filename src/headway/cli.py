@@ -187,6 +187,9 @@ def compare(
 @app.command(context_settings={"allow_extra_args": True, "ignore_unknown_options": True, "help_option_names": []})
 def train(context: typer.Context) -> None:
     """Fine-tune with MRT: --config recipe.yaml; any option of the recipe is also a flag, which overrides it."""
+    from headway.runs.recipe_file import check_recipe
+
+    check_recipe(context.args)
     with extra("train", "training needs trl"):
         from headway.training import main as train_main
     train_main(context.args)

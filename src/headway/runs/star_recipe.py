@@ -15,6 +15,7 @@ from headway.core.segment import Cutting
 from headway.core.star import RuleName
 from headway.problems import ProblemSet
 from headway.procedures.sample import Sampling
+from headway.runs.recipe_file import check_recipe
 from headway.runs.settings import EngineSpec, ProblemOptions, Proving, Settings, extra, problems_of
 from headway.runs.store import Run
 from headway.types import HeadwayError
@@ -59,6 +60,7 @@ class Recipe:
     """A recipe: the rounds' options, how traces are sampled and proved, and TRL's options of SFT and of the model."""
 
     def __init__(self, arguments: list[str]) -> None:
+        check_recipe(arguments)
         with extra("train", "fine-tuning needs trl"):
             from headway.training.sft import parse_with_sft
         star, measuring, self.sft, self.model = parse_with_sft((StarArguments, MeasuringArguments), arguments, "star")

@@ -70,6 +70,13 @@ def fault(checkpoint: Path) -> str | None:
     except (OSError, ValueError):
         return f"has no whole {STATE}: it was cut off in its writing"
     weights = [*checkpoint.glob("*.safetensors")]
+    for index in checkpoint.glob("*.safetensors.index.json"):
+        try:
+            pieces = json.loads(index.read_text(encoding="utf-8"))["weight_map"].values()
+        except (OSError, ValueError, KeyError, TypeError, AttributeError):
+            return f"has a damaged {index.name}"
+        if missing := sorted({name for name in pieces if not (checkpoint / name).is_file()}):
+            return f"has no {missing[0]}"
     if not weights and not any(checkpoint.glob(SHARDED[-1])):
         return "has no weights (*.safetensors)"
     for file in weights:
@@ -90,7 +97,8 @@ def fault(checkpoint: Path) -> str | None:
 
 def move_into_place(output_dir: Path, name: str, *, keep: int | None, best: str | None) -> None:
     """Renames a checkpoint that has been written whole, and removes those that are too many."""
-    shutil.rmtree(output_dir / name, ignore_errors=True)
+    if (output_dir / name).exists():  # of an earlier training; what a kill leaves of it must not look whole
+        os.replace(output_dir / name, output_dir / SAVING / "earlier")
     os.replace(output_dir / SAVING / name, output_dir / name)
     shutil.rmtree(output_dir / SAVING, ignore_errors=True)
     rotate_checkpoints(str(output_dir), save_total_limit=keep, best_model_checkpoint=best, use_mtime=True)

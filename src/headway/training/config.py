@@ -153,6 +153,8 @@ class FineTuneConfig(SFTConfig):  # type: ignore[misc]
     def __post_init__(self) -> None:
         if self.bf16 is None and not is_torch_bf16_gpu_available():
             self.bf16 = False
+        if self.max_steps == 0:
+            raise HeadwayError("max_steps is 0, which trains nothing; use at least 1, or leave it out")
         super().__post_init__()
         if self.completion_only_loss is False:
             raise HeadwayError("completion_only_loss is False; STaR learns the sampled completions only: leave it out")

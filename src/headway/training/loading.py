@@ -26,12 +26,15 @@ def load_policy(name: str, args: Any, model: ModelConfig) -> tuple[Any, Any]:
     loaded = load_weights(
         name, AutoModelForCausalLM.from_pretrained, trust_remote_code=args.trust_remote_code, **options
     )
-    args.model_init_kwargs = None  # they have been used
+    used = {k: v for k, v in options.items() if k not in ("dtype", "attn_implementation")}
+    args.model_init_kwargs = used if getattr(args, "beta", 0) else None  # TRL loads the reference model by them
     return loaded, tokenizer
 
 
 def check_surroundings(args: Any) -> None:
     """Refuses what would fail, or train something else, only after the model is loaded; see the messages."""
+    if not args.output_dir or args.output_dir == "trainer_output":  # transformers' default
+        raise HeadwayError("no folder for the model; give 'output_dir' in the recipe or --output_dir")
     started = int(os.environ.get("WORLD_SIZE") or 1)
     if started > args.world_size:
         raise HeadwayError(

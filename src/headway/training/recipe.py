@@ -2,8 +2,8 @@
 
 import warnings
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from typing import Annotated, Any
+from dataclasses import dataclass, fields
+from typing import Annotated, Any, NoReturn, get_args, get_origin, get_type_hints
 
 from datasets import Dataset
 from transformers import PrinterCallback
@@ -11,6 +11,7 @@ from transformers.utils import logging
 from trl import ModelConfig, TrlParser, get_peft_config
 
 from headway.choices import Option, check_options
+from headway.engines.loading import DTYPES
 from headway.problems import load_problems
 from headway.problems.graders import load_grader
 from headway.training.checkpoints import to_resume
@@ -66,11 +67,16 @@ def train(
     if tell is not None:
         args.disable_tqdm = True
         logging.disable_progress_bar()
-    trainer = MRTTrainer(
-        policy, args=args, train_dataset=dataset_of(problems.problems), processing_class=tokenizer,
-        grader=load_grader(problems.grader if arguments.grader == "auto" else arguments.grader),
-        peft_config=get_peft_config(model),
-    )  # fmt: skip
+    grader = load_grader(problems.grader if arguments.grader == "auto" else arguments.grader)
+    try:
+        trainer = MRTTrainer(
+            policy, args=args, train_dataset=dataset_of(problems.problems), processing_class=tokenizer, grader=grader,
+            peft_config=get_peft_config(model),
+        )  # fmt: skip
+    except (ValueError, TypeError, ImportError) as error:  # what TRL checks only here
+        if isinstance(error, HeadwayError):
+            raise
+        raise HeadwayError(f"cannot train with this recipe: {' '.join(str(error).split())[:500]}") from error
     with warnings.catch_warnings():
         if tell is not None:
             trainer.tell = tell
@@ -82,9 +88,40 @@ def train(
     return trainer
 
 
+class _Parser(TrlParser):  # type: ignore[misc]
+    """TRL's parser, with one message for an option that has a value of another type."""
+
+    hints: dict[str, Any]
+    nullable: set[str]
+
+    def error(self, message: str) -> NoReturn:
+        raise HeadwayError(f"cannot use this recipe: {message}")
+
+    def add_argument(self, *names: Any, **options: Any) -> Any:
+        """TRL's, but the short names of `dtype` are accepted, too."""
+        if "--dtype" in names and options.get("choices"):
+            options["choices"] = list(DTYPES)
+        return super().add_argument(*names, **options)
+
+    def set_defaults_with_config(self, **config: Any) -> list[str]:
+        for name, value in config.items():
+            hint = self.hints.get(name, Any)
+            kinds = {get_origin(h) or h for h in (hint, *get_args(hint))}
+            if kinds & {Any, object} or isinstance(value, str) or (value is None and name in self.nullable):
+                continue  # argparse converts text
+            if type(value) is int and float in kinds and int not in kinds:
+                config[name] = float(value)
+            elif type(value) not in kinds:
+                asked = getattr(hint, "__name__", str(hint)).replace("typing.", "")
+                raise HeadwayError(f"{name} is {value!r:.60}, a {type(value).__name__}; expected {asked}")
+        return super().set_defaults_with_config(**config)
+
+
 def parse(groups: tuple[type, ...], arguments: list[str], command: str) -> tuple[Any, ...]:
     """The dataclasses of `groups` from a YAML recipe and the flags that override it; HeadwayError if it has others."""
-    parser = TrlParser(groups, prog=f"headway {command}")
+    parser = _Parser(groups, prog=f"headway {command}")
+    parser.hints = {name: hint for group in groups for name, hint in get_type_hints(group).items()}
+    parser.nullable = {f.name for group in groups for f in fields(group) if f.default is None}
     parser.usage = f"headway {command} --config recipe.yaml [--option value ...]"  # not all 250 of them
     try:
         with warnings.catch_warnings():

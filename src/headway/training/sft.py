@@ -14,7 +14,7 @@ from trl import ModelConfig, SFTTrainer, get_peft_config
 from headway.engines.loading import load_tokenizer
 from headway.training.checkpoints import newest_whole
 from headway.training.config import FineTuneConfig
-from headway.training.loading import load_policy
+from headway.training.loading import check_surroundings, load_policy
 from headway.training.recipe import parse
 from headway.types import TokenIds
 
@@ -41,7 +41,9 @@ class _Tell(TrainerCallback):  # type: ignore[misc]
 
 def parse_with_sft(groups: tuple[type, ...], arguments: list[str], command: str) -> tuple[Any, ...]:
     """The dataclasses of `groups`, SFT's options and the model's, as `parse` reads them."""
-    return parse((*groups, FineTuneConfig, ModelConfig), arguments, command)
+    parsed = parse((*groups, FineTuneConfig, ModelConfig), arguments, command)
+    check_surroundings(parsed[-2])
+    return parsed
 
 
 def dataset_of_tokens(examples: Sequence[Example]) -> Dataset:

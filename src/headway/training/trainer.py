@@ -4,6 +4,7 @@ GRPO samples, grades and normalizes; `MRTTrainer` replaces its advantages (B,) b
 TRL's loss documents for subclasses. With `credit: grpo` or a progress weight of 0 the step is TRL's, bit for bit.
 """
 
+import shutil
 from collections.abc import Callable
 from contextlib import nullcontext
 from copy import copy
@@ -12,6 +13,7 @@ from typing import Any
 
 import torch
 from datasets import Dataset
+from safetensors import SafetensorError
 from transformers import AutoTokenizer, TrainerCallback
 from trl import GRPOTrainer
 
@@ -108,6 +110,12 @@ class MRTTrainer(GRPOTrainer):  # type: ignore[misc]
         self._saving = True
         try:
             super()._save_checkpoint(model, trial)
+        except (OSError, RuntimeError, SafetensorError) as error:
+            shutil.rmtree(self._get_output_dir(trial), ignore_errors=True)
+            raise HeadwayError(
+                f"cannot write a checkpoint in {args.output_dir} ({' '.join(str(error).split())[:200]}); is the disk "
+                "full? What was written before is whole: make room, and resume from the newest checkpoint"
+            ) from error
         finally:
             self._saving = False
         self.accelerator.wait_for_everyone()
@@ -115,6 +123,12 @@ class MRTTrainer(GRPOTrainer):  # type: ignore[misc]
             name, best = f"checkpoint-{self.state.global_step}", self.state.best_model_checkpoint
             move_into_place(Path(self._get_output_dir(trial)), name, keep=args.save_total_limit, best=best)
         self.accelerator.wait_for_everyone()
+
+    def _issue_warnings_after_load(self, load_result: Any) -> None:
+        """Refuses a checkpoint without all weights: the others would be those of the start."""
+        tied = getattr(self.model, "all_tied_weights_keys", None) or ()
+        if lacks := sorted({*load_result.missing_keys} - {*tied}):
+            raise HeadwayError(f"the checkpoint lacks {len(lacks)} weights of the model, such as {lacks[0]}")
 
     def create_scheduler(self, num_training_steps: int, optimizer: Any = None) -> Any:
         """TRL's schedule of the learning rate; where tokens end the training, it runs over their share."""
