@@ -214,7 +214,7 @@ def read_parquet(path: Path, columns: list[str]) -> Iterator[Row]:
                     for row in batch.to_pylist():
                         number += 1
                         yield f"{path}, row {number}", row
-    except (pa.ArrowException, OSError, ValueError, OverflowError, RecursionError) as error:
+    except (pa.ArrowException, OSError, ValueError, KeyError, OverflowError, RecursionError) as error:
         if isinstance(error, HeadwayError):
             raise
         said = " ".join(str(error).split())

@@ -1,11 +1,16 @@
 """Think tags: the texts that open and close a model's thinking."""
 
 import re
-from collections.abc import Sequence
+import signal
+import threading
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Literal, NamedTuple
 
 from headway.choices import lookup
 from headway.types import HeadwayError, Message, Tokenizer
+
+RENDER_SECONDS = 10.0  # that a chat template may take
 
 
 class ThinkTags(NamedTuple):
@@ -112,8 +117,45 @@ def thinking_switches(tokenizer: Tokenizer) -> dict[str, bool]:
 
 
 def templated(tokenizer: Tokenizer, prompt: str | Sequence[Message]) -> str:
-    """A question through the chat template, up to where the model's turn begins."""
+    """A question through the chat template, up to where the model's turn begins.
+
+    Raises:
+        HeadwayError: the template, a program that comes with the model, fails or takes more than `RENDER_SECONDS`.
+    """
     conversation = [{"role": "user", "content": prompt}] if isinstance(prompt, str) else list(prompt)
-    return tokenizer.apply_chat_template(
-        conversation, add_generation_prompt=True, tokenize=False, **thinking_switches(tokenizer)
-    )
+    options = {"add_generation_prompt": True, "tokenize": False, **thinking_switches(tokenizer)}
+    try:
+        with _within(RENDER_SECONDS):
+            return tokenizer.apply_chat_template(conversation, **options)
+    except Exception as error:
+        said = " ".join(str(error).split())[:200] or type(error).__name__
+        raise HeadwayError(
+            f"the model's chat template fails ({said}); mend its chat_template.jinja, or use another model"
+        ) from error
+
+
+@contextmanager
+def _within(seconds: float) -> Iterator[None]:
+    """Raises TimeoutError in what takes longer, in the main thread of a system with timers; elsewhere no limit."""
+    if threading.current_thread() is not threading.main_thread() or not hasattr(signal, "setitimer"):
+        yield
+        return
+
+    late = TimeoutError(f"it takes more than {seconds:.0f} seconds")
+    passed: list[bool] = []
+
+    def stop(*_: object) -> None:
+        passed.append(True)
+        raise late
+
+    before = signal.signal(signal.SIGALRM, stop)
+    running = signal.setitimer(signal.ITIMER_REAL, seconds)
+    try:
+        yield
+    except Exception:
+        if passed:  # Jinja may have made another error of it
+            raise late from None
+        raise
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, *running)
+        signal.signal(signal.SIGALRM, before)
