@@ -37,6 +37,8 @@ class ImportOptions(Options, frozen=True):
         opens, closes = self.author_think_open, self.author_think_close
         if opens is None and closes is None:
             return WRITTEN
+        if closes == "":
+            raise HeadwayError("--author-think-close is empty; give the text that closes the thinking, or leave it out")
         known = FORMATS["think"]
         return (ThinkTags(known.open.strip() if opens is None else opens, known.close if closes is None else closes),)
 
