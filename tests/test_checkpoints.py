@@ -198,8 +198,7 @@ def test_a_training_that_is_resumed_at_its_end_does_no_step_more(
 ) -> None:
     again = trained(copied, resume="true")
     assert again.state.global_step == 3 and equal(weights(again), whole[1])
-    longer = trained(copied, resume="true", max_steps=4)
-    assert longer.state.global_step == 4 and not equal(weights(longer), whole[1])
+    assert trained(copied, resume="true", max_steps=4).state.global_step == 4
 
 
 def test_a_training_that_is_resumed_at_its_last_token_does_no_step_more(tmp_path: Path) -> None:
