@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 import torch
+from safetensors.torch import load_file, save_file
 from transformers import Trainer
 from trl import ModelConfig
 
@@ -29,9 +30,9 @@ OPTIONS: dict[str, Any] = dict(
 )  # fmt: skip
 
 
-def trained(folder: Path, resume: str | None = None) -> MRTTrainer:
+def trained(folder: Path, resume: str | None = None, **options: Any) -> MRTTrainer:
     trainer = MRTTrainer(
-        tiny.model(seed=7), args=MRTConfig(output_dir=str(folder), **OPTIONS), grader=load_grader("exact"),
+        tiny.model(seed=7), args=MRTConfig(output_dir=str(folder), **OPTIONS | options), grader=load_grader("exact"),
         train_dataset=dataset_of([Problem(f"p{i}", f"What is {i}?", str(i)) for i in range(8)]),
         processing_class=tiny.tokenizer(),
         reward_funcs=lambda completion_ids, **_: [float(ids[0] % 2) for ids in completion_ids],
@@ -186,3 +187,40 @@ def test_options_of_the_model_are_used_or_refused(tmp_path: Path) -> None:
 def test_no_steps_are_refused(tmp_path: Path) -> None:
     with pytest.raises(HeadwayError, match="max_steps is 0"):
         MRTConfig(output_dir=str(tmp_path), **OPTIONS | {"max_steps": 0})
+
+
+def equal(a: list[torch.Tensor], b: list[torch.Tensor]) -> bool:
+    return all(map(torch.equal, a, b))
+
+
+def test_a_training_that_is_resumed_at_its_end_does_no_step_more(
+    whole: tuple[Path, list[torch.Tensor]], copied: Path
+) -> None:
+    again = trained(copied, resume="true")
+    assert again.state.global_step == 3 and equal(weights(again), whole[1])
+    assert trained(copied, resume="true", max_steps=4).state.global_step == 4
+
+
+def test_a_training_that_is_resumed_at_its_last_token_does_no_step_more(tmp_path: Path) -> None:
+    options = dict(max_steps=9, max_generated_tokens=40)
+    first = trained(tmp_path, **options, logging_steps=1)
+    last = first.state.global_step
+    again = trained(tmp_path, resume="true", **options, logging_steps=1)
+    assert last < 9 and again.state.global_step == last and equal(weights(again), weights(first))
+
+
+def test_a_checkpoint_without_a_weight_is_refused(copied: Path) -> None:
+    file = copied / "checkpoint-2" / "model.safetensors"
+    tensors = load_file(file)
+    del tensors["model.norm.weight"]
+    save_file(tensors, file, metadata={"format": "pt"})
+    with pytest.raises(HeadwayError, match=r"lacks 1 weights of the model, such as model\.norm\.weight"):
+        trained(copied, resume=str(copied / "checkpoint-2"))
+
+
+def test_a_disk_that_is_full_is_one_message_and_leaves_no_checkpoint(tmp_path: Path) -> None:
+    trained(tmp_path, max_steps=1)
+    (tmp_path / ".saving").write_text("no folder can be made here")
+    with pytest.raises(HeadwayError, match="cannot write a checkpoint"):
+        trained(tmp_path, resume="true")
+    assert [c.name for c in tmp_path.glob("checkpoint-*")] == ["checkpoint-1"]

@@ -6,9 +6,11 @@ import os
 import shutil
 import zipfile
 from pathlib import Path
+from typing import Any
 
 from safetensors import SafetensorError, safe_open
-from transformers.trainer_utils import rotate_checkpoints
+from transformers import TrainerState
+from transformers.trainer_utils import TrainOutput, rotate_checkpoints
 
 from headway.types import HeadwayError
 
@@ -102,3 +104,27 @@ def move_into_place(output_dir: Path, name: str, *, keep: int | None, best: str 
     os.replace(output_dir / SAVING / name, output_dir / name)
     shutil.rmtree(output_dir / SAVING, ignore_errors=True)
     rotate_checkpoints(str(output_dir), save_total_limit=keep, best_model_checkpoint=best, use_mtime=True)
+
+
+class EndsOnce:
+    """Mixed into a trainer: resumed from its last step it is at its end, where TRL would do one more step."""
+
+    args: Any
+    state: TrainerState
+
+    def train(self, resume_from_checkpoint: str | bool | None = None, **rest: Any) -> TrainOutput:
+        """TRL's training."""
+        if isinstance(resume_from_checkpoint, str):
+            state = TrainerState.load_from_json(str(Path(resume_from_checkpoint) / STATE))
+            if self.is_over(state):
+                self._load_from_checkpoint(resume_from_checkpoint)  # type: ignore[attr-defined]
+                self.state = state
+                losses = [row["loss"] for row in state.log_history if "loss" in row]
+                return TrainOutput(state.global_step, sum(losses) / len(losses) if losses else float("nan"), {})
+        return super().train(resume_from_checkpoint=resume_from_checkpoint, **rest)  # type: ignore[misc]
+
+    def is_over(self, state: TrainerState) -> bool:
+        """Whether a state is that of the end of this training."""
+        if self.args.max_steps > 0:
+            return state.global_step >= self.args.max_steps
+        return state.global_step >= state.max_steps and state.num_train_epochs >= self.args.num_train_epochs

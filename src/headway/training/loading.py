@@ -34,7 +34,7 @@ def load_policy(name: str, args: Any, model: ModelConfig) -> tuple[Any, Any]:
 def check_surroundings(args: Any) -> None:
     """Refuses what would fail, or train something else, only after the model is loaded; see the messages."""
     if not args.output_dir or args.output_dir == "trainer_output":  # transformers' default
-        raise HeadwayError("no folder for the model; give 'output_dir' in the recipe or --output_dir")
+        raise HeadwayError("no output_dir for the model; give 'output_dir' in the recipe or --output_dir")
     started = int(os.environ.get("WORLD_SIZE") or 1)
     if started > args.world_size:
         raise HeadwayError(

@@ -12,7 +12,7 @@ from transformers.utils import logging
 from trl import ModelConfig, SFTTrainer, get_peft_config
 
 from headway.engines.loading import load_tokenizer
-from headway.training.checkpoints import newest_whole
+from headway.training.checkpoints import EndsOnce, newest_whole
 from headway.training.config import FineTuneConfig
 from headway.training.loading import check_surroundings, load_policy
 from headway.training.recipe import parse
@@ -27,6 +27,10 @@ class FineTuned(NamedTuple):
 
     steps: int
     loss: float  # the mean over all steps, in nats a completion token
+
+
+class _FineTuner(EndsOnce, SFTTrainer):  # type: ignore[misc]
+    pass
 
 
 class _Tell(TrainerCallback):  # type: ignore[misc]
@@ -75,7 +79,7 @@ def fine_tune(
     policy, tokenizer = load_policy(start, args, model)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", FutureWarning)  # of TRL and transformers to each other
-        trainer = SFTTrainer(
+        trainer = _FineTuner(
             policy, args=args, train_dataset=dataset_of_tokens(examples), processing_class=tokenizer,
             peft_config=get_peft_config(model), callbacks=[_Tell(tell)],
         )  # fmt: skip

@@ -14,14 +14,14 @@ from typing import Any
 import torch
 from datasets import Dataset
 from safetensors import SafetensorError
-from transformers import AutoTokenizer, TrainerCallback
+from transformers import AutoTokenizer, TrainerCallback, TrainerState
 from trl import GRPOTrainer
 
 from headway.engines.hf.prefix_cache import PrefixCache
 from headway.text.known_answers import KnownAnswers
 from headway.text.prompts import meta_prover
 from headway.text.tags import find_think_tags, opening_of, thinking_switches
-from headway.training.checkpoints import SAVING, move_into_place
+from headway.training.checkpoints import SAVING, EndsOnce, move_into_place
 from headway.training.config import MRTConfig
 from headway.training.cost import Cost, StopAtCost
 from headway.training.logs import StepLog
@@ -33,7 +33,7 @@ from headway.types import Grader, HeadwayError
 PARTS = 1000  # of a training that tokens end, for the schedule of its learning rate
 
 
-class MRTTrainer(GRPOTrainer):  # type: ignore[misc]
+class MRTTrainer(EndsOnce, GRPOTrainer):  # type: ignore[misc]
     """GRPO with credit for progress.
 
     Args:
@@ -123,6 +123,12 @@ class MRTTrainer(GRPOTrainer):  # type: ignore[misc]
             name, best = f"checkpoint-{self.state.global_step}", self.state.best_model_checkpoint
             move_into_place(Path(self._get_output_dir(trial)), name, keep=args.save_total_limit, best=best)
         self.accelerator.wait_for_everyone()
+
+    def is_over(self, state: TrainerState) -> bool:
+        """Whether a state is that of the end of this training, by steps or by tokens."""
+        spent = Cost()
+        spent.resume(state.log_history)
+        return spent.share(self.args) == 1 or super().is_over(state)
 
     def _issue_warnings_after_load(self, load_result: Any) -> None:
         """Refuses a checkpoint without all weights: the others would be those of the start."""
