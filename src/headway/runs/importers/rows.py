@@ -6,7 +6,7 @@ from typing import Annotated, Literal, NamedTuple
 from headway.choices import Option, Options
 from headway.text.tags import FORMATS, ThinkTags
 from headway.text.thoughts import WRITTEN
-from headway.types import Message
+from headway.types import HeadwayError, Message
 
 Stop = Literal["stop", "length"]
 Untagged = Literal["auto", "answer", "thought"]
@@ -38,7 +38,7 @@ class ImportOptions(Options, frozen=True):
         if opens is None and closes is None:
             return WRITTEN
         if closes == "":
-            raise HeadwayError("--author-think-close is empty; give the text that closes the thinking, or leave it out")
+            raise HeadwayError("--author-think-close is empty; give the text that closes the thinking")
         known = FORMATS["think"]
         return (ThinkTags(known.open.strip() if opens is None else opens, known.close if closes is None else closes),)
 
