@@ -88,7 +88,10 @@ def _check_sizes(path: str, options: dict[str, Any]) -> None:
     config = AutoConfig.from_pretrained(path, trust_remote_code=options.get("trust_remote_code", False))
     config = config.get_text_config()
     for names in SIZES:
-        sizes = {name: getattr(config, name, None) or 1 for name in ("hidden_size", *names)}
+        given = {name: getattr(config, name, None) for name in ("hidden_size", *names)}
+        if bad := [f"{name} {size}" for name, size in given.items() if isinstance(size, int) and size < 1]:
+            raise HeadwayError(f"config.json of '{path}' has {bad[0]}; expected at least 1")
+        sizes = {name: size or 1 for name, size in given.items()}
         if math.prod(sizes.values()) > bits:
             said = ", ".join(f"{name} {size}" for name, size in sizes.items())
             raise HeadwayError(f"config.json of '{path}' has {said}: its files of {bits // 8} bytes cannot hold them")

@@ -11,6 +11,7 @@ from headway.choices import lookup
 from headway.types import HeadwayError, Message, Tokenizer
 
 RENDER_SECONDS = 10.0  # that a chat template may take
+LONGEST = 1000  # characters of a closing text
 
 
 class ThinkTags(NamedTuple):
@@ -73,6 +74,8 @@ def find_think_tags(
             "the model's folder), or use the chat version of the model"
         )
     if think_close:
+        if len(think_close) > LONGEST:
+            raise HeadwayError(f"think_close has {len(think_close)} characters, at most {LONGEST} are looked for")
         tags = ThinkTags(think_open or "", think_close)
     else:
         tags = lookup(FORMATS, think_format or _detect(tokenizer), "think_format")

@@ -17,7 +17,7 @@ from headway.engines.hf.vocabulary import Vocabulary
 from headway.engines.loading import load_tokenizer, load_weights
 from headway.engines.streaming import Parts, together
 from headway.engines.window import context_window, refuse_beyond
-from headway.types import Completion, Continuations, Prompts, SamplingParams
+from headway.types import Completion, Continuations, HeadwayError, Prompts, SamplingParams
 
 CACHE_BYTES = 2**30  # of keys and values a batch may take
 
@@ -34,6 +34,8 @@ class HFEngine:
         self.prefix_cache: PrefixCache | None = None  # what the current model has computed already
         ends = model.generation_config.eos_token_id if model.generation_config else None
         ends = ends if isinstance(ends, list) else [ends]
+        if bad := [e for e in ends if e is not None and not isinstance(e, int)]:
+            raise HeadwayError(f"eos_token_id of the model's generation_config is {bad[0]!r:.60}; expected token ids")
         self._ends = sorted({e for e in [*ends, tokenizer.eos_token_id] if e is not None})
         self.window = context_window(model.config)
         self._hard = self.window if learned_positions(model, self.window) else None  # no text may be longer
