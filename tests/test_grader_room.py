@@ -2,7 +2,8 @@
 
 import mmap
 
-from headway.problems.graders import WORKER_MEMORY_BYTES, Pooled
+from headway.problems.graders import Pooled
+from headway.problems.workers import WORKER_MEMORY_BYTES
 from headway.types import Problem
 
 TAKEN = mmap.mmap(-1, WORKER_MEMORY_BYTES + 2**30)  # addresses, not memory; a worker has them too

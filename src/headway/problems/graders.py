@@ -4,34 +4,22 @@
 `math-verify` and the verifiers of `gym` parse free text, which can hang or exhaust the memory: they run in processes.
 """
 
-import logging
 import math
-import multiprocessing
-import os
 import re
-import sys
 from collections.abc import Callable, Sequence
-from concurrent.futures.process import BrokenProcessPool
-from contextlib import AbstractContextManager, suppress
+from contextlib import AbstractContextManager
 from operator import attrgetter
-from pathlib import Path
-
-from pebble import ProcessPool
 
 from headway.choices import lookup
 from headway.problems import countdown, countdown_text, deepscaler, gym
 from headway.problems.math_rules import judge_math
+from headway.problems.workers import WALL_S, Judge, Workers
 from headway.text.answers import last_box
 from headway.text.known_answers import Candidates, written
 from headway.types import Grader, HeadwayError, Problem
 
-logger = logging.getLogger(__name__)
-Judge = Callable[[str, str], bool | None]
-
 MAX_ANSWER_CHARS = 2000
-DEADLINE_S = 5.0
-WORKER_MEMORY_BYTES = 2 * 2**30
-ATTEMPTS = 4
+CPU_S = 1.0
 
 _NUMBER = re.compile(r"[-+]?(?:\d[\d,]*)?\.?\d+(?:[eE][-+]?\d{1,3})?")
 
@@ -78,10 +66,11 @@ class InPlace:
 
 
 class Pooled(AbstractContextManager["Pooled"]):
-    """A grader in worker processes, which start with the first call; one past its deadline is killed and replaced.
+    """A grader in worker processes, which start with the first call; one past its limits is killed and replaced.
 
-    The judge gets the answer and the problem's `reference`. `compares`: it can also compare two wrong answers, and all
-    correct answers to a problem are the same answer.
+    The judge gets the answer and the problem's `reference`. `cpu_s`: seconds of a worker's processor time for one
+    answer; `wall_s`: seconds by the clock, for one that only waits. `compares`: the judge can also compare two wrong
+    answers, and all correct answers to a problem are the same answer.
     """
 
     def __init__(
@@ -89,78 +78,36 @@ class Pooled(AbstractContextManager["Pooled"]):
         judge: Judge,
         *,
         workers: int = 2,
-        deadline_s: float = DEADLINE_S,
+        cpu_s: float = CPU_S,
+        wall_s: float = WALL_S,
         reference: Callable[[Problem], str] = attrgetter("answer"),
         compares: bool = False,
     ) -> None:
         self.compares = self.one_right = compares
-        self._judge, self._reference, self._deadline_s, self._workers = judge, reference, deadline_s, workers
-        self._pool: ProcessPool | None = None
+        self._reference = reference
+        self._workers = Workers(judge, workers=workers, cpu_s=cpu_s, wall_s=wall_s)
 
     def __exit__(self, *_: object) -> None:
         self.close()
 
     def close(self) -> None:
-        """Ends the workers."""
-        if self._pool is not None:
-            self._pool.stop()
-            self._pool.join()
-            self._pool = None
+        """Ends the workers, as does the end of the program."""
+        self._workers.close()
 
     def grade(self, items: Sequence[tuple[Problem, str]]) -> list[float | None]:
         """Grades each distinct (answer, reference) once; None where the judge is undecided or failed."""
         keys = [(answer, self._reference(problem)) for problem, answer in items]
         rewards: dict[tuple[str, str], float | None] = {key: 0.0 for key in keys if len(key[0]) > MAX_ANSWER_CHARS}
-        for attempt in reversed(range(ATTEMPTS)):
-            try:
-                self._judge_all([key for key in dict.fromkeys(keys) if key not in rewards], rewards)
-                break
-            except BrokenProcessPool:
-                # pebble's pool breaks if a worker ends while it takes an answer, or while idle
-                self.close()
-                if not attempt:
-                    raise
+        if judged := [key for key in dict.fromkeys(keys) if key not in rewards]:
+            verdicts = self._workers.judge(judged)
+            rewards |= {k: None if v is None else float(v) for k, v in zip(judged, verdicts, strict=True)}
         return [rewards[key] for key in keys]
-
-    def _judge_all(self, keys: Sequence[tuple[str, str]], rewards: dict[tuple[str, str], float | None]) -> None:
-        """Puts the verdict on each (answer, reference) into `rewards`, until the pool breaks."""
-        if not keys:
-            return
-        if self._pool is None or not self._pool.active:
-            self.close()
-            spawn = multiprocessing.get_context("spawn")  # a fork of a process that runs torch's threads can hang
-            self._pool = ProcessPool(self._workers, initializer=_start_worker, initargs=[self._judge], context=spawn)
-        futures = [self._pool.schedule(self._judge, args=key, timeout=self._deadline_s) for key in keys]
-        for key, future in zip(keys, futures, strict=True):
-            try:
-                verdict = future.result()
-                rewards[key] = None if verdict is None else float(verdict)
-            except BrokenProcessPool:
-                raise
-            except Exception as error:  # too slow, out of memory, ended, or failed at this answer: undecided
-                logger.debug("undecided answer %r: %r", key[0][:80], error)
-                rewards[key] = None
 
 
 class Boxed(Pooled):
     """A pooled grader whose answers are in the last box of a text, or nowhere."""
 
     extract = staticmethod(last_box)
-
-
-def _start_worker(judge: Judge) -> None:
-    import resource
-
-    sys.stdout = open(os.devnull, "w", encoding="utf-8")  # noqa: SIM115  (open for the worker's life) judges print
-    logging.disable(logging.WARNING)  # math-verify warns in each worker that its own timeouts are off
-    # A judge imports at its first call; here that time does not count against an answer's deadline.
-    with suppress(Exception):
-        judge("x + 1", "1 + x")  # not equal as texts, which needs no import
-    # beyond what is in use: a worker imports the script that started it, and torch maps gigabytes of addresses
-    most = WORKER_MEMORY_BYTES
-    with suppress(OSError, ValueError):  # not every system says what is in use
-        most += int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
-    resource.setrlimit(resource.RLIMIT_AS, (most, most))
 
 
 def load_grader(name: str) -> Grader:
