@@ -275,7 +275,10 @@ def test_an_answer_that_hangs_or_kills_its_judge_is_undecided_and_the_next_is_gr
 def test_a_process_that_dies_while_it_has_nothing_to_do_is_replaced(which):
     with Pooled(judge_badly, workers=1) as grader:
         assert grader.grade(asked("42")) == [1.0]
-        os.kill(workers()[which], signal.SIGKILL)
+        died = workers()[which]
+        os.kill(died, signal.SIGKILL)
+        while command(died):  # empty once it has ended
+            time.sleep(0.05)
         assert grader.grade(asked("42", "41")) == [1.0, 0.0]
         assert len(workers()) == 2
     assert workers() == []

@@ -29,6 +29,10 @@ Key = tuple[str, str]  # an answer and its reference
 WORKER_MEMORY_BYTES = 2 * 2**30
 WALL_S = 60.0  # for an answer that waits and takes no processor time
 ATTEMPTS = 4
+WARM_UP = (  # not equal as texts, which needs no import
+    ("x + 1", "1 + x"),
+    ("The sum is $\\frac{1}{2} x^2 (x + 1)$, \\sin x", "(x + \\sqrt{3})^2"),
+)
 _COMMAND = "import sys; sys.path[:] = {path!r}; from headway.problems.workers import serve; serve({descriptor})"
 
 
@@ -112,7 +116,7 @@ class _Worker(NamedTuple):
 
 
 class _Task(NamedTuple):
-    index: int
+    place: int
     key: Key
     since: float
 
@@ -128,8 +132,9 @@ def serve(descriptor: int) -> None:
         caller.send(f"{type(error).__name__}: {error}")
         return
     # A judge imports at its first call; here that time does not count against an answer's limit.
-    with suppress(Exception):
-        judge("x + 1", "1 + x")  # not equal as texts, which needs no import
+    for answer, reference in WARM_UP:
+        with suppress(Exception):
+            judge(answer, reference)
     caller.send(None)
     pool: dict[_Worker, _Task | None] = {}
     with suppress(EOFError, ConnectionError):
@@ -162,9 +167,9 @@ def _judged(
         for ready in wait([*busy, caller], timeout=wall_s / 4):
             if ready is caller:
                 raise EOFError  # it sends nothing before it has its verdicts: it is gone
-            worker, task = busy.pop(ready)  # type: ignore[arg-type]
+            worker, task = busy.pop(ready)  # type: ignore[call-overload]
             try:
-                verdicts[task.index] = worker.pipe.recv()
+                verdicts[task.place] = worker.pipe.recv()
                 pool[worker] = None
             except (EOFError, ConnectionError):
                 _stop(worker, pool)
