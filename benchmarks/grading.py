@@ -17,7 +17,7 @@ import time
 from pathlib import Path
 
 from headway import __version__
-from headway.problems.graders import CPU_S, load_grader
+from headway.problems.graders import MATH_CPU_S, load_grader
 from headway.types import Problem
 
 REFERENCE = "\\frac{7}{3}"
@@ -50,6 +50,7 @@ def graded(answers: list[str]) -> tuple[float, float, int]:
 
 
 def spread(values: list[float]) -> dict[str, float]:
+    """Min, median and max."""
     return {"min": round(min(values), 2), "median": round(statistics.median(values), 2), "max": round(max(values), 2)}
 
 
@@ -67,7 +68,7 @@ def main() -> None:
         mixed.insert(i * args.answers // bombs, bomb)
     pairs = [(graded(mixed), graded(plain)) for _ in range(args.repeats)]
     found = {
-        "answers": args.answers, "bombs": bombs, "cpu_s": CPU_S, "repeats": args.repeats,
+        "answers": args.answers, "bombs": bombs, "cpu_s": MATH_CPU_S, "repeats": args.repeats,
         "per_second_without": spread([args.answers / plain[0] for _, plain in pairs]),
         "per_second_with": spread([args.answers / mixed[0] for mixed, _ in pairs]),
         "ratio_of_seconds": spread([mixed[0] / plain[0] for mixed, plain in pairs]),

@@ -19,7 +19,8 @@ from headway.text.known_answers import Candidates, written
 from headway.types import Grader, HeadwayError, Problem
 
 MAX_ANSWER_CHARS = 2000
-CPU_S = 0.5  # the slowest right answers of the tests take half of it
+CPU_S = 5.0  # of a worker's processor time for one answer
+MATH_CPU_S = 0.5  # twice what the slowest right answers take; 5% bombs cost three times the time
 
 _NUMBER = re.compile(r"[-+]?(?:\d[\d,]*)?\.?\d+(?:[eE][-+]?\d{1,3})?")
 
@@ -128,7 +129,7 @@ GRADERS: dict[str, Callable[[], Grader]] = {
         candidates=lambda p: countdown.solutions(p.answer),
         competence=countdown_text.competence,
     ),
-    "math-verify": lambda: Pooled(judge_math, compares=True),
+    "math-verify": lambda: Pooled(judge_math, cpu_s=MATH_CPU_S, compares=True),
     "deepscaler": lambda: Boxed(deepscaler.judge, compares=True),
     "gym": _gym,
 }

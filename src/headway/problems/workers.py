@@ -104,9 +104,12 @@ def _not_importable(judge: Judge, error: object) -> HeadwayError:
 
 def _end(server: "subprocess.Popen[bytes]", pipe: Connection, owner: int) -> None:
     pipe.close()
-    if os.getpid() == owner:  # not in a fork of it
-        with suppress(ProcessLookupError):
-            os.killpg(server.pid, signal.SIGKILL)
+    if os.getpid() != owner:  # a fork of it
+        return
+    try:
+        server.wait(timeout=1.0)  # it ends when its caller is gone
+    except subprocess.TimeoutExpired:
+        os.killpg(server.pid, signal.SIGKILL)
         server.wait()
 
 
