@@ -29,6 +29,9 @@ PLAIN = {
     "top_k": -1, "min_p": 0.0, "repetition_penalty": 1.0, "return_token_ids": True, "skip_special_tokens": False,
     "add_special_tokens": False, "include_stop_str_in_output": True, "no_stop_trim": True,
 }  # fmt: skip
+PADDING = 4096  # ids without a token that a model may have beyond its tokenizer's
+LONG_TOKEN = 256  # characters of a token, at most
+MESSAGE = 10_000  # characters of an error that are looked at
 REFUSALS = (openai.BadRequestError, openai.UnprocessableEntityError)  # of the request itself
 
 
@@ -57,15 +60,17 @@ class APIEngine:
         self.model, self.connection = model, connection
         self.tokenizer: Any = tokenizer
         self._end = getattr(tokenizer, "eos_token_id", None)
+        self._vocabulary: int = getattr(tokenizer, "__len__", lambda: 2**31)()
         self._server = f"the server at {connection.base_url}"
         self._takes_ids: bool | None = None  # not known yet
+        self._key = os.environ.get(connection.api_key_env) or "none"
         self._client = openai.OpenAI(
             base_url=connection.base_url,
-            api_key=os.environ.get(connection.api_key_env) or "none",
+            api_key=self._key,
             timeout=connection.timeout,
             max_retries=connection.retries,
             default_headers={"Accept-Encoding": "identity"},
-            http_client=openai.DefaultHttpxClient(event_hooks={"response": [self._bound]}),
+            http_client=openai.DefaultHttpxClient(follow_redirects=False, event_hooks={"response": [self._bound]}),
         )
 
     def sample(self, prompts: Prompts, params: SamplingParams, *, seeds: Sequence[int]) -> list[list[Completion]]:
@@ -133,17 +138,17 @@ class APIEngine:
             self._takes_ids = ids
             if refused:
                 text = "%s takes no token ids (%s): prompts are sent as text, and may be encoded to other tokens"
-                logger.warning(text, self._server, said(refused))
+                logger.warning(text, self._server, self._said(refused))
             return self._read(answer, prompt, params)
         raise HeadwayError(
             f"{self._server} refuses a prompt of {len(prompt)} tokens with room for {params.max_tokens} more: "
-            f"{said(refused)}. {KEPT}"
+            f"{self._said(refused)}. {KEPT}"
         )
 
     def _read(self, body: bytes, prompt: TokenIds, params: SamplingParams) -> list[Completion]:
         try:
             choices = msgspec.json.decode(body, type=_Answer).choices
-        except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
             raise HeadwayError(
                 f"{self._server} answers with something other than completions ({error}); expected the JSON of "
                 f"OpenAI's /v1/completions. {KEPT}"
@@ -153,6 +158,11 @@ class APIEngine:
             raise HeadwayError(
                 f"{self._server} gives {len(choices)} completions of at most {most} tokens, asked for {params.n} of "
                 f"at most {params.max_tokens}; use a server that honours 'n' and 'max_tokens'. {KEPT}"
+            )
+        if (largest := max((max(c.token_ids or (0,)) for c in choices), default=0)) >= self._vocabulary + PADDING:
+            raise HeadwayError(
+                f"{self._server} sends the token {largest}, beyond the {self._vocabulary} of the tokenizer; give "
+                f"--tokenizer that of the served model. {KEPT}"
             )
         lengths = [len(c.token_ids) for c in choices if c.token_ids is not None and c.finish_reason == "length"]
         if lengths and min(lengths) < params.max_tokens:  # some servers shorten a completion and do not refuse it
@@ -166,7 +176,8 @@ class APIEngine:
         """A completion without the token that ended the text; its text is encoded if the server sends no ids."""
         ids, logprob = choice.token_ids, None
         if ids is None:
-            ids = self.tokenizer.encode(choice.text, add_special_tokens=False)[: params.max_tokens]
+            text = choice.text[: params.max_tokens * LONG_TOKEN]  # what cannot be kept is not encoded
+            ids = self.tokenizer.encode(text, add_special_tokens=False)[: params.max_tokens]
             by_itself = ids[-1:] == [self._end]
         else:
             # servers send the log-probabilities of the model, before temperature and top-p
@@ -181,8 +192,12 @@ class APIEngine:
     def _bound(self, response: httpx2.Response) -> None:
         if "content-encoding" in response.headers:
             raise httpx2.DecodingError("a compressed answer that was not asked for")
+        response.encoding = "utf-8"  # whatever charset it names
         assert isinstance(response.stream, httpx2.SyncByteStream)
         response.stream = _Bounded(response.stream, self.connection.timeout)
+
+    def _said(self, error: BaseException) -> str:
+        return said(error, secret=self._key)
 
     def _failure(self, error: openai.APIError) -> HeadwayError:
         """An error that remains after all retries, as one message."""
@@ -193,17 +208,22 @@ class APIEngine:
                 text = f"{self._server} did not answer within {self.connection.timeout:g} seconds, in {times}"
                 to_do = "; lower --concurrency or raise --timeout"
             case openai.APIConnectionError():
-                text = f"cannot reach {self._server} in {times}: {said(error.__cause__ or error)}; is it running?"
+                text = (
+                    f"cannot reach {self._server} in {times}: {self._said(error.__cause__ or error)}; is it running?"
+                )
             case openai.AuthenticationError() | openai.PermissionDeniedError():
-                text = f"{self._server} refuses the key ({said(error)})"
+                text = f"{self._server} refuses the key ({self._said(error)})"
                 to_do = f"; set the environment variable {self.connection.api_key_env}, or name one by --api-key-env"
             case openai.NotFoundError():
-                text = f"{self._server} has no model '{self.model}' ({said(error)})"
+                text = f"{self._server} has no model '{self.model}' ({self._said(error)})"
                 to_do = "; give --model the name the server knows, and --base-url up to and including /v1"
+            case openai.APIStatusError() if 300 <= error.status_code < 400:
+                text = f"{self._server} sends requests elsewhere ({error.status_code}), which is not followed"
+                to_do = "; give the final address as --base-url"
             case openai.APIStatusError():
-                text = f"{self._server} answers {error.status_code} in {times}: {said(error)}"
+                text = f"{self._server} answers {error.status_code} in {times}: {self._said(error)}"
             case _:
-                text = f"{self._server}: {said(error)}"
+                text = f"{self._server}: {self._said(error)}"
         return HeadwayError(f"{text}{to_do}. {KEPT}")
 
 
@@ -227,12 +247,13 @@ class _Bounded(httpx2.SyncByteStream):
         self._stream.close()
 
 
-def said(error: BaseException) -> str:
-    """What an error says, in the server's own words if it answered; short and safe to print."""
+def said(error: BaseException, *, secret: str = "") -> str:
+    """What an error says, in the server's own words if it answered; short, safe to print, and without the key."""
     body = error.body if isinstance(error, openai.APIStatusError) else None
     if isinstance(body, dict):
         body = body.get("message") or body.get("detail") or body
-    return "".join(c for c in " ".join(str(body or error).split()) if c.isprintable())[:300]
+    words = str(body or error)[:MESSAGE].replace(secret or "\0", "[key]")
+    return "".join(c for c in " ".join(words.split()) if c.isprintable())[:300]
 
 
 def load(
