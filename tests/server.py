@@ -147,6 +147,14 @@ def drips(handler: BaseHTTPRequestHandler) -> None:
         time.sleep(0.02)
 
 
+def drips_headers(handler: BaseHTTPRequestHandler) -> None:
+    """Headers without end."""
+    handler.wfile.write(b"HTTP/1.1 200 OK\r\n")
+    for _ in range(200):
+        handler.wfile.write(b"X-A: b\r\n")
+        time.sleep(0.02)
+
+
 if __name__ == "__main__":
     from headway.engines import hf
     from headway.engines.loading import model_path

@@ -128,6 +128,16 @@ CHOICE = b'{"text": "a", "index": 0, "finish_reason": "stop", "token_ids": [97, 
         (server.hangs_up, "cannot reach the server at"),
         (server.waits(1), "did not answer within 0.3 seconds, in one try"),
         (server.drips, "did not answer within 0.3 seconds, in one try"),
+        (server.drips_headers, "did not answer within 0.3 seconds, in one try"),
+        (server.sends(400, b'{"error": "' + b"x" * 2**22 + b'"}'), "refuses a prompt"),
+        (server.sends(500, b"[" * 100_000), "answers 500 in one try: [[["),
+        (server.sends(200, b'{"choices": ' + b"[" * 100_000), "something other than completions"),
+        (server.sends(200, b'{"x": ' + b"[" * 100_000), "something other than completions"),
+        (
+            server.sends(200, b'{"choices": [' + CHOICE.replace(b"stop", b"x" * 10**6) + b"]}"),
+            "other than completions",
+        ),
+        (server.sends(307, b"", location="http://["), "answers 307, a redirect that is not followed"),
         (server.sends(500, b'{"error": {"message": "out of memory"}}'), "answers 500 in one try: out of memory"),
         (server.sends(503, b"<html>"), "answers 503 in one try: <html>"),
         (server.sends(200, b'{"choices": [' + CHOICE), "something other than completions"),
@@ -154,6 +164,61 @@ def test_each_fault_is_one_clear_message(there: server.Server, fault: server.Fau
     text = str(error.value)
     assert says in text and there.url in text and "What was measured is kept" in text
     assert text.isprintable() and len(text) < 700
+
+
+@pytest.mark.parametrize("charset", ["base64", "hex", "zlib", "utf-16", "idna", "undefined", "rot13", "x"])
+def test_an_answers_charset_is_not_believed(there: server.Server, charset: str) -> None:
+    named = {"content_type": f"application/json; charset={charset}"}
+    there.faults.extend([server.sends(500, '{"error": {"message": "zu groß"}}'.encode(), **named)] * 3)
+    with pytest.raises(HeadwayError, match="answers 500 in one try: zu groß"):
+        ask(there.url)
+    good = json.dumps({"choices": [json.loads(CHOICE)] * 2}).encode()
+    there.faults.extend([server.sends(200, good, **named)] * 3)
+    assert tokens(ask(there.url)) == [[(97,), (97,)]] * 3
+
+
+@pytest.mark.parametrize("status", [301, 302, 303, 307, 308])
+def test_a_redirect_is_followed_on_the_same_address_only(
+    scripted: ScriptedEngine, there: server.Server, status: int
+) -> None:
+    with server.serving(scripted) as other:
+        for to in (other.url, there.url.replace("127.0.0.1", "localhost"), there.url.replace("http", "https")):
+            there.faults.extend([server.sends(status, b"", location=f"{to}/completions")] * 3)
+            with pytest.raises(HeadwayError, match=f"answers {status}, a redirect that is not followed; give --base"):
+                ask(there.url)
+        assert not other.asked
+    if status in (307, 308):  # of the others a client makes a GET
+        there.faults.extend([server.sends(status, b"", location="/v1/completions/"), None] * 3)
+        out = ask(there.url, concurrency=1)
+        assert tokens(out) == tokens(scripted.sample(PROMPTS, PARAMS, seeds=[1, 2, 3]))
+
+
+def test_tokens_outside_the_vocabulary_and_texts_past_the_limit_are_refused(
+    there: server.Server, tmp_path: Path
+) -> None:
+    tokenizer = tiny.tokenizer()
+    last, longest = max(tokenizer.get_vocab().values()), max(map(len, tokenizer.get_vocab()))
+    engine, params = APIEngine("m", tokenizer, Connection(there.url, retries=0)), SamplingParams(max_tokens=4)
+    prompt = [Prompt.of((1, 2))]
+
+    def answer(**more: object) -> None:
+        said = {"text": "a", "index": 0, "finish_reason": "stop", **more}
+        there.faults.append(server.sends(200, json.dumps({"choices": [said]}).encode()))
+
+    answer(token_ids=[last], stop_reason="a")
+    assert tokens(engine.sample(prompt, params, seeds=[1])) == [[(last,)]]
+    for wrong in (last + 1, 10**6, 2**31 - 1):
+        answer(token_ids=[1, wrong])
+        with pytest.raises(
+            HeadwayError, match=f"gives token {wrong}, the vocabulary ends at {last}; give --tokenizer"
+        ):
+            engine.sample(prompt, params, seeds=[1])
+    answer(text="a" * 4 * longest)
+    assert [len(c.token_ids) for c in engine.sample(prompt, params, seeds=[1])[0]] == [4]
+    answer(text="a" * 2**22)
+    with pytest.raises(HeadwayError, match="gives a text of 4194304 characters, where 4 tokens have at most"):
+        engine.sample(prompt, params, seeds=[1])
+    engine.close()
 
 
 def test_a_server_that_is_down_is_told_before_anything_is_asked(tmp_path: Path) -> None:
@@ -193,9 +258,41 @@ def test_the_key_comes_from_the_environment_and_is_written_nowhere(
         )  # fmt: skip
         with Measurement.create(tmp_path / "run", settings):
             assert "sk-very-secret" not in (tmp_path / "run/run.json").read_text()
+    hosts = ("\udcff", "a" * 300, "a..b", "a b", "h:99999", "h\x1b[31m")
+    for url in (*(f"http://{host}/v1" for host in hosts), "http://h/\udcff"):
+        with pytest.raises(HeadwayError, match="--base-url .* is no address") as error:
+            settings.changed(base_url=url)
+        assert str(error.value).isprintable() and len(str(error.value)) < 300
+    for url in ("http://münchen.example/v1", "https://my_host:8000/v1", "http://[::1]:9/v1", "http://a.b./v1"):
+        assert settings.changed(base_url=url).server.base_url == url
     for url in ("http://user:word@host/v1", "http://host/v1?key=1", "host:8000/v1", "ftp://host/v1", "http://[x/v1"):
         with pytest.raises(HeadwayError, match="--base-url"):
             settings.changed(base_url=url)
+
+
+@pytest.mark.parametrize("status", [200, 307, 400, 401, 404, 422, 429, 500])
+def test_a_key_that_the_server_repeats_is_masked(
+    there: server.Server, monkeypatch: pytest.MonkeyPatch, status: int
+) -> None:
+    key = "sk-very-secret-" + "7" * 40
+    monkeypatch.setenv("MY_KEY", f" {key}\n")
+    chopped = f"{key[:9]}\x1b{key[9:]}"
+    bodies = [{"error": {"message": f"{pad}{shown}"}} for pad in ("bad ", "x" * 280) for shown in (key, chopped)]
+    bodies += [{"error": key}, {"detail": [{"msg": key}]}, {"choices": [json.loads(CHOICE) | {"finish_reason": key}]}]
+    for body in (*map(json.dumps, bodies), key, f"token {key}"):
+        there.faults.extend([server.sends(status, body.encode())] * 6)
+        with pytest.raises(HeadwayError) as error:
+            ask(there.url, api_key_env="MY_KEY")
+        there.faults.clear()
+        assert "sk-very" not in str(error.value) and "777" not in str(error.value)
+
+
+def test_a_key_that_no_header_holds_is_one_message(there: server.Server, monkeypatch: pytest.MonkeyPatch) -> None:
+    for key in ("sk-“quoted”", "sk-two\nlines"):
+        monkeypatch.setenv("MY_KEY", key)
+        with pytest.raises(HeadwayError, match="MY_KEY holds no key") as error:
+            ask(there.url, api_key_env="MY_KEY")
+        assert "sk-" not in str(error.value)
 
 
 def test_rate_limits_and_passing_faults_are_waited_out(scripted: ScriptedEngine, there: server.Server) -> None:

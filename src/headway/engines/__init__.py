@@ -19,10 +19,13 @@ class Connection(Options, frozen=True):
     def check_address(self) -> None:
         """Raises HeadwayError if the address is none, or holds a secret, which the run folder would store."""
         try:
-            parts = urlsplit(self.base_url)
+            parts = urlsplit(self.base_url if self.base_url.isprintable() else "")
+            (parts.hostname or "").encode("idna"), parts.port
         except ValueError:
             parts = urlsplit("")
         if parts.scheme not in ("http", "https") or not parts.hostname:
-            raise HeadwayError(f"--base-url '{self.base_url}' is no address; expected e.g. http://localhost:8000/v1")
+            raise HeadwayError(
+                f"--base-url {self.base_url[:200]!r} is no address; expected e.g. http://localhost:8000/v1"
+            )
         if parts.username or parts.password or parts.query or parts.fragment:
             raise HeadwayError("--base-url holds more than an address; keys go into the environment (--api-key-env)")

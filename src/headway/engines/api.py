@@ -6,32 +6,27 @@ model's own tokenizer; either may give other tokens than the model saw. The `ope
 
 import logging
 import os
-import time
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Sequence
 from concurrent.futures import FIRST_COMPLETED, ThreadPoolExecutor, wait
 from typing import Annotated, Any, Literal
 
-import httpx2
 import msgspec
 import openai
 
 from headway.engines import Connection
+from headway.engines.bounded import ERROR_BYTES, client
 from headway.engines.loading import load_tokenizer
 from headway.engines.streaming import Parts, together
 from headway.types import Completion, HeadwayError, Prompts, SamplingParams, TokenIds, Tokenizer
 
 logger = logging.getLogger(__name__)
 
-ANSWER_BYTES = 2**28  # of one response; a token takes some 50 with its logprob
 KEPT = "What was measured is kept, and the same command resumes"
 # the model's own distribution, whatever the server's defaults are, and all tokens, as vLLM and SGLang spell them
 PLAIN = {
     "top_k": -1, "min_p": 0.0, "repetition_penalty": 1.0, "return_token_ids": True, "skip_special_tokens": False,
     "add_special_tokens": False, "include_stop_str_in_output": True, "no_stop_trim": True,
 }  # fmt: skip
-PADDING = 4096  # ids without a token that a model may have beyond its tokenizer's
-LONG_TOKEN = 256  # characters of a token, at most
-MESSAGE = 10_000  # characters of an error that are looked at
 REFUSALS = (openai.BadRequestError, openai.UnprocessableEntityError)  # of the request itself
 
 
@@ -60,17 +55,21 @@ class APIEngine:
         self.model, self.connection = model, connection
         self.tokenizer: Any = tokenizer
         self._end = getattr(tokenizer, "eos_token_id", None)
-        self._vocabulary: int = getattr(tokenizer, "__len__", lambda: 2**31)()
+        vocabulary: dict[str, int] = getattr(tokenizer, "get_vocab", dict)()
+        self._last_id = max(vocabulary.values(), default=2**31)
+        self._longest = 1 + max(map(len, vocabulary), default=256)  # characters of a token, and a space
         self._server = f"the server at {connection.base_url}"
+        self._key = os.environ.get(connection.api_key_env, "").strip()
+        if not (self._key.isascii() and self._key.isprintable()):
+            raise HeadwayError(f"{connection.api_key_env} holds no key: expected printable ASCII, got other letters")
         self._takes_ids: bool | None = None  # not known yet
-        self._key = os.environ.get(connection.api_key_env) or "none"
         self._client = openai.OpenAI(
             base_url=connection.base_url,
-            api_key=self._key,
+            api_key=self._key or "none",
             timeout=connection.timeout,
             max_retries=connection.retries,
             default_headers={"Accept-Encoding": "identity"},
-            http_client=openai.DefaultHttpxClient(follow_redirects=False, event_hooks={"response": [self._bound]}),
+            http_client=client(),
         )
 
     def sample(self, prompts: Prompts, params: SamplingParams, *, seeds: Sequence[int]) -> list[list[Completion]]:
@@ -111,7 +110,7 @@ class APIEngine:
             self._client.with_options(max_retries=0, timeout=min(10.0, self.connection.timeout)).models.list()
         except openai.APIConnectionError as error:
             raise self._failure(error) from None
-        except (openai.APIError, ValueError):
+        except (openai.APIError, ValueError, RecursionError):
             pass  # it answers; it need not have such a list
 
     def close(self) -> None:
@@ -150,8 +149,8 @@ class APIEngine:
             choices = msgspec.json.decode(body, type=_Answer).choices
         except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
             raise HeadwayError(
-                f"{self._server} answers with something other than completions ({error}); expected the JSON of "
-                f"OpenAI's /v1/completions. {KEPT}"
+                f"{self._server} answers with something other than completions ({self._said(error)}); expected the "
+                f"JSON of OpenAI's /v1/completions. {KEPT}"
             ) from None
         most = max((len(choice.token_ids or ()) for choice in choices), default=0)
         if len(choices) != params.n or most > params.max_tokens:
@@ -159,10 +158,16 @@ class APIEngine:
                 f"{self._server} gives {len(choices)} completions of at most {most} tokens, asked for {params.n} of "
                 f"at most {params.max_tokens}; use a server that honours 'n' and 'max_tokens'. {KEPT}"
             )
-        if (largest := max((max(c.token_ids or (0,)) for c in choices), default=0)) >= self._vocabulary + PADDING:
+        if (last := max((i for c in choices for i in c.token_ids or ()), default=0)) > self._last_id:
             raise HeadwayError(
-                f"{self._server} sends the token {largest}, beyond the {self._vocabulary} of the tokenizer; give "
-                f"--tokenizer that of the served model. {KEPT}"
+                f"{self._server} gives token {last}, the vocabulary ends at {self._last_id}; give --tokenizer the "
+                f"folder or hub name of the served model. {KEPT}"
+            )
+        longest = max((len(c.text) for c in choices if c.token_ids is None), default=0)
+        if longest > (room := params.max_tokens * self._longest):
+            raise HeadwayError(
+                f"{self._server} gives a text of {longest} characters, where {params.max_tokens} tokens have at most "
+                f"{room}; use a server that honours 'max_tokens'. {KEPT}"
             )
         lengths = [len(c.token_ids) for c in choices if c.token_ids is not None and c.finish_reason == "length"]
         if lengths and min(lengths) < params.max_tokens:  # some servers shorten a completion and do not refuse it
@@ -176,8 +181,7 @@ class APIEngine:
         """A completion without the token that ended the text; its text is encoded if the server sends no ids."""
         ids, logprob = choice.token_ids, None
         if ids is None:
-            text = choice.text[: params.max_tokens * LONG_TOKEN]  # what cannot be kept is not encoded
-            ids = self.tokenizer.encode(text, add_special_tokens=False)[: params.max_tokens]
+            ids = self.tokenizer.encode(choice.text, add_special_tokens=False)[: params.max_tokens]
             by_itself = ids[-1:] == [self._end]
         else:
             # servers send the log-probabilities of the model, before temperature and top-p
@@ -189,15 +193,14 @@ class APIEngine:
             by_itself = choice.finish_reason == "stop" and not isinstance(stopped_by, str)
         return Completion(tuple(ids[:-1] if by_itself else ids), choice.finish_reason, logprob)
 
-    def _bound(self, response: httpx2.Response) -> None:
-        if "content-encoding" in response.headers:
-            raise httpx2.DecodingError("a compressed answer that was not asked for")
-        response.encoding = "utf-8"  # whatever charset it names
-        assert isinstance(response.stream, httpx2.SyncByteStream)
-        response.stream = _Bounded(response.stream, self.connection.timeout)
-
     def _said(self, error: BaseException) -> str:
-        return said(error, secret=self._key)
+        """What an error says, in the server's own words if it answered; short, safe to print, and without the key."""
+        body = error.body if isinstance(error, openai.APIStatusError) else None
+        if isinstance(body, dict):
+            body = body.get("message") or body.get("detail") or body
+        words = " ".join(str(body or error)[:ERROR_BYTES].split())
+        text = "".join(c for c in words if c.isprintable())
+        return (text.replace(self._key, "***") if self._key else text)[:300]
 
     def _failure(self, error: openai.APIError) -> HeadwayError:
         """An error that remains after all retries, as one message."""
@@ -208,9 +211,8 @@ class APIEngine:
                 text = f"{self._server} did not answer within {self.connection.timeout:g} seconds, in {times}"
                 to_do = "; lower --concurrency or raise --timeout"
             case openai.APIConnectionError():
-                text = (
-                    f"cannot reach {self._server} in {times}: {self._said(error.__cause__ or error)}; is it running?"
-                )
+                text = f"cannot reach {self._server} in {times}: {self._said(error.__cause__ or error)}"
+                to_do = "; is it running?"
             case openai.AuthenticationError() | openai.PermissionDeniedError():
                 text = f"{self._server} refuses the key ({self._said(error)})"
                 to_do = f"; set the environment variable {self.connection.api_key_env}, or name one by --api-key-env"
@@ -218,42 +220,13 @@ class APIEngine:
                 text = f"{self._server} has no model '{self.model}' ({self._said(error)})"
                 to_do = "; give --model the name the server knows, and --base-url up to and including /v1"
             case openai.APIStatusError() if 300 <= error.status_code < 400:
-                text = f"{self._server} sends requests elsewhere ({error.status_code}), which is not followed"
-                to_do = "; give the final address as --base-url"
+                text = f"{self._server} answers {error.status_code}, a redirect that is not followed"
+                to_do = "; give --base-url the address itself"
             case openai.APIStatusError():
                 text = f"{self._server} answers {error.status_code} in {times}: {self._said(error)}"
             case _:
                 text = f"{self._server}: {self._said(error)}"
         return HeadwayError(f"{text}{to_do}. {KEPT}")
-
-
-class _Bounded(httpx2.SyncByteStream):
-    """A response body with a limit in time and size."""
-
-    def __init__(self, stream: httpx2.SyncByteStream, seconds: float) -> None:
-        self._stream, self._end = stream, time.monotonic() + seconds
-
-    def __iter__(self) -> Iterator[bytes]:
-        size = 0
-        for part in self._stream:
-            size += len(part)
-            if size > ANSWER_BYTES:
-                raise httpx2.ReadError(f"an answer of more than {ANSWER_BYTES >> 20} MiB")
-            if time.monotonic() > self._end:
-                raise httpx2.ReadTimeout("an answer without end")
-            yield part
-
-    def close(self) -> None:
-        self._stream.close()
-
-
-def said(error: BaseException, *, secret: str = "") -> str:
-    """What an error says, in the server's own words if it answered; short, safe to print, and without the key."""
-    body = error.body if isinstance(error, openai.APIStatusError) else None
-    if isinstance(body, dict):
-        body = body.get("message") or body.get("detail") or body
-    words = str(body or error)[:MESSAGE].replace(secret or "\0", "[key]")
-    return "".join(c for c in " ".join(words.split()) if c.isprintable())[:300]
 
 
 def load(
