@@ -129,7 +129,7 @@ CHOICE = b'{"text": "a", "index": 0, "finish_reason": "stop", "token_ids": [97, 
         (server.waits(1), "did not answer within 0.3 seconds, in one try"),
         (server.drips, "did not answer within 0.3 seconds, in one try"),
         (server.drips_headers, "did not answer within 0.3 seconds, in one try"),
-        (server.sends(400, b'{"error": "' + b"x" * 2**22 + b'"}'), "refuses a prompt"),
+        (server.sends(413, b'{"error": "' + b"x" * 2**22 + b'"}'), 'answers 413 in one try: {"error": "xxx'),
         (server.sends(500, b"[" * 100_000), "answers 500 in one try: [[["),
         (server.sends(200, b'{"choices": ' + b"[" * 100_000), "something other than completions"),
         (server.sends(200, b'{"x": ' + b"[" * 100_000), "something other than completions"),
@@ -172,6 +172,7 @@ def test_an_answers_charset_is_not_believed(there: server.Server, charset: str) 
     there.faults.extend([server.sends(500, '{"error": {"message": "zu groß"}}'.encode(), **named)] * 3)
     with pytest.raises(HeadwayError, match="answers 500 in one try: zu groß"):
         ask(there.url)
+    there.faults.clear()
     good = json.dumps({"choices": [json.loads(CHOICE)] * 2}).encode()
     there.faults.extend([server.sends(200, good, **named)] * 3)
     assert tokens(ask(there.url)) == [[(97,), (97,)]] * 3
@@ -186,6 +187,7 @@ def test_a_redirect_is_followed_on_the_same_address_only(
             there.faults.extend([server.sends(status, b"", location=f"{to}/completions")] * 3)
             with pytest.raises(HeadwayError, match=f"answers {status}, a redirect that is not followed; give --base"):
                 ask(there.url)
+            there.faults.clear()
         assert not other.asked
     if status in (307, 308):  # of the others a client makes a GET
         there.faults.extend([server.sends(status, b"", location="/v1/completions/"), None] * 3)
@@ -260,7 +262,7 @@ def test_the_key_comes_from_the_environment_and_is_written_nowhere(
             assert "sk-very-secret" not in (tmp_path / "run/run.json").read_text()
     hosts = ("\udcff", "a" * 300, "a..b", "a b", "h:99999", "h\x1b[31m")
     for url in (*(f"http://{host}/v1" for host in hosts), "http://h/\udcff"):
-        with pytest.raises(HeadwayError, match="--base-url .* is no address") as error:
+        with pytest.raises(HeadwayError, match=r"--base-url .* is no address") as error:
             settings.changed(base_url=url)
         assert str(error.value).isprintable() and len(str(error.value)) < 300
     for url in ("http://münchen.example/v1", "https://my_host:8000/v1", "http://[::1]:9/v1", "http://a.b./v1"):

@@ -19,7 +19,7 @@ class Connection(Options, frozen=True):
     def check_address(self) -> None:
         """Raises HeadwayError if the address is none, or holds a secret, which the run folder would store."""
         try:
-            parts = urlsplit(self.base_url if self.base_url.isprintable() else "")
+            parts = urlsplit(self.base_url if self.base_url.isprintable() and " " not in self.base_url else "")
             (parts.hostname or "").encode("idna"), parts.port
         except ValueError:
             parts = urlsplit("")
