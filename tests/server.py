@@ -153,6 +153,7 @@ def drips_headers(handler: BaseHTTPRequestHandler) -> None:
     for _ in range(200):
         handler.wfile.write(b"X-A: b\r\n")
         time.sleep(0.02)
+    handler.close_connection = True
 
 
 if __name__ == "__main__":

@@ -27,6 +27,7 @@ PLAIN = {
     "top_k": -1, "min_p": 0.0, "repetition_penalty": 1.0, "return_token_ids": True, "skip_special_tokens": False,
     "add_special_tokens": False, "include_stop_str_in_output": True, "no_stop_trim": True,
 }  # fmt: skip
+PADDING = 4096  # ids without a token that a model may have beyond its tokenizer's
 REFUSALS = (openai.BadRequestError, openai.UnprocessableEntityError)  # of the request itself
 
 
@@ -158,7 +159,7 @@ class APIEngine:
                 f"{self._server} gives {len(choices)} completions of at most {most} tokens, asked for {params.n} of "
                 f"at most {params.max_tokens}; use a server that honours 'n' and 'max_tokens'. {KEPT}"
             )
-        if (last := max((i for c in choices for i in c.token_ids or ()), default=0)) > self._last_id:
+        if (last := max((i for c in choices for i in c.token_ids or ()), default=0)) > self._last_id + PADDING:
             raise HeadwayError(
                 f"{self._server} gives token {last}, the vocabulary ends at {self._last_id}; give --tokenizer the "
                 f"folder or hub name of the served model. {KEPT}"
