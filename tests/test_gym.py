@@ -36,6 +36,7 @@ def test_the_first_problems_of_every_task_do_not_depend_on_how_many_there_are() 
     [
         ("chess", "no task 'chess'; there are ab, acre"),
         ("composite", "a mixture of other tasks"),
+        ("coin_flip", "takes the first digits of the probability"),
         ("game_of_life_halting", "takes any text as right"),
         ("puzzle24", "does not look at which numbers"),
         ("rush_hour", "without a reference answer"),
@@ -106,6 +107,16 @@ def test_part_of_the_score_is_not_right_and_what_a_verifier_stumbles_over_is_wro
     problem, _ = by_hand("countdown")
     assert 0 < gym._made("countdown", 3).score_answer("119", gym._entry("countdown", 3, 0)) < 1
     assert gym.judge("119", problem.id) is False
+
+
+@pytest.mark.parametrize(("task", "number"), [("complex_arithmetic", 0), ("number_sorting", 0), ("number_sorting", 1)])
+def test_what_is_no_number_is_wrong(task: str, number: int) -> None:
+    problem, reference = by_hand(task, number)
+    nan = "NaN" if task == "complex_arithmetic" else f"[{', '.join(['NaN'] * (reference.count(',') + 1))}]"
+    assert gym._made(task, 3).score_answer(nan, gym._entry(task, 3, number)) == 1  # the verifier takes it
+    for text in (nan, nan.lower(), f" {nan}"):
+        assert gym.judge(text, problem.id) is False
+    assert gym.judge(reference, problem.id)
 
 
 @pytest.mark.parametrize("id", ["1", "countdown/0", "countdown/0/-1", "countdown/0/1/2", "a b/0/1", "countdown/0/x"])

@@ -116,3 +116,17 @@ def test_bombs_are_undecided_and_what_follows_each_is_right():
     ]
     with load_grader("math-verify") as grader:
         assert grader.grade(items) == [None, 1.0] * len(bombs)
+
+
+EQUATIONS = (
+    "x = \\frac{e^{t}}{3} + ce^{-2t}",
+    "y'' + ry' - rx(t) = 0",
+    "ml\\ddot{\\theta} - mg\\sin\\theta = f\\cos\\theta",
+)
+
+
+def test_an_equation_in_a_sentence_is_decided_within_its_limit():
+    """Read as one expression, the sentence's letters are unknowns too, and comparing the two takes minutes."""
+    with load_grader("math-verify") as grader:
+        items = [(Problem("p", "?", equation), f"the answer is ${equation}$") for equation in EQUATIONS]
+        assert grader.grade(items) == [1.0] * len(items)

@@ -51,13 +51,13 @@ def judge_math(answer: str, reference: str) -> bool | None:
     both = bool(_NUMERAL.search(answer) and _NUMERAL.search(reference))
     if not (gold := _expression(reference, both)):
         return None
-    if _equal(gold, _expression(answer, both)):
-        return True
-    if not _WORDS.search(_COMMAND.sub(" ", answer)):
-        return False
-    if (stated := _STATED.findall(answer)) and _equal(gold, _expression(stated[-1], both)):
-        return True
-    return _equal(gold, _in_words(answer))
+    if _WORDS.search(_COMMAND.sub(" ", answer)):  # first: as one expression, words are many letters to solve for
+        stated = _STATED.findall(answer)[-1:]
+        if any(_at_once(s.strip("$ "), reference) or _equal(gold, _expression(s, both)) for s in stated):
+            return True
+        if _equal(gold, _in_words(answer)):
+            return True
+    return _equal(gold, _expression(answer, both))
 
 
 def _at_once(answer: str, reference: str) -> bool | None:
