@@ -9,7 +9,8 @@ from transformers import PreTrainedTokenizerFast
 from headway.engines.scripted import Characters
 from headway.text.offsets import decode_with_offsets, token_at
 from headway.text.prompts import FINAL_ANSWER, meta_prover, prompt_ids
-from headway.text.tags import ThinkTags, find_think_tags, read_answer, read_thought
+from headway.text.tags import ThinkTags, find_think_tags
+from headway.text.thoughts import read_answer, read_thought
 from headway.types import HeadwayError
 
 TAGS = ThinkTags("<think>\n", "</think>")
