@@ -229,7 +229,7 @@ def answer_in(text):
     return read_answer(text, read_thought(text, TAGS))
 
 
-def test_the_answer_follows_the_first_closing_tag():
-    assert answer_in("a</think>b</think>c") == "b</think>c"
+def test_the_answer_follows_the_last_closing_tag():
+    assert answer_in("a</think>b</think>c") == "c"
     assert answer_in("a</think>") is None
     assert answer_in("a") is None
