@@ -270,6 +270,24 @@ def test_a_recipe_that_cannot_be_used_is_one_message(tmp_path: Path, text: str, 
         plan_training(tmp_path / "r.yaml", Machine())
 
 
+def test_options_of_the_model_mean_what_they_mean_to_train(tmp_path: Path) -> None:
+    """Short names of number formats, attention as an option of its own, a window that rotary scaling makes longer."""
+    machine = Machine()
+    bytes_of = {
+        name: planned(tmp_path, machine, dtype=name)["kv_bytes_per_token"]
+        for name in ("fp32", "float32", "bf16", "auto")
+    }
+    assert bytes_of["fp32"] == bytes_of["float32"] == 2 * bytes_of["bf16"] == 2 * bytes_of["auto"] == 2 * 28_672
+    with pytest.raises(HeadwayError, match=r"dtype must be one of auto, float32.*got 'evil'"):
+        planned(tmp_path, machine, dtype="evil")
+    with pytest.raises(HeadwayError, match=r"dtype in config.json must be one of float32"):
+        planned(tmp_path, machine, config=R1 | {"torch_dtype": "float8"}, dtype="auto")
+    flash = planned(tmp_path, machine, values="likelihood", attn_implementation="flash_attention_2")
+    assert ("warning", "attn_implementation") in found(flash)
+    yarn = R1 | {"rope_scaling": {"rope_type": "yarn", "factor": 4.0, "original_max_position_embeddings": 32768}}
+    assert shape_of(yarn | {"max_position_embeddings": 32768}, "m").context == 131072
+
+
 @pytest.mark.extras
 def test_options_and_defaults_are_those_of_train() -> None:
     from trl import ModelConfig

@@ -15,10 +15,16 @@ logger = logging.getLogger(__name__)
 def context_window(config: Any) -> int | None:
     """That of a model by its transformers configuration; None where it has no limit, or none that it says."""
     text = config.get_text_config()
-    most = getattr(text, "max_position_embeddings", None)
+    names = ("max_position_embeddings", "rope_parameters", "rope_scaling")  # which some kinds of model spell otherwise
+    return window_in({name: getattr(text, name, None) for name in names})
+
+
+def window_in(config: Mapping[str, Any]) -> int | None:
+    """That of a model by the entries of its config.json, as `context_window`."""
+    most = config.get("max_position_embeddings")
     if not isinstance(most, int) or most <= 0:
         return None
-    rotary = getattr(text, "rope_parameters", None) or getattr(text, "rope_scaling", None) or {}
+    rotary = config.get("rope_parameters") or config.get("rope_scaling") or {}
     for scaling in (rotary, *rotary.values()):  # one for all layers, or one for each type of layer
         if isinstance(scaling, Mapping) and scaling.get("rope_type", scaling.get("type")) in SCALED:
             factor, original = scaling.get("factor") or 1, scaling.get("original_max_position_embeddings") or most

@@ -22,8 +22,8 @@ def check_recipe(arguments: list[str]) -> None:
             options_of(Path(given))
 
 
-def options_of(file: Path) -> dict[str, Any]:
-    """The options in a recipe."""
+def content_of(file: Path) -> Any:
+    """What a YAML file holds; HeadwayError where it cannot be read, or is larger or more entangled than a recipe."""
     with extra("train", "a recipe needs pyyaml"):
         import yaml
     try:
@@ -32,8 +32,9 @@ def options_of(file: Path) -> dict[str, Any]:
             raise HeadwayError(f"the recipe {file} has {len(content)} bytes, at most {MOST_BYTES} are read")
         if sum(isinstance(event, yaml.AliasEvent) for event in yaml.parse(content)) > MOST_ALIASES:
             raise HeadwayError(f"the recipe {file} has more than {MOST_ALIASES} aliases (*name); write the values out")
-        options = yaml.safe_load(content)
-        json.dumps(options, default=str)  # raises where a value contains itself
+        found = yaml.safe_load(content)
+        json.dumps(found, default=str)  # raises where a value contains itself
+        return found
     except HeadwayError:
         raise
     except OSError as error:
@@ -41,6 +42,11 @@ def options_of(file: Path) -> dict[str, Any]:
     except (yaml.YAMLError, ValueError, RecursionError, OverflowError, TypeError) as error:
         reason = " ".join(str(error).split())[:300]
         raise HeadwayError(f"cannot read the recipe {file}: {reason}; {EXPECTED}") from error
+
+
+def options_of(file: Path) -> dict[str, Any]:
+    """The options in a recipe."""
+    options = content_of(file)
     if not isinstance(options, dict):
         raise HeadwayError(f"the recipe {file} is a {type(options).__name__}, not a mapping; {EXPECTED}")
     for name, value in (*options.items(), *_items(options.get("env"))):

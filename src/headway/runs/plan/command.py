@@ -5,6 +5,8 @@ from typing import Any
 
 from msgspec import structs
 
+from headway.choices import lookup
+from headway.engines.loading import DTYPES
 from headway.runs.plan import checks
 from headway.runs.plan.load import Load, of_recipe, of_settings
 from headway.runs.plan.machines import CPU, Machine
@@ -101,8 +103,7 @@ def plan_measuring(settings: Settings, machine: Machine) -> dict[str, Any]:
     named = (engine.tokenizer or engine.model) if engine.name == "api" else engine.model
     shape = shape_of(read_config(named), named)
     load, vllm = of_settings(settings, machine), engine.name != "hf"
-    dtype = shape.dtype if engine.dtype == "auto" else engine.dtype
-    size = 2 if vllm and engine.dtype == "auto" else BYTES.get(dtype, 4)
+    size = 2 if vllm and engine.dtype == "auto" else _size(shape, engine.dtype)
     weights, kv = shape.parameters * size, shape.kv_bytes(size)
     row = (load.prompt + load.longest) * kv
     arguments = engine.vllm_arguments()
@@ -137,9 +138,14 @@ def plan_measuring(settings: Settings, machine: Machine) -> dict[str, Any]:
     }  # fmt: skip
 
 
+def _size(shape: Shape, dtype: str | None) -> int:
+    """Bytes of a weight: of the number format that is asked for, or of the model's own."""
+    asked = lookup(DTYPES, "auto" if dtype is None else dtype, "dtype")
+    return lookup(BYTES, shape.dtype if asked == "auto" else asked, "the dtype in config.json")
+
+
 def _numbers(recipe: Recipe, shape: Shape, machine: Machine) -> Numbers:
-    dtype = shape.dtype if recipe.dtype in (None, "auto") else recipe.dtype
-    size = BYTES.get(str(dtype), 4)
+    size = _size(shape, recipe.dtype)
     return Numbers(size, 2 if recipe.bf16 or (recipe.bf16 is None and machine.gpu != CPU) else size)
 
 

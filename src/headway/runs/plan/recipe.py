@@ -7,13 +7,13 @@ from typing import Annotated, Any, Literal
 
 import msgspec
 
+from headway.choices import lookup
 from headway.core.tally import ValueKind
 from headway.credit import SCHEMES, Scheme
-from headway.runs.settings import extra
+from headway.runs.recipe_file import content_of
 from headway.types import HeadwayError
 
 Count = Annotated[int, msgspec.Meta(ge=1)]
-Dtype = Literal["auto", "float32", "bfloat16", "float16"]
 
 
 class Recipe(msgspec.Struct, frozen=True, kw_only=True):
@@ -57,7 +57,7 @@ class Recipe(msgspec.Struct, frozen=True, kw_only=True):
     vllm_importance_sampling_correction: bool = True
     vllm_importance_sampling_mode: str = "sequence_mask"
     model_init_kwargs: dict[str, Any] | None = None
-    dtype: Dtype | None = "float32"
+    dtype: str | None = "float32"
     attn_implementation: str | None = None
     use_peft: bool = False
     lora_r: Count = 16
@@ -81,7 +81,7 @@ class Recipe(msgspec.Struct, frozen=True, kw_only=True):
     @property
     def attention(self) -> str:
         """The implementation of attention; transformers takes sdpa by itself."""
-        return (self.model_init_kwargs or {}).get("attn_implementation") or "sdpa"
+        return (self.model_init_kwargs or {}).get("attn_implementation") or self.attn_implementation or "sdpa"
 
     def micro_batches(self, gpus: int) -> int:
         """Forwards of `per_device_train_batch_size` traces on a GPU from one sampling to the next."""
@@ -122,20 +122,14 @@ def read_recipe(path: Path) -> tuple[Recipe, list[str]]:
     Raises:
         HeadwayError: the file cannot be read, or an option has another type.
     """
-    with extra("train", "a recipe needs pyyaml"):
-        import yaml
-    try:
-        given = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-        raise HeadwayError(f"cannot read the recipe {path}: {error}; expected YAML") from error
+    given = content_of(path)
     if not isinstance(given, dict) or not given.get("model_name_or_path"):
         raise HeadwayError(f"the recipe {path} names no model; expected model_name_or_path and other options of train")
     try:
         recipe = msgspec.convert(given, Recipe, strict=False)
     except msgspec.ValidationError as error:
         raise HeadwayError(f"the recipe {path}: {str(error)[:1].lower()}{str(error)[1:]}") from error
-    if recipe.credit not in SCHEMES:
-        raise HeadwayError(f"credit must be one of {', '.join(SCHEMES)}; got '{recipe.credit}'")
+    lookup(SCHEMES, recipe.credit, "credit")
     return recipe, list(_misspelled(given))
 
 

@@ -8,6 +8,7 @@ import msgspec
 
 from headway.choices import lookup
 from headway.engines.loading import model_path
+from headway.engines.window import window_in
 from headway.types import HeadwayError
 
 Number = int | float
@@ -122,7 +123,7 @@ def shape_of(config: dict[str, Any], model: str) -> Shape:
     return Shape(
         layers=layers, width=d, heads=heads, kv_heads=kv_heads, head_width=head_width, mlp=mlp, vocabulary=vocabulary,
         per_layer=per_layer, tied=config.get("tie_word_embeddings", family.tied),
-        context=config.get("max_position_embeddings"),
+        context=window_in(config),
         dtype=config.get("dtype") or config.get("torch_dtype") or "float32",
         windowed="sliding_attention" in kinds or (windowed and not kinds),
     )  # fmt: skip
