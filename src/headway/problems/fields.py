@@ -5,9 +5,9 @@ import math
 import re
 import reprlib
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
-from typing import Any
+from typing import Any, TypeVar
 
 from headway.problems.rendered import turns_in
 from headway.text.answers import BOX, extract_answer
@@ -25,6 +25,9 @@ THOUGHTS = ("reasoning", "thinking", "reasoning_text", "redacted_thinking")  # t
 PARTS = (*THOUGHTS, "text", "output_text", "input_text")
 
 
+T = TypeVar("T")
+
+
 class BadRow(HeadwayError):
     """A row that cannot be used: its place, the reason by which such rows are counted, and more."""
 
@@ -39,6 +42,16 @@ Bad = Callable[[BadRow], None]  # what is done with one
 def refused(error: BadRow) -> None:
     """Raises it."""
     raise HeadwayError(f"{error}. Rows that cannot be used are left out and counted with --skip-bad") from error
+
+
+def usable(rows: Iterable[T], place: str, bad: Bad) -> Iterator[T]:
+    """What a record of a file holds; if it cannot be used it goes to `bad`, whole."""
+    try:
+        yield from list(rows)
+    except BadRow as error:
+        bad(error)
+    except RecursionError:
+        bad(BadRow(place, "objects nested too deep"))
 
 
 class LeftOut(Counter[str]):

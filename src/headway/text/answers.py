@@ -36,16 +36,21 @@ def extract_answer(text: str) -> str | None:
     the whole text. A special token that was left in the text ends it.
     """
     tagged = [piece for part in _TAGGED.split(text)[1:] if (piece := _UNTAGGED.split(part)[0]).strip()]
-    text = _CLOSES.sub("}", _OPENS.sub(lambda _: BOX, tagged[-1] if tagged else _UNTAGGED.split(text)[0]))
+    text = _as_boxes(tagged[-1] if tagged else _UNTAGGED.split(text)[0])
     text = next((piece for piece in _SPECIAL.split(text) if piece.strip()), "")
     return _in_boxes(text)
 
 
 def last_box(text: str) -> str | None:
     """The content of the last box in a text that is closed, or nothing."""
-    text = _CLOSES.sub("}", _OPENS.sub(lambda _: BOX, text))
+    text = _as_boxes(text)
     closed = [text[start:stop] for start, stop in _boxes(text) if stop < len(text)]
     return closed[-1] if closed else None
+
+
+def _as_boxes(text: str) -> str:
+    """A text whose boxes of every family are written in one way."""
+    return _CLOSES.sub("}", _OPENS.sub(lambda _: BOX, text))
 
 
 def _in_boxes(text: str, nested: int = 0) -> str | None:

@@ -29,16 +29,21 @@ def to_resume(given: str | bool | None, output_dir: str) -> str | None:
     """
     if given is None or str(given).lower() == "false":
         return None
-    found, whole = _newest_first(output_dir), newest_whole(output_dir)
     chosen = str(given)
-    if str(given).lower() == "true":
-        if whole is None:
-            each = "; ".join(f"{c.name} {fault(c)}" for c in found) or "it has no checkpoint"
+    if chosen.lower() == "true":
+        skipped = []
+        for checkpoint in _newest_first(output_dir):
+            if (why := fault(checkpoint)) is None:
+                break
+            skipped.append(f"{checkpoint.name} {why}")
+        else:
+            each = "; ".join(skipped) or "it has no checkpoint"
             raise HeadwayError(f"nothing to resume from in {output_dir}: {each}; leave resume_from_checkpoint out")
-        for skipped in found[: found.index(Path(whole))]:
-            logger.warning(f"{skipped.name} {fault(skipped)}; resuming from {Path(whole).name}")
-        chosen = str(whole)
-    if (why := fault(Path(chosen))) is not None:
+        for text in skipped:
+            logger.warning(f"{text}; resuming from {checkpoint.name}")
+        chosen = str(checkpoint)
+    elif (why := fault(Path(chosen))) is not None:
+        whole = newest_whole(output_dir)
         remedy = f"give {whole}, the newest whole one" if whole else "leave resume_from_checkpoint out"
         raise HeadwayError(f"cannot resume from {chosen}: it {why}; {remedy}")
     if json.loads((Path(chosen) / STATE).read_text(encoding="utf-8")).get("epoch", 0) >= 1:

@@ -82,11 +82,10 @@ def train(
             trainer.tell = tell
             trainer.remove_callback(PrinterCallback)
             warnings.simplefilter("ignore", FutureWarning)  # of TRL and transformers to each other
-        begun = trainer.state.global_step
         try:
             trainer.train(resume_from_checkpoint=checkpoint)
         except (ValueError, TypeError, LookupError, ImportError) as error:  # what TRL checks only in its first step
-            if isinstance(error, HeadwayError) or checkpoint or trainer.state.global_step > begun:
+            if isinstance(error, HeadwayError) or checkpoint or trainer.state.global_step:
                 raise
             said = f"{type(error).__name__}: {' '.join(str(error).split())[:500]}"
             raise HeadwayError(f"the first step fails with this recipe: {said}") from error

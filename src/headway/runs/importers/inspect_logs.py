@@ -12,7 +12,7 @@ from typing import Any, TypeVar
 
 import msgspec
 
-from headway.problems.fields import Bad, BadRow, content_of, conversation_of, reference_of, refused, text_of
+from headway.problems.fields import Bad, content_of, conversation_of, reference_of, refused, text_of, usable
 from headway.runs.importers.rows import CompletionRow, Source, stop_of
 from headway.types import HeadwayError
 
@@ -70,7 +70,7 @@ def open_log(path: Path, bad: Bad = refused) -> Source:
     log, samples = _open_eval(path) if path.suffix == ".eval" else _open_json(path)
     if (first := next(samples, None)) is None:
         raise HeadwayError(f"{path} holds no sample; expected a log of inspect with its samples")
-    rows = (row for place, sample in chain([first], samples) for row in _usable(place, sample, bad))
+    rows = (row for place, sample in chain([first], samples) for row in usable(_of_sample(place, sample), place, bad))
     return Source(log.eval.task, log.eval.model, rows)
 
 
@@ -120,15 +120,6 @@ def _member(archive: zipfile.ZipFile, name: str, kind: type[T]) -> T:
     except (zipfile.BadZipFile, ZstdError, zlib.error, EOFError, NotImplementedError) as error:
         raise HeadwayError(f"{place}: {error}; the log is damaged") from error
     return _decode(content, kind, place)
-
-
-def _usable(place: str, sample: _Sample, bad: Bad) -> Iterator[CompletionRow]:
-    try:
-        yield from list(_of_sample(place, sample))
-    except BadRow as error:
-        bad(error)
-    except RecursionError:
-        bad(BadRow(place, "objects nested too deep"))
 
 
 def _of_sample(place: str, sample: _Sample) -> Iterator[CompletionRow]:

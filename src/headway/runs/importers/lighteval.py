@@ -7,7 +7,7 @@ from typing import Any
 
 import msgspec
 
-from headway.problems.fields import Bad, BadRow, conversation_of, reference_of, refused, text_of
+from headway.problems.fields import Bad, BadRow, conversation_of, reference_of, refused, text_of, usable
 from headway.problems.files import read_parquet
 from headway.runs.importers.rows import CompletionRow, Source
 from headway.types import HeadwayError
@@ -59,7 +59,9 @@ def open_details(path: Path, bad: Bad = refused) -> Source:
         raise HeadwayError(f"{path} holds no row; expected a file that lighteval writes with --save-details")
     folders = path.resolve().parts[:-2]
     author = "/".join(folders[folders.index("details") + 1 :]) if "details" in folders else ""
-    rows = (row for place, detail in itertools.chain([first], details) for row in _usable(place, detail, bad))
+    rows = (
+        row for place, detail in itertools.chain([first], details) for row in usable(_rows(place, detail), place, bad)
+    )
     return Source(first[1].doc.task_name or path.stem, author or None, rows)
 
 
@@ -68,13 +70,6 @@ def _converted(place: str, record: Mapping[str, object]) -> _Detail:
         return msgspec.convert(record, _Detail)
     except (msgspec.ValidationError, RecursionError) as error:
         raise HeadwayError(f"{place}: {error}; expected details as lighteval 0.13 writes them") from error
-
-
-def _usable(place: str, detail: _Detail, bad: Bad) -> Iterator[CompletionRow]:
-    try:
-        yield from list(_rows(place, detail))
-    except BadRow as error:
-        bad(error)
 
 
 def _rows(place: str, detail: _Detail) -> Iterator[CompletionRow]:

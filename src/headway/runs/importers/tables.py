@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from headway.problems.columns import MISSING, NAMES, SOLUTIONS, find_columns, listed, reach, roots
-from headway.problems.fields import Bad, BadRow, conversation_of, reference_of, refused, text_of
+from headway.problems.fields import Bad, BadRow, conversation_of, reference_of, refused, text_of, usable
 from headway.problems.files import Row, Table, locate, open_file
 from headway.problems.rows import peek
 from headway.runs.importers.rows import CompletionRow, ImportOptions, Source, stop_of
@@ -36,12 +36,7 @@ def read_rows(table: Table, columns: Mapping[str, str | None], bad: Bad = refuse
             of_filter = record["filter"] if of_filter is None else of_filter
             if record["filter"] != of_filter:
                 continue
-        try:
-            yield from list(_read((place, record), columns))
-        except BadRow as error:
-            bad(error)
-        except RecursionError:
-            bad(BadRow(place, "objects nested too deep"))
+        yield from usable(_read((place, record), columns), place, bad)
 
 
 def _read(row: Row, columns: Mapping[str, str | None]) -> Iterator[CompletionRow]:

@@ -4,8 +4,6 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
-import jinja2
-
 from headway.problems.fields import BadRow
 from headway.procedures.sample import TraceKey
 from headway.runs.importers.rows import CompletionRow, Untagged
@@ -121,9 +119,8 @@ def encode(
     """
     try:
         prompt = prompt_ids(tokenizer, row.conversation, tags)
-    except jinja2.TemplateError as error:
-        refused = f"{row.place}: the meta-prover's chat template refuses the conversation ({error})"
-        raise HeadwayError(f"{refused}; give the question alone as the prompt") from error
+    except HeadwayError as error:
+        raise HeadwayError(f"{row.place}: {error}; or give the question alone as the prompt") from error
     end = getattr(tokenizer, "eos_token", None)
     thinking = split.thinking if split.answer is not None else _without(end, split.thinking)
     answer = None if split.answer is None else _without(end, split.answer)
