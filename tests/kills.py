@@ -9,6 +9,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import NamedTuple
 
@@ -36,14 +37,13 @@ def start(arguments: list[str], folder: Path) -> subprocess.Popen[bytes]:
 
 
 def written(folder: Path) -> dict[str, tuple[int, int]]:
-    """Each file's size and time of change."""
+    """The size and time of change of each file and folder; what vanishes in between is left out."""
     found = {}
-    for path in folder.rglob("*"):
-        try:
-            stat = path.stat()
-        except FileNotFoundError:
-            continue
-        found[str(path)] = (stat.st_size, stat.st_mtime_ns)
+    for place, folders, files in os.walk(folder):  # unlike rglob, it bears a folder that is gone
+        for name in (*folders, *files):
+            with suppress(FileNotFoundError):
+                stat = os.stat(os.path.join(place, name))
+                found[os.path.join(place, name)] = (stat.st_size, stat.st_mtime_ns)
     return found
 
 
